@@ -1,0 +1,217 @@
+"""Bytes in the replicated log and in snapshots ↔ the values that the state machine works on. Pure.
+
+Every node must decode the same bytes to the same values: unknown or broken bytes raise `CodecError`, which the
+replica turns into a refused command, never into a crash.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from coordinator import commands, model
+from coordinator.state import State
+from protocol.v1 import replicated_pb2 as pb
+
+
+class CodecError(ValueError):
+    """The bytes are not what they should be."""
+
+
+# ------------------------------------------------------------ log entries
+
+_KIND_OF_COMMAND: dict[type, str] = {
+    commands.Submit: "submit",
+    commands.Cancel: "cancel",
+    commands.Assign: "assign",
+    commands.Start: "start",
+    commands.Complete: "complete",
+    commands.Fail: "fail",
+    commands.LoseLease: "lose_lease",
+    commands.RegisterWorker: "register_worker",
+    commands.MarkOffline: "mark_offline",
+    commands.Quarantine: "quarantine",
+    commands.Release: "release",
+    commands.RegisterCircuit: "register_circuit",
+    commands.Projected: "projected",
+}
+
+
+def _attempts_to_pb(attempts: tuple[tuple[str, int], ...]) -> list[pb.Attempt]:
+    return [pb.Attempt(task_id=task_id, attempt=attempt) for task_id, attempt in attempts]
+
+
+def encode_command(command: commands.Command) -> pb.Command:
+    """One command as its message; the fields of both carry the same names."""
+    values: dict[str, Any] = {name: getattr(command, name) for name in command.__slots__}
+    if isinstance(command, commands.RegisterWorker):
+        values["circuits"] = sorted(command.circuits)
+        values["held"] = _attempts_to_pb(command.held)
+    message = pb.Command()
+    # SetInParent: a command whose values are all empty is still that command.
+    part = getattr(message, _KIND_OF_COMMAND[type(command)])
+    part.MergeFrom(type(part)(**values))
+    part.SetInParent()
+    return message
+
+
+_DECODERS: dict[str, Callable[[Any], commands.Command]] = {
+    "submit": lambda m: commands.Submit(
+        m.task_id, m.submitter, m.circuit, m.inputs, tuple(m.public_inputs), m.max_retries
+    ),
+    "cancel": lambda m: commands.Cancel(m.task_id),
+    "assign": lambda m: commands.Assign(m.task_id, m.worker_id),
+    "start": lambda m: commands.Start(m.task_id, m.worker_id, m.attempt),
+    "complete": lambda m: commands.Complete(m.task_id, m.worker_id, m.attempt, m.proof),
+    "fail": lambda m: commands.Fail(m.task_id, m.worker_id, m.attempt, m.code, m.message, m.retryable, m.released),
+    "lose_lease": lambda m: commands.LoseLease(m.task_id, m.attempt, m.code, m.message),
+    "register_worker": lambda m: commands.RegisterWorker(
+        m.worker_id,
+        m.incarnation,
+        m.capacity,
+        frozenset(m.circuits),
+        tuple((held.task_id, held.attempt) for held in m.held),
+        m.version,
+    ),
+    "mark_offline": lambda m: commands.MarkOffline(m.worker_id, m.incarnation),
+    "quarantine": lambda m: commands.Quarantine(m.worker_id, m.reason),
+    "release": lambda m: commands.Release(m.worker_id),
+    "register_circuit": lambda m: commands.RegisterCircuit(m.name, m.verifying_key_sha256),
+    "projected": lambda m: commands.Projected(m.revision, m.forget_before_ms),
+}
+
+
+def encode_group(now_ms: int, term: int, encoded: list[pb.Command]) -> bytes:
+    """A log entry from commands that are encoded already (their sizes decided where the group ends)."""
+    return pb.Group(now_ms=now_ms, term=term, commands=encoded).SerializeToString()
+
+
+def decode_group(data: bytes) -> commands.Group:
+    """A log entry's commands. Raises CodecError; a command of a later version is an error too, so that an old
+    node stops applying rather than diverge."""
+    try:
+        message = pb.Group.FromString(data)
+    except DecodeError as error:
+        raise CodecError("log entry is not a group of commands") from error
+    decoded = []
+    for command in message.commands:
+        kind = command.WhichOneof("kind")
+        if kind is None:
+            raise CodecError("log entry holds a command of an unknown kind")
+        decoded.append(_DECODERS[kind](getattr(command, kind)))
+    return commands.Group(message.now_ms, message.term, tuple(decoded))
+
+
+# ------------------------------------------------------------ snapshots
+
+Slotted = model.Task | model.Attempt | model.Worker | model.Circuit
+
+
+def _values(value: Slotted) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _task_to_pb(task: model.Task) -> pb.Task:
+    return pb.Task(**_values(task))
+
+
+def _worker_to_pb(worker: model.Worker) -> pb.Worker:
+    return pb.Worker(**(_values(worker) | {"circuits": sorted(worker.circuits)}))
+
+
+def _task_from_pb(m: pb.Task) -> model.Task:
+    values = {name: getattr(m, name) for name in model.Task.__slots__}
+    return model.Task(**(values | {"public_inputs": tuple(m.public_inputs), "state": model.TaskState(m.state)}))
+
+
+def _attempt_from_pb(m: pb.TaskAttempt) -> model.Attempt:
+    values = {name: getattr(m, name) for name in model.Attempt.__slots__}
+    return model.Attempt(**(values | {"state": model.AttemptState(m.state)}))
+
+
+def _worker_from_pb(m: pb.Worker) -> model.Worker:
+    values = {name: getattr(m, name) for name in model.Worker.__slots__}
+    return model.Worker(**(values | {"circuits": frozenset(m.circuits), "state": model.WorkerState(m.state)}))
+
+
+def _circuit_from_pb(m: pb.Circuit) -> model.Circuit:
+    return model.Circuit(**{name: getattr(m, name) for name in model.Circuit.__slots__})
+
+
+def _event_to_pb(event: model.Event) -> pb.Event:
+    return pb.Event(
+        revision=event.revision,
+        at_ms=event.at_ms,
+        kind=event.kind,
+        task=_task_to_pb(event.task) if event.task else None,
+        attempt=pb.TaskAttempt(**_values(event.attempt)) if event.attempt else None,
+        worker=_worker_to_pb(event.worker) if event.worker else None,
+        circuit=pb.Circuit(**_values(event.circuit)) if event.circuit else None,
+    )
+
+
+def _event_from_pb(m: pb.Event) -> model.Event:
+    return model.Event(
+        revision=m.revision,
+        at_ms=m.at_ms,
+        kind=model.EventKind(m.kind),
+        task=_task_from_pb(m.task) if m.HasField("task") else None,
+        attempt=_attempt_from_pb(m.attempt) if m.HasField("attempt") else None,
+        worker=_worker_from_pb(m.worker) if m.HasField("worker") else None,
+        circuit=_circuit_from_pb(m.circuit) if m.HasField("circuit") else None,
+    )
+
+
+def capture_state(state: State) -> Callable[[], bytes]:
+    """Freeze the state now, encode it later, maybe in another thread: `decode_state` of the bytes equals it.
+
+    Copying the collections is enough, because what is in them never changes.
+    """
+    message = pb.State(revision=state.revision, projected=state.projected, clock_ms=state.clock_ms)
+    tasks, workers, circuits = (
+        list(state.tasks.values()),
+        list(state.workers.values()),
+        list(state.circuits.values()),
+    )
+    outbox, queue = list(state.outbox), list(state.queue)
+
+    def encode() -> bytes:
+        message.tasks.extend(_task_to_pb(task) for task in tasks)
+        message.workers.extend(_worker_to_pb(worker) for worker in workers)
+        message.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
+        message.outbox.extend(_event_to_pb(event) for event in outbox)
+        message.queue.extend(queue)
+        return message.SerializeToString()
+
+    return encode
+
+
+def decode_state(data: bytes) -> State:
+    """A state that goes on exactly as the encoded one would. Raises CodecError."""
+    try:
+        m = pb.State.FromString(data)
+        state = State()
+        state.revision, state.projected, state.clock_ms = m.revision, m.projected, m.clock_ms
+        state.tasks = {task.id: _task_from_pb(task) for task in m.tasks}
+        state.workers = {worker.id: _worker_from_pb(worker) for worker in m.workers}
+        state.circuits = {circuit.name: _circuit_from_pb(circuit) for circuit in m.circuits}
+        state.outbox = deque(_event_from_pb(event) for event in m.outbox)
+        state.queue = OrderedDict.fromkeys(m.queue)
+    except (DecodeError, ValueError) as error:
+        raise CodecError(f"snapshot does not decode: {error}") from error
+    _rebuild_indexes(state)
+    return state
+
+
+def _rebuild_indexes(state: State) -> None:
+    """Leases, counts and the order of endings follow from the tasks: they are not stored."""
+    ended = []
+    for task in state.tasks.values():
+        state.counts[task.state] += 1
+        if task.state.leased:
+            state.leases.setdefault(task.worker_id, set()).add(task.id)
+        elif task.state.final:
+            ended.append(task)
+    # A task's last revision is the one that ended it, so revisions give the order of endings.
+    state.finished = OrderedDict.fromkeys(task.id for task in sorted(ended, key=lambda task: task.revision))

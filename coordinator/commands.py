@@ -1,0 +1,142 @@
+"""What can be asked of the replicated state. Values only; `state.State.apply` gives them their meaning."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Accept a task. Sent again with the same content, it answers with the same task."""
+
+    task_id: str
+    submitter: str
+    circuit: str
+    inputs: bytes = field(repr=False)
+    public_inputs: tuple[str, ...]
+    max_retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Lease a pending task to a worker with a free slot; makes the next attempt."""
+
+    task_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    task_id: str
+    worker_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Accept a proof. The proposer has verified it: the state machine cannot."""
+
+    task_id: str
+    worker_id: str
+    attempt: int
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The worker gives up on its attempt. `released` hands it back unharmed and costs no retry."""
+
+    task_id: str
+    worker_id: str
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoseLease:
+    """The leader takes an attempt back: the worker fell silent, overran its time, or lied."""
+
+    task_id: str
+    attempt: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWorker:
+    """A worker process introduces itself; leases of this worker that are not in `held` are taken back."""
+
+    worker_id: str
+    incarnation: str
+    capacity: int
+    circuits: frozenset[str]
+    held: tuple[tuple[str, int], ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkOffline:
+    worker_id: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Give this worker no more tasks, and take back what it has, until an operator releases it."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterCircuit:
+    name: str
+    verifying_key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """The record holds every event up to `revision`; tasks that ended before `forget_before_ms` may go."""
+
+    revision: int
+    forget_before_ms: int
+
+
+Command = (
+    Submit
+    | Cancel
+    | Assign
+    | Start
+    | Complete
+    | Fail
+    | LoseLease
+    | RegisterWorker
+    | MarkOffline
+    | Quarantine
+    | Release
+    | RegisterCircuit
+    | Projected
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One log entry: commands that were gathered while the one before was in flight.
+
+    now_ms and term are stamped by the leader that proposes it.
+    """
+
+    now_ms: int
+    term: int
+    commands: tuple[Command, ...]

@@ -1,0 +1,23 @@
+"""Consensus: an ordered log of opaque commands that a quorum has on disk. The only importer of pysyncobj.
+
+`RaftRunner` is what the rest of the coordinator uses; it knows nothing of tasks. DESIGN.md explains the shell.
+"""
+
+from coordinator.raft.errors import NotLeader, OutcomeUnknown, RaftError, StorageError, TransferRefused
+from coordinator.raft.links import Address
+from coordinator.raft.node import MAX_COMMAND_BYTES, PeerStatus, RaftOptions, RaftStatus
+from coordinator.raft.runner import RaftRunner
+
+__all__ = [
+    "MAX_COMMAND_BYTES",
+    "Address",
+    "NotLeader",
+    "OutcomeUnknown",
+    "PeerStatus",
+    "RaftError",
+    "RaftOptions",
+    "RaftRunner",
+    "RaftStatus",
+    "StorageError",
+    "TransferRefused",
+]

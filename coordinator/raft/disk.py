@@ -1,0 +1,111 @@
+"""The few file operations that durability rests on, behind one interface.
+
+The journal, the vote and the snapshots reach the disk through this alone, so that the simulation can put a disk in
+its place which forgets what was not synced. Every error is an OSError and is fatal to the node: after a failed
+fdatasync nobody knows what the disk holds, and trying again would acknowledge what may be lost.
+"""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class File(Protocol):
+    """An open file that is written at offsets and made durable by `datasync`."""
+
+    def write_at(self, data: bytes, offset: int) -> None: ...
+    def truncate(self, size: int) -> None: ...
+    def datasync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """One directory of one node. Names are plain file names."""
+
+    def names(self) -> list[str]: ...
+    def read(self, name: str) -> bytes | None:
+        """The whole file, or None when there is none."""
+
+    def create(self, name: str, size: int) -> File:
+        """A new file of `size` zero bytes whose name is durable when this returns."""
+
+    def open(self, name: str) -> File: ...
+    def replace(self, name: str, data: bytes) -> None:
+        """Put `data` under `name`, durable and all or nothing when this returns."""
+
+    def remove(self, name: str) -> None:
+        """Remove the file; the removal itself need not be durable."""
+
+
+class OsFile:
+    """A file of the operating system."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write_at(self, data: bytes, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def datasync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class OsDisk:
+    """A directory of the operating system; made with mode 0700, files with 0600."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in self._directory.iterdir())
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._directory / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def create(self, name: str, size: int) -> OsFile:
+        descriptor = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        if size:
+            # Reserve the space now: a full disk is met here, not in the middle of a record.
+            os.posix_fallocate(descriptor, 0, size)
+        os.fsync(descriptor)
+        self._sync_directory()
+        return OsFile(descriptor)
+
+    def open(self, name: str) -> OsFile:
+        return OsFile(os.open(self._directory / name, os.O_RDWR))
+
+    def replace(self, name: str, data: bytes) -> None:
+        temporary = self._directory / f"{name}.tmp"
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = OsFile(descriptor)
+        try:
+            file.write_at(data, 0)
+            os.fsync(descriptor)
+        finally:
+            file.close()
+        temporary.rename(self._directory / name)
+        self._sync_directory()
+
+    def remove(self, name: str) -> None:
+        (self._directory / name).unlink(missing_ok=True)
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

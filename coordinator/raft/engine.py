@@ -1,0 +1,377 @@
+"""pysyncobj's Raft core, and the one place that imports it.
+
+What is taken from the engine: terms, votes, log matching, commitment. What is replaced, by overriding the engine's
+own seams (pinned version, asserted below): its journal, its transport, its snapshots, its sender of entries, its
+poller and its pickling. DESIGN.md beside this file says why for each.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pysyncobj.syncobj as engine
+from pysyncobj import SyncObjConf
+from pysyncobj.config import FAIL_REASON
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+from pysyncobj.version import VERSION
+
+from coordinator.raft.journal import Entry, Journal
+
+PINNED_VERSION = "0.3.17"
+if VERSION != PINNED_VERSION:
+    raise ImportError(f"pysyncobj {PINNED_VERSION} is required, {VERSION} is installed")
+
+_REGULAR, _NO_OP = b"\x00", b"\x01"
+SUCCESS = FAIL_REASON.SUCCESS
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
+_NEVER = float("inf")
+_BATCH_BYTES = 512 << 10
+_BACKLOG_BYTES = 1 << 20
+
+
+class _NoPoller:
+    """The engine polls at the end of every tick; here the event loop does that."""
+
+    def poll(self, timeout: float) -> None:
+        pass
+
+
+class _NoPickle:
+    """Nothing is ever unpickled: commands are opaque bytes, messages are protobuf."""
+
+    @staticmethod
+    def loads(_data: bytes) -> object:
+        raise AssertionError("unpickling is disabled")
+
+    load = dump = dumps = loads
+
+
+def _adopt_journal(journal: object) -> Journal:
+    if not isinstance(journal, Journal):
+        raise TypeError("the engine runs on our journal only")
+    return journal
+
+
+engine.pickle = _NoPickle
+engine.createPoller = lambda _kind: _NoPoller()
+engine.createJournal = _adopt_journal
+engine.PIPE_NOTIFIER_ENABLED = False
+
+
+def use_clock(clock: Callable[[], float]) -> None:
+    """Drive every core in this process by `clock` (seconds, monotonic): the simulation's virtual time."""
+    engine.monotonicTime = clock
+
+
+def now() -> float:
+    """The engine's clock, in seconds. It is not time.monotonic(): never mix the two."""
+    return float(engine.monotonicTime())
+
+
+class Wire(Protocol):
+    """How the core reaches its peers and its state machine; the shell implements it."""
+
+    def send(self, peer_id: str, message: dict[str, Any]) -> None: ...
+    def backlog(self, peer_id: str) -> int:
+        """Bytes accepted for the peer that have not left yet."""
+
+    def apply(self, command: bytes, index: int) -> object: ...
+    def snapshot_chunk(self, peer_id: str) -> tuple[bytes, bool, bool] | None:
+        """The next part of the latest snapshot for the peer: (data, first, last)."""
+
+    def snapshot_index(self, peer_id: str) -> int:
+        """Index of the last entry in the snapshot whose last part was just handed out."""
+
+    def cancel_snapshot(self, peer_id: str) -> None: ...
+    def receive_chunk(self, data: bytes, first: bool, last: bool) -> bool:
+        """Take a part from the leader; True when a snapshot is complete and durable."""
+
+    def restore(self) -> tuple[Entry, Entry] | None:
+        """Load the latest durable snapshot into the state machine; its last two log entries."""
+
+
+class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
+    """The engine's view of the wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(None, None, None)
+        self._wire = wire
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        self._wire.send(node.id, message)
+        return True
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def destroy(self) -> None:
+        """The shell closes the links."""
+
+
+class _SnapshotExchange:
+    """Stands in for the engine's serializer, which would fork and never sync."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def checkSerializing(self) -> tuple[int, None]:  # noqa: N802 - the engine's name
+        return 0, None
+
+    def setTransmissionData(self, chunk: tuple[bytes, bool, bool]) -> bool:  # noqa: N802
+        return self._wire.receive_chunk(*chunk)
+
+
+class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
+    """One node's Raft core, ticked by hand. Names with `_SyncObj__` are the engine's private seams.
+
+    No properties here: the engine's constructor reads every attribute of the object before it is built.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        peer_ids: list[str],
+        *,
+        heartbeat: float,
+        election_timeout: float,
+        journal: Journal,
+        wire: Wire,
+        on_role: Callable[[int, int], None],
+    ) -> None:
+        self._wire = wire
+        self._journal = journal
+        self._conflict = False
+        self._heartbeat_due = 0.0
+        self._nodes = {peer: Node(peer) for peer in peer_ids}
+        conf = SyncObjConf(
+            autoTick=False,
+            raftMinTimeout=election_timeout,
+            raftMaxTimeout=2 * election_timeout,
+            appendEntriesPeriod=heartbeat,
+            leaderFallbackTimeout=election_timeout,
+            connectionTimeout=2 * election_timeout,
+            appendEntriesUseBatch=False,
+            commandsWaitLeader=False,
+            logCompactionMinEntries=_NEVER,
+            logCompactionMinTime=_NEVER,
+            dynamicMembershipChange=False,
+            onStateChanged=on_role,
+        )
+        conf.journalFile = journal
+        super().__init__(Node(node_id), list(self._nodes.values()), conf, transport=_WireTransport(wire))
+        if self._SyncObj__raftLog is not journal:
+            raise TypeError("the engine did not take our journal")
+        self._SyncObj__serializer = _SnapshotExchange(wire)
+        self._SyncObj__needLoadDumpFile = False
+        self._SyncObj__loadDumpFile(clearJournal=False)
+
+    # ------------------------------------------------------------ the engine's seams, overridden
+
+    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:  # noqa: ARG002, N802, N803
+        """Start from the latest snapshot. Unlike the engine's, never clears entries that follow it."""
+        entries = self._wire.restore()
+        if entries is None:
+            return
+        before, last = entries
+        self._journal.restart_from(before, last)
+        self._SyncObj__raftLastApplied = last[1]
+        self._SyncObj__raftCommitIndex = max(self.raftCommitIndex, last[1])
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> object:  # noqa: N802
+        """Apply one entry; membership and version entries do not exist here."""
+        if command[:1] != _REGULAR:
+            return None
+        return self._wire.apply(command[1:], self._SyncObj__raftLastApplied + 1)
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        """Send what is new to every connected peer; an empty message only when a heartbeat is due."""
+        time_now = now()
+        heartbeat_due = time_now >= self._heartbeat_due
+        if heartbeat_due:
+            self._heartbeat_due = time_now + self.conf.appendEntriesPeriod
+            self._SyncObj__newAppendEntriesTime = self._heartbeat_due
+        for peer, node in self._nodes.items():
+            if self.isNodeConnected(node):
+                self._send_to(peer, node, heartbeat_due)
+            else:
+                self._wire.cancel_snapshot(peer)
+
+    def _send_to(self, peer: str, node: Node, heartbeat_due: bool) -> None:
+        first, last = self._journal[0][1], self._journal[-1][1]
+        sent = False
+        while self._next_index()[node] <= last and self._wire.backlog(peer) < _BACKLOG_BYTES:
+            following = self._next_index()[node]
+            if following <= first:
+                if not self._send_snapshot_chunk(peer, node):
+                    break
+            else:
+                entries = self._batch(following - first)
+                self._send_entries(peer, following - 1, entries)
+                self._next_index()[node] = entries[-1][1] + 1
+            sent = True
+        if heartbeat_due and not sent:
+            # Behind the first entry there is nothing to compare with: then the heartbeat speaks of that one.
+            self._send_entries(peer, max(self._next_index()[node] - 1, first), [])
+
+    def _send_snapshot_chunk(self, peer: str, node: Node) -> bool:
+        chunk = self._wire.snapshot_chunk(peer)
+        if chunk is None:
+            return False
+        self._wire.send(
+            peer,
+            {
+                "type": "append_entries",
+                "term": self.raftCurrentTerm,
+                "commit_index": self.raftCommitIndex,
+                "serialized": chunk,
+            },
+        )
+        if chunk[2]:
+            self._next_index()[node] = self._wire.snapshot_index(peer) + 1
+        return True
+
+    def _send_entries(self, peer: str, previous: int, entries: list[Entry]) -> None:
+        first = self._journal[0][1]
+        self._wire.send(
+            peer,
+            {
+                "type": "append_entries",
+                "term": self.raftCurrentTerm,
+                "commit_index": self.raftCommitIndex,
+                "entries": entries,
+                "prevLogIdx": previous,
+                "prevLogTerm": self._journal[previous - first][2],
+            },
+        )
+
+    def _batch(self, position: int) -> list[Entry]:
+        """Entries from `position` on, at least one, about _BATCH_BYTES at most."""
+        size, end = 0, position
+        while end < len(self._journal) and size < _BATCH_BYTES:
+            size += len(self._journal[end][0])
+            end += 1
+        return self._journal[position:end]
+
+    def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
+        """The engine truncates whenever its log goes on behind a message, even where nothing conflicts.
+
+        `feed_entries` has cut off what is known already, so the first entry left, if any, tells a conflict.
+        """
+        if not self._conflict:
+            return
+        self._journal.deleteEntriesFrom(index - self._journal[0][1])
+
+    # ------------------------------------------------------------ what the shell calls
+
+    def propose(self, command: bytes, callback: Callable[[object, int], None]) -> None:
+        """Queue a command for the next tick. callback(result, reason): may never come if leadership is lost."""
+        self._SyncObj__commandsQueue.put_nowait((_REGULAR + command, callback))
+
+    def connected(self, peer: str) -> None:
+        self._SyncObj__onNodeConnected(self._nodes[peer])
+
+    def disconnected(self, peer: str) -> None:
+        node = self._nodes[peer]
+        self._SyncObj__onNodeDisconnected(node)
+        self._wire.cancel_snapshot(peer)
+        if self.role() == LEADER:
+            # What was on its way is lost: begin again behind what the peer has acknowledged.
+            self._next_index()[node] = max(self.match_index(peer), 1) + 1
+
+    def feed(self, peer: str, message: dict[str, Any]) -> None:
+        """Give a message to the engine as it is."""
+        self._SyncObj__onMessageReceived(self._nodes[peer], message)
+
+    def feed_entries(self, peer: str, message: dict[str, Any]) -> None:
+        """Give entries to the engine, without those that the log holds already.
+
+        The engine would truncate at the first entry of a repeated message, acknowledged entries included. The
+        commit index is capped to what the message proves to be the same in both logs.
+        """
+        previous, entries = message["prevLogIdx"], message["entries"]
+        first, last = self._journal[0][1], self._journal[-1][1]
+        self._conflict = False
+        if first <= previous <= last and self._journal[previous - first][2] == message["prevLogTerm"]:
+            entries = self._unknown(entries)
+            # Nothing new: every leader has what is committed, so the logs are the same up to there at least.
+            same = max(previous + len(message["entries"]), self.raftCommitIndex)
+            matched = entries[0][1] - 1 if entries else same
+            message |= {
+                "prevLogIdx": matched,
+                "prevLogTerm": self._journal[matched - first][2],
+                "entries": entries,
+            }
+            self._conflict = bool(entries)
+        proven = entries[-1][1] if entries else message["prevLogIdx"]
+        message["commit_index"] = min(message["commit_index"], proven)
+        self.feed(peer, message)
+
+    def _unknown(self, entries: list[Entry]) -> list[Entry]:
+        """The entries from the first on that the log lacks or holds with another term."""
+        first = self._journal[0][1]
+        for number, (_, index, term) in enumerate(entries):
+            position = index - first
+            if position >= len(self._journal) or self._journal[position][2] != term:
+                return entries[number:]
+        return []
+
+    def feed_acknowledgement(self, peer: str, message: dict[str, Any]) -> None:
+        """Give an acknowledgement to the engine, which would rewind what is on its way already."""
+        node = self._nodes[peer]
+        ahead = self._next_index().get(node, 0)
+        self.feed(peer, message)
+        if message["success"] and not message["reset"] and self.role() == LEADER:
+            self._next_index()[node] = max(self._next_index()[node], ahead)
+
+    def step_down(self, peer: str, term: int) -> None:
+        """Take over a higher term that a peer has shown, without voting for it."""
+        message = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
+        self.feed(peer, message)
+
+    def campaign_at(self, time: float) -> None:
+        """Set the time at which the engine starts an election by itself."""
+        self._SyncObj__raftElectionDeadline = time
+
+    def election_deadline(self) -> float:
+        return float(self._SyncObj__raftElectionDeadline)
+
+    def random_election_timeout(self) -> float:
+        return float(self._SyncObj__generateRaftTimeout())
+
+    def transfer_pending(self) -> bool:
+        """True after the leader has asked this node to campaign at once."""
+        return bool(self._SyncObj__transferInProgress)
+
+    def role(self) -> int:
+        return int(self._SyncObj__raftState)
+
+    def leader_id(self) -> str | None:
+        leader = self._getLeader()
+        return leader.id if leader is not None else None
+
+    def no_op_index(self) -> int:
+        """Index of the entry with which the current leadership began."""
+        return int(self._SyncObj__noopIDx or 0)
+
+    def last_log_index(self) -> int:
+        return int(self._journal[-1][1])
+
+    def last_log_term(self) -> int:
+        return int(self._journal[-1][2])
+
+    def hand_over(self, peer: str) -> bool:
+        """Ask the peer to campaign at once; False when its log is not complete yet."""
+        reasons: list[int] = []
+        self.transferLeadership(self._nodes[peer], lambda _result, reason: reasons.append(reason))
+        return reasons == [SUCCESS]
+
+    def match_index(self, peer: str) -> int:
+        return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
+
+    def last_response(self, peer: str) -> float:
+        return float(self._SyncObj__lastResponseTime.get(self._nodes[peer], 0.0))
+
+    def _next_index(self) -> dict[Node, int]:
+        next_index: dict[Node, int] = self._SyncObj__raftNextIndex
+        return next_index

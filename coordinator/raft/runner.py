@@ -1,0 +1,184 @@
+"""Drives a node on the event loop: links, ticks, the snapshot thread. No decisions are made here."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from coordinator.raft.disk import OsDisk
+from coordinator.raft.errors import OutcomeUnknown, RaftError, StorageError
+from coordinator.raft.links import Address, LinkEvents, Links
+from coordinator.raft.node import Listener, RaftNode, RaftOptions, RaftStatus
+from coordinator.raft.snapshots import StateMachine
+from pki.tls import TlsMaterial
+from protocol.v1 import raft_pb2 as pb
+
+log = logging.getLogger("zkp.raft")
+
+PROPOSAL_TIMEOUT = 10.0
+
+
+class RaftRunner:
+    """One node at work. `fatal` is set to the error that must end the process."""
+
+    def __init__(
+        self,
+        options: RaftOptions,
+        *,
+        directory: Path,
+        bind: Address,
+        peers: dict[str, Address],
+        material: TlsMaterial,
+        machine: StateMachine,
+        listener: Listener,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.fatal: asyncio.Future[StorageError] = self._loop.create_future()
+        self.last_tick = self._loop.time()
+        """Loop time of the last completed tick: the watchdog's proof of life."""
+        self._tick_period = options.heartbeat / 5
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._tick_soon: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._links = Links(
+            options.node_id,
+            bind,
+            peers,
+            material,
+            LinkEvents(self._up, self._down, self._frame, on_refused),
+        )
+        self._node = RaftNode(
+            options,
+            disk=OsDisk(directory),
+            outbox=self._links,
+            machine=machine,
+            listener=listener,
+            offload=self._offload,
+            make_id=lambda: secrets.token_hex(16),
+        )
+
+    async def start(self) -> None:
+        """Listen and begin to tick. Raises OSError when the address cannot be bound."""
+        await self._links.start()
+        self._on_timer()
+
+    async def stop(self) -> None:
+        """Close the links and the log. Callers that still wait get OutcomeUnknown."""
+        for handle in (self._timer, self._tick_soon):
+            if handle is not None:
+                handle.cancel()
+        await self._links.stop()
+        if not self.fatal.done():
+            self._node.close()
+        self._encoder.shutdown(wait=True, cancel_futures=True)
+
+    async def propose(self, command: bytes) -> object:
+        """Replicate one command; its result once a quorum has it on disk and it is applied here.
+
+        Raises NotLeader (certainly not accepted), OutcomeUnknown (leadership or PROPOSAL_TIMEOUT ran out).
+        """
+        future: asyncio.Future[object] = self._loop.create_future()
+
+        def done(result: object) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self._node.propose(command, done)
+        self._schedule_tick()
+        try:
+            async with asyncio.timeout(PROPOSAL_TIMEOUT):
+                result = await future
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"no quorum answered within {PROPOSAL_TIMEOUT:g} s") from error
+        if isinstance(result, RaftError):
+            raise result
+        return result
+
+    async def transfer_leadership(self, to: str | None) -> str:
+        """Hand leadership over; the new leader's id. Raises NotLeader, TransferRefused, OutcomeUnknown."""
+        term = self._node.term
+        target = self._node.transfer_leadership(to)
+        self._schedule_tick()
+        deadline = self._loop.time() + PROPOSAL_TIMEOUT
+        while self._loop.time() < deadline:
+            await asyncio.sleep(self._tick_period)
+            if self._node.term > term and self._node.leader_id not in (None, self.status().node_id):
+                return self._node.leader_id or target
+            if self._node.leading_term == term and not self._node.transferring:
+                break
+        raise OutcomeUnknown(f"leadership was not taken over by {target} in time")
+
+    @property
+    def leading_term(self) -> int | None:
+        return self._node.leading_term
+
+    @property
+    def term(self) -> int:
+        return self._node.term
+
+    @property
+    def leader_id(self) -> str | None:
+        return self._node.leader_id
+
+    def status(self) -> RaftStatus:
+        return self._node.status()
+
+    # ------------------------------------------------------------ driving
+
+    def _up(self, peer: str) -> None:
+        self._guarded(lambda: self._node.link_up(peer))
+
+    def _down(self, peer: str) -> None:
+        self._guarded(lambda: self._node.link_down(peer))
+
+    def _frame(self, peer: str, envelope: pb.Envelope) -> None:
+        self._guarded(lambda: self._node.receive(peer, envelope))
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run one step of the node; a storage error ends the process before anything else is said."""
+        if self.fatal.done():
+            return
+        try:
+            step()
+        except StorageError as error:
+            log.critical("%s", error)
+            self.fatal.set_result(error)
+            return
+        self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        """One tick for everything that arrives in the same turn of the loop."""
+        if self._tick_soon is None:
+            self._tick_soon = self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._tick_soon = None
+        if self.fatal.done():
+            return
+        try:
+            self._node.tick()
+        except StorageError as error:
+            log.critical("%s", error)
+            self.fatal.set_result(error)
+            return
+        self.last_tick = self._loop.time()
+
+    def _on_timer(self) -> None:
+        self._tick()
+        self._timer = self._loop.call_later(self._tick_period, self._on_timer)
+
+    def _offload(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        async def run() -> None:
+            data = await self._loop.run_in_executor(self._encoder, work)
+            self._guarded(lambda: done(data))
+
+        task = self._loop.create_task(run())
+        task.add_done_callback(_log_failure)
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a snapshot could not be made", exc_info=task.exception())

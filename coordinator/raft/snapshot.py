@@ -1,0 +1,115 @@
+"""Snapshot files: the state as of one log entry, checksummed, replaced atomically, the last two kept.
+
+A snapshot carries the two log entries that it ends with, because the engine's log always begins with them: the
+entry before the last one applied, and that one.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import google_crc32c
+
+from coordinator.raft.disk import Disk
+from coordinator.raft.errors import StorageError
+from coordinator.raft.journal import Entry
+
+_MAGIC = b"ZKPSNAP\x00"
+_VERSION = 1
+_HEADER = struct.Struct("<8sH16sQQIQQIQ")
+_CRC = struct.Struct("<I")
+_SUFFIX = ".snapshot"
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`last` is the last entry whose effect is in `state`, `before` the entry before it."""
+
+    before: Entry
+    last: Entry
+    state: bytes
+
+    @property
+    def index(self) -> int:
+        return self.last[1]
+
+
+class SnapshotError(Exception):
+    """The bytes are no sound snapshot of this cluster."""
+
+
+def encode(snapshot: Snapshot, cluster_id: str) -> bytes:
+    before, last = snapshot.before, snapshot.last
+    header = _HEADER.pack(
+        _MAGIC,
+        _VERSION,
+        bytes.fromhex(cluster_id),
+        before[1],
+        before[2],
+        len(before[0]),
+        last[1],
+        last[2],
+        len(last[0]),
+        len(snapshot.state),
+    )
+    body = b"".join((header, before[0], last[0], snapshot.state))
+    return body + _CRC.pack(google_crc32c.value(body))
+
+
+def decode(data: bytes, cluster_id: str) -> Snapshot:
+    """Raises SnapshotError; nothing is read from bytes whose checksum is wrong."""
+    if len(data) < _HEADER.size + _CRC.size or data[:8] != _MAGIC:
+        raise SnapshotError("is no snapshot")
+    body, (checksum,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
+    if google_crc32c.value(body) != checksum:
+        raise SnapshotError("is damaged")
+    _, version, cluster, index0, term0, size0, index1, term1, size1, state_size = _HEADER.unpack_from(body)
+    if version != _VERSION:
+        raise SnapshotError(f"has format version {version}; this program reads version {_VERSION}")
+    if cluster.hex() != cluster_id:
+        raise SnapshotError(f"belongs to cluster {cluster.hex()}, this node to {cluster_id}")
+    first, second = _HEADER.size + size0, _HEADER.size + size0 + size1
+    if second + state_size != len(body):
+        raise SnapshotError("is damaged")
+    return Snapshot(
+        before=(body[_HEADER.size : first], index0, term0),
+        last=(body[first:second], index1, term1),
+        state=body[second:],
+    )
+
+
+class SnapshotStore:
+    """The snapshots of one node."""
+
+    def __init__(self, disk: Disk, cluster_id: str) -> None:
+        self._disk = disk
+        self._cluster_id = cluster_id
+
+    def latest(self) -> tuple[Snapshot, bytes] | None:
+        """The newest snapshot and its bytes as they are sent to others, or None. Raises StorageError.
+
+        A damaged newest snapshot is refused even though an older one is there: the log before it is gone.
+        """
+        names = self._names()
+        if not names:
+            return None
+        data = self._disk.read(names[-1]) or b""
+        try:
+            return decode(data, self._cluster_id), data
+        except SnapshotError as error:
+            raise StorageError(
+                f"snapshot {names[-1]} {error}: move the raft directory away and start again: "
+                "the node rejoins and is caught up by the others"
+            ) from error
+
+    def save(self, index: int, data: bytes) -> None:
+        """Make the snapshot durable under its index; older ones but one are removed. Raises StorageError."""
+        try:
+            self._disk.replace(f"{index:020d}{_SUFFIX}", data)
+            for name in self._names()[:-_KEPT]:
+                self._disk.remove(name)
+        except OSError as error:
+            raise StorageError(f"snapshot {index}: {error}: free space or replace the disk") from error
+
+    def _names(self) -> list[str]:
+        return [name for name in self._disk.names() if name.endswith(_SUFFIX)]

@@ -1,0 +1,149 @@
+"""Taking, sending and receiving snapshots while the node goes on working. No clock, no sockets."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from coordinator.raft.disk import Disk
+from coordinator.raft.errors import StorageError
+from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.snapshot import Snapshot, SnapshotError, SnapshotStore, decode, encode
+
+log = logging.getLogger("zkp.raft")
+
+CHUNK_BYTES = 256 << 10
+MAX_SNAPSHOT_BYTES = 2 << 30
+_TRAILING_ENTRIES = 1_000
+"""Kept behind a snapshot, so that a follower which lags a little needs no snapshot."""
+
+
+class StateMachine(Protocol):
+    """What is replicated. Everything is called on the node's own thread, but the encoder that `capture` gives."""
+
+    def apply(self, entry: bytes, index: int) -> object:
+        """Carry out one log entry. Must not raise: every node would stop at the same entry."""
+
+    def capture(self) -> Callable[[], bytes]:
+        """Freeze the state as it is now, quickly; the returned encoder may run later, in another thread."""
+
+    def restore(self, state: bytes) -> None:
+        """Replace the state. Raises ValueError when the bytes do not decode."""
+
+
+Offload = Callable[[Callable[[], bytes], Callable[[bytes], None]], None]
+"""offload(work, done): run `work` away from the node's thread, then `done(result)` on it."""
+
+
+class Snapshots:
+    """The snapshots of one node: made here, sent to peers that lag, received from the leader."""
+
+    def __init__(
+        self, disk: Disk, cluster_id: str, journal: Journal, machine: StateMachine, offload: Offload
+    ) -> None:
+        self._store = SnapshotStore(disk, cluster_id)
+        self._cluster_id = cluster_id
+        self._journal = journal
+        self._machine = machine
+        self._offload = offload
+        self._taking = False
+        self._sending: dict[str, tuple[int, bytes, int]] = {}
+        """Peer → (snapshot index, bytes, offset of the next part)."""
+        self._receiving = bytearray()
+        self.index = 0
+        """Last entry of the latest durable snapshot."""
+
+    # ------------------------------------------------------------ making
+
+    def take_when_due(self, last_applied: int, max_entries: int, max_bytes: int) -> None:
+        """Begin a snapshot when the log behind the last one has grown past either bound."""
+        applied = last_applied - max(self.index, 1)
+        if self._taking or not applied:
+            return
+        if applied < max_entries and self._journal.payload_bytes < max_bytes:
+            return
+        self._take(last_applied)
+
+    def _take(self, index: int) -> None:
+        position = index - self._journal[0][1]
+        if position < 1:
+            return
+        before, last = self._journal[position - 1], self._journal[position]
+        encode_state = self._machine.capture()
+        self._taking = True
+        self._offload(
+            lambda: encode(Snapshot(before, last, encode_state()), self._cluster_id),
+            lambda data: self._taken(index, data),
+        )
+
+    def _taken(self, index: int, data: bytes) -> None:
+        self._taking = False
+        if index <= self.index:
+            return  # A newer one came from the leader meanwhile.
+        self._store.save(index, data)
+        self.index = index
+        position = index - 1 - _TRAILING_ENTRIES - self._journal[0][1]
+        if position > 0:
+            self._journal.deleteEntriesTo(position)
+        log.info("snapshot of entry %d stored, %d bytes", index, len(data))
+
+    def restore(self) -> tuple[Entry, Entry] | None:
+        """Load the latest snapshot into the state machine; its last two entries. Raises StorageError."""
+        found = self._store.latest()
+        if found is None:
+            return None
+        snapshot, _ = found
+        try:
+            self._machine.restore(snapshot.state)
+        except ValueError as error:
+            raise StorageError(f"snapshot {snapshot.index} does not load: {error}") from error
+        self.index = snapshot.index
+        return snapshot.before, snapshot.last
+
+    # ------------------------------------------------------------ sending
+
+    def next_chunk(self, peer: str) -> tuple[bytes, bool, bool] | None:
+        """(data, first, last) for the peer; None when there is no snapshot yet."""
+        if peer not in self._sending:
+            found = self._store.latest()
+            if found is None:
+                return None
+            log.info("sending snapshot of entry %d", found[0].index, extra={"peer": peer})
+            self._sending[peer] = (found[0].index, found[1], 0)
+        index, data, offset = self._sending[peer]
+        end = offset + CHUNK_BYTES
+        last = end >= len(data)
+        # The bytes are let go with the last part; the index is still asked for.
+        self._sending[peer] = (index, b"" if last else data, end)
+        return data[offset:end], offset == 0, last
+
+    def sent_index(self, peer: str) -> int:
+        """Index of the snapshot whose last part was handed out; forgets it."""
+        return self._sending.pop(peer)[0]
+
+    def cancel(self, peer: str) -> None:
+        self._sending.pop(peer, None)
+
+    # ------------------------------------------------------------ receiving
+
+    def receive(self, data: bytes, *, first: bool, last: bool, last_applied: int) -> bool:
+        """Take one part from the leader. True when a newer snapshot than our own state is complete and durable."""
+        if first:
+            self._receiving = bytearray()
+        self._receiving += data
+        if len(self._receiving) > MAX_SNAPSHOT_BYTES:
+            log.error("a snapshot from the leader is larger than %d bytes: dropped", MAX_SNAPSHOT_BYTES)
+            self._receiving = bytearray()
+            return False
+        if not last:
+            return False
+        received, self._receiving = bytes(self._receiving), bytearray()
+        try:
+            snapshot = decode(received, self._cluster_id)
+        except SnapshotError as error:
+            log.warning("a snapshot from the leader %s: dropped", error)
+            return False
+        if snapshot.index <= last_applied:
+            return False
+        self._store.save(snapshot.index, received)
+        log.info("snapshot of entry %d received", snapshot.index)
+        return True

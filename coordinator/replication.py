@@ -1,0 +1,214 @@
+"""Between the services and Raft: commands in, outcomes out, many commands in one log entry.
+
+Group commit: what arrives while one entry is in flight rides in the next. One entry is one disk sync on each node,
+however many tasks are in it; this is where throughput comes from.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator import codec
+from coordinator.commands import Command
+from coordinator.model import Event, Outcome, Refusal, RefusalCode
+from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, RaftError, RaftStatus
+from coordinator.state import State
+from protocol.v1 import replicated_pb2 as pb
+
+log = logging.getLogger("zkp.replication")
+
+_GROUP_BYTES = MAX_COMMAND_BYTES * 3 // 4
+_GROUP_COMMANDS = 2_000
+
+
+class ReplicatedState:
+    """This node's replica of the state: what Raft applies entries to."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self._listeners: list[Callable[[Sequence[Event]], None]] = []
+
+    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """listener(events) for every applied entry that changed something, in order; must not block or raise."""
+        self._listeners.append(listener)
+
+    def apply(self, entry: bytes, index: int) -> list[Outcome]:
+        """Every command's outcome. An entry that does not decode is refused whole: it must not stop a node."""
+        try:
+            group = codec.decode_group(entry)
+        except codec.CodecError as error:
+            log.error("entry %d is refused: %s", index, error)
+            return [Outcome(refusal=Refusal(RefusalCode.INVALID, str(error)))]
+        outcomes = [self.state.apply(command, group.now_ms, group.term) for command in group.commands]
+        events = [event for outcome in outcomes for event in outcome.events]
+        if events:
+            for listener in self._listeners:
+                listener(events)
+        return outcomes
+
+    def capture(self) -> Callable[[], bytes]:
+        return codec.capture_state(self.state)
+
+    def restore(self, state: bytes) -> None:
+        self.state = codec.decode_state(state)
+
+
+class Log(Protocol):
+    """The replicated log, as `raft.RaftRunner` offers it."""
+
+    @property
+    def leading_term(self) -> int | None: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def leader_id(self) -> str | None: ...
+    async def propose(self, command: bytes) -> object: ...
+    async def transfer_leadership(self, to: str | None) -> str: ...
+    def status(self) -> RaftStatus: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A command, or a barrier (no command), and who waits for it."""
+
+    command: pb.Command | None
+    size: int
+    future: "asyncio.Future[Outcome]"
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Replicator:
+    """What the services use to change and to read the replicated state.
+
+    Raises NotLeader (certainly not accepted) and OutcomeUnknown (ask again with the same ids) from every
+    coroutine.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        replica: ReplicatedState,
+        raft_log: Log,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self.node_id = node_id
+        self._replica = replica
+        self._log = raft_log
+        self._clock_ms = clock_ms
+        self._queue: deque[_Waiting] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self._on_leadership: list[Callable[[int | None], None]] = []
+
+    @property
+    def state(self) -> State:
+        """This node's replica; on the leader it holds everything that was accepted."""
+        return self._replica.state
+
+    @property
+    def is_leader(self) -> bool:
+        return self._log.leading_term is not None
+
+    @property
+    def term(self) -> int:
+        return self._log.term
+
+    @property
+    def leader_id(self) -> str | None:
+        return self._log.leader_id
+
+    def status(self) -> RaftStatus:
+        return self._log.status()
+
+    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        self._replica.on_events(listener)
+
+    def on_leadership(self, listener: Callable[[int | None], None]) -> None:
+        """listener(term) when this node leads and is current, listener(None) when it no longer does."""
+        self._on_leadership.append(listener)
+
+    def leading(self, term: int) -> None:
+        """Called by Raft."""
+        for listener in self._on_leadership:
+            listener(term)
+
+    def following(self) -> None:
+        """Called by Raft."""
+        for listener in self._on_leadership:
+            listener(None)
+
+    async def submit(self, command: Command) -> Outcome:
+        """Replicate one command; its outcome once a quorum has it on disk."""
+        return await self._enqueue(codec.encode_command(command))
+
+    async def submit_all(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Replicate commands in this order; their outcomes. On an error some may have been accepted."""
+        futures = [self._enqueue(codec.encode_command(command)) for command in commands]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, Outcome)]
+
+    async def barrier(self) -> None:
+        """Afterwards `state` holds everything that was accepted, by whichever leader, before the call."""
+        await self._enqueue(None)
+
+    async def transfer_leadership(self, to: str | None) -> str:
+        """Hand leadership over; the new leader's id. Raises TransferRefused too."""
+        return await self._log.transfer_leadership(to)
+
+    def _enqueue(self, command: pb.Command | None) -> "asyncio.Future[Outcome]":
+        if self._log.leading_term is None:
+            raise NotLeader(self._log.leader_id)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(command, command.ByteSize() + 8 if command else 0, future))
+        if self._committing is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit())
+        return future
+
+    async def _commit(self) -> None:
+        """Send group after group until nobody waits."""
+        try:
+            while self._queue:
+                group = self._next_group()
+                try:
+                    await self._commit_group(group)
+                except RaftError as error:
+                    _fail(group, error)
+        finally:
+            self._committing = None
+
+    def _next_group(self) -> list[_Waiting]:
+        """As many waiting commands as fit, at least one."""
+        group = [self._queue.popleft()]
+        size = group[0].size
+        while self._queue and len(group) < _GROUP_COMMANDS and size + self._queue[0].size <= _GROUP_BYTES:
+            group.append(self._queue.popleft())
+            size += group[-1].size
+        return group
+
+    async def _commit_group(self, group: list[_Waiting]) -> None:
+        encoded = [waiting.command for waiting in group if waiting.command is not None]
+        entry = codec.encode_group(self._clock_ms(), self._log.term, encoded)
+        outcomes = await self._log.propose(entry)
+        if not isinstance(outcomes, list):
+            raise RaftError("the log gave no outcomes")
+        following = iter(outcomes)
+        for waiting in group:
+            outcome = next(following) if waiting.command is not None else Outcome()
+            if not waiting.future.done():
+                waiting.future.set_result(outcome)
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for waiting in group:
+        if not waiting.future.done():
+            waiting.future.set_exception(error)
