@@ -238,6 +238,11 @@ class RaftNode:
         return self._leading_term
 
     @property
+    def is_engine_leader(self) -> bool:
+        """True from the election on, also before the state is current."""
+        return self._core is not None and self._core.role() == LEADER
+
+    @property
     def transferring(self) -> bool:
         """True while leadership is being handed over and no command is accepted."""
         return self._transfer is not None

@@ -1,0 +1,127 @@
+"""The record of everything an authority signed: JSON lines, each with the hash of the line before.
+
+A certificate is in here before it leaves the authority. Lines are only ever added; a change or a gap anywhere
+shows as a hash that does not match. Pure: bytes in, bytes out. Further events (signed, renewed, revoked) are
+further lines.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from pki.errors import IdentityError, StoreError
+from pki.identity import Identity, identity_of
+
+_GENESIS = "0" * 64
+
+
+class Event(StrEnum):
+    """What happened."""
+
+    CREATED = "created"  # a root or an issuing CA
+    ISSUED = "issued"  # a leaf, with the key made here
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line: what was signed, when and by whom."""
+
+    event: Event
+    at: datetime
+    by: str
+    certificate: x509.Certificate
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who the certificate names; a CA names nobody."""
+        try:
+            return identity_of(self.certificate)
+        except IdentityError:
+            return None
+
+    @property
+    def serial(self) -> str:
+        """Hexadecimal, as openssl prints it apart from case."""
+        return f"{self.certificate.serial_number:x}"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses and DNS names of the certificate."""
+        try:
+            names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ()
+        return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
+
+    def to_json(self) -> dict[str, object]:
+        """The line's fields, in the words of an operator; the certificate itself is the truth behind them."""
+        identity = self.identity
+        return {
+            "event": self.event,
+            "at": self.at.isoformat(timespec="seconds"),
+            "by": self.by,
+            "serial": self.serial,
+            "name": identity.name if identity else None,
+            "role": identity.role if identity else None,
+            "subject": self.certificate.subject.rfc4514_string(),
+            "hosts": list(self.hosts),
+            "not_before": self.certificate.not_valid_before_utc.isoformat(),
+            "not_after": self.certificate.not_valid_after_utc.isoformat(),
+            "certificate": self.certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The whole record, and where the next line goes."""
+
+    records: tuple[Record, ...] = ()
+    size: int = 0  # bytes of whole lines; a torn tail behind them is to be overwritten
+    head: str = _GENESIS  # SHA-256 of the last line
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Check the chain; raises `StoreError` with the line. Half a line at the end is a crash: forgiven.
+
+        Its certificate never left: an append returns only when the whole line is on the disk.
+        """
+        records: list[Record] = []
+        head, size = _GENESIS, 0
+        *lines, _torn = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(_parse(json.loads(line), head))
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(
+                    f"ledger, line {number}: damaged or altered ({error}): put back a copy that is whole"
+                ) from None
+            head = hashlib.sha256(line).hexdigest()
+            size += len(line) + 1
+        return cls(tuple(records), size, head)
+
+    def lines(self, records: Iterable[Record]) -> bytes:
+        """What to write at `size` to add `records`."""
+        head, text = self.head, b""
+        for record in records:
+            line = json.dumps({**record.to_json(), "previous": head}, separators=(",", ":")).encode()
+            head = hashlib.sha256(line).hexdigest()
+            text += line + b"\n"
+        return text
+
+
+def _parse(fields: dict[str, str], previous: str) -> Record:
+    if fields["previous"] != previous:
+        raise ValueError("it does not follow the line before")
+    return Record(
+        Event(fields["event"]),
+        datetime.fromisoformat(fields["at"]),
+        fields["by"],
+        x509.load_pem_x509_certificate(fields["certificate"].encode("ascii")),
+    )

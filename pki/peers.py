@@ -1,0 +1,107 @@
+"""Who is at the other end of a connection, from the certificate that its handshake verified.
+
+A handshake is verified once; a connection lives on. So whoever serves calls asks again at each one, and an
+expired certificate stops working on open connections too. Parsed certificates are kept, which makes asking
+cheap.
+"""
+
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Self
+
+from cryptography import x509
+
+from pki.errors import IdentityError
+from pki.identity import Identity, identity_of
+
+_REMEMBERED = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
+_TLS = b"TLSv1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """What is asked about a peer's verified certificate."""
+
+    identity: Identity
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Self:
+        """Raises `IdentityError` when the certificate names nobody."""
+        return cls(
+            identity_of(certificate),
+            certificate.serial_number,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+
+    def check(self, trust_domain: str, now: datetime) -> None:
+        """Raise `IdentityError` unless it is of `trust_domain` and valid at `now`."""
+        _check_trust_domain(self.identity, trust_domain)
+        if now >= self.not_after:
+            raise IdentityError(
+                f"certificate of {self.identity} expired at {self.not_after:%Y-%m-%d %H:%M} UTC: renew it"
+            )
+        if now < self.not_before:
+            raise IdentityError(
+                f"certificate of {self.identity} is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC: "
+                "check the clocks"
+            )
+
+
+def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertificate:
+    """The peer's certificate after a verified handshake; raises `IdentityError` when it showed none."""
+    der = connection.getpeercert(binary_form=True)
+    if not der:
+        raise IdentityError("no client certificate: connect with one from `pki issue`")
+    return PeerCertificate.of(x509.load_der_x509_certificate(der))
+
+
+def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> Identity:
+    """Who the peer is, right after a handshake (which checked the validity); raises `IdentityError`."""
+    identity = peer_certificate(connection).identity
+    _check_trust_domain(identity, trust_domain)
+    return identity
+
+
+def grpc_peer_certificate(
+    auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime
+) -> PeerCertificate:
+    """The certificate behind a gRPC call, from `context.auth_context()`, valid at `now` (with time zone).
+
+    Raises `IdentityError` when there is none, it names nobody of `trust_domain`, is not valid now, or the
+    connection is not TLS 1.3 (gRPC has no setting that says so; see `pki.tls`).
+    """
+    pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+    if pem is None:
+        raise IdentityError("no client certificate: connect with one from `pki issue`")
+    version = next(iter(auth_context.get("ssl_tls_version", ())), None)
+    if version != _TLS:
+        raise IdentityError(f"connection is {(version or b'not TLS').decode('ascii', 'replace')}: use TLS 1.3")
+    certificate = _parse(pem)
+    certificate.check(trust_domain, now)
+    return certificate
+
+
+def grpc_peer_identity(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime) -> Identity:
+    """Who makes a gRPC call: `grpc_peer_certificate`, and of that the identity."""
+    return grpc_peer_certificate(auth_context, trust_domain, now).identity
+
+
+def _check_trust_domain(identity: Identity, trust_domain: str) -> None:
+    if identity.trust_domain != trust_domain:
+        raise IdentityError(f"{identity} is not of the trust domain {trust_domain}")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse(pem: bytes) -> PeerCertificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise IdentityError("client certificate cannot be read") from None
+    return PeerCertificate.of(certificate)

@@ -1,0 +1,108 @@
+"""The names an authority may certify: its trust domain, DNS domains and networks.
+
+DNS domains and the trust domain are also written into the issuing CA as critical name constraints, so that
+every verifier holds a stolen issuing key to them. Networks are enforced here only: BoringSSL (gRPC) refuses
+every chain with an IP constraint over an IP name as an "unsupported name constraint type".
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Self
+
+from cryptography import x509
+
+from pki.errors import AuthorityError
+
+HostName = x509.DNSName | x509.IPAddress
+Network = IPv4Network | IPv6Network
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_LOCALHOST = "localhost"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?!\d+\Z){_LABEL}")
+
+
+def parse_host(text: str) -> HostName:
+    """Read one `--host`: an IPv4 or IPv6 address, or a DNS name. Raises `AuthorityError`."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        name = text.lower()
+        if not _DNS_NAME.fullmatch(name):
+            raise AuthorityError(
+                f"host {text!r}: give an IP address or a DNS name, without port, wildcard or final dot"
+            ) from None
+        return x509.DNSName(name)
+    if address.is_unspecified or "%" in text:
+        raise AuthorityError(f"host {text!r} is a wildcard or has a zone: give the address that others dial")
+    return x509.IPAddress(address)
+
+
+def parse_network(text: str) -> Network:
+    """Read one `--network`, like 192.168.1.0/24. Raises `AuthorityError`."""
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise AuthorityError(f"network {text!r}: {error}; write it like 192.168.1.0/24") from None
+
+
+def _parse_domain(text: str) -> str:
+    host = parse_host(text)
+    if not isinstance(host, x509.DNSName):
+        raise AuthorityError(f"domain {text!r} is an address: give it as a network, like {text}/32")
+    return host.value
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one authority may certify. Loopback and localhost are always in: nobody else dials them."""
+
+    trust_domain: str
+    domains: tuple[str, ...]  # each stands for itself and everything below it
+    networks: tuple[Network, ...]
+
+    @classmethod
+    def of(cls, trust_domain: str, domains: Iterable[str] = (), networks: Iterable[Network] = ()) -> Self:
+        """The scope of a new authority: what is given, the trust domain's own names, and this machine's."""
+        return cls(
+            trust_domain,
+            tuple(dict.fromkeys((trust_domain, _LOCALHOST, *map(_parse_domain, domains)))),
+            tuple(dict.fromkeys((*LOOPBACK, *networks))),
+        )
+
+    @classmethod
+    def read(cls, issuer: x509.Certificate, networks: Iterable[Network] = ()) -> Self:
+        """What an issuing CA's name constraints state, and the networks its authority was given."""
+        try:
+            stated = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+        except x509.ExtensionNotFound:
+            raise AuthorityError("issuing CA has no name constraints: make one with `pki init`") from None
+        permitted = stated.permitted_subtrees or ()
+        trust_domains = [name.value for name in permitted if isinstance(name, x509.UniformResourceIdentifier)]
+        if len(trust_domains) != 1:
+            raise AuthorityError("issuing CA is not constrained to one trust domain: make one with `pki init`")
+        domains = (name.value for name in permitted if isinstance(name, x509.DNSName))
+        return cls.of(trust_domains[0], domains, networks)
+
+    def constraints(self) -> x509.NameConstraints:
+        """What the issuing CA states, critically, about everything below it."""
+        permitted: list[x509.GeneralName] = [x509.UniformResourceIdentifier(self.trust_domain)]
+        permitted += [x509.DNSName(domain) for domain in self.domains]
+        return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
+
+    def check(self, host: HostName) -> None:
+        """Raise `AuthorityError` when the host lies outside."""
+        if isinstance(host, x509.IPAddress):
+            if not any(host.value in network for network in self.networks):
+                known = ", ".join(str(network) for network in self.networks)
+                raise AuthorityError(
+                    f"host {host.value} is outside this authority's networks ({known}): "
+                    "give its network to `pki init --network`"
+                )
+        elif not any(host.value == domain or host.value.endswith(f".{domain}") for domain in self.domains):
+            raise AuthorityError(
+                f"host {host.value} is outside this authority's domains ({', '.join(self.domains)}): "
+                "give its domain to `pki init --domain`"
+            )

@@ -1,0 +1,201 @@
+"""The one maker of SSL contexts and gRPC credentials, and of their reload.
+
+TLS 1.3 only, both sides show a certificate, no session tickets (a ticket would outlive a revocation). What
+was handed out follows `reload()`: server contexts and gRPC server credentials by themselves, whatever dials
+by asking again at each new connection.
+"""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import grpc
+from cryptography import x509
+
+from pki.credential import Credential
+from pki.errors import IdentityError, TlsError
+from pki.files import TlsFiles
+from pki.identity import Identity
+from pki.peers import (
+    PeerCertificate,
+    grpc_peer_certificate,
+    grpc_peer_identity,
+    peer_certificate,
+    peer_identity,
+)
+
+__all__ = [
+    "IdentityError",
+    "PeerCertificate",
+    "TlsError",
+    "TlsFiles",
+    "TlsMaterial",
+    "grpc_peer_certificate",
+    "grpc_peer_identity",
+    "peer_certificate",
+    "peer_identity",
+]
+
+_READ_ATTEMPTS = 3
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """One reading of the files, and everything that is made from it: replaced as a whole, never changed."""
+
+    credential: Credential
+    required: ssl.SSLContext
+    optional: ssl.SSLContext
+    client: ssl.SSLContext
+    grpc_server: grpc.ServerCertificateConfiguration
+
+
+class TlsMaterial:
+    """A process's identity on the network: what it serves with, dials with, and reloads."""
+
+    def __init__(self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation) -> None:
+        self._files = files
+        self._clock = clock
+        self._generation = generation
+        generation.required.sni_callback = self._serve_current_required
+        generation.optional.sni_callback = self._serve_current_optional
+        self._required = generation.required
+        self._optional = generation.optional
+
+    @classmethod
+    def load(cls, files: TlsFiles, *, clock: Callable[[], datetime] = _utc_now) -> Self:
+        """Read and check the files; raises `TlsError`: one line with the file and the cure."""
+        return cls(files, clock, _read_generation(files, clock()))
+
+    def __repr__(self) -> str:
+        return f"TlsMaterial({self.identity}, {self._files.certificate})"
+
+    @property
+    def files(self) -> TlsFiles:
+        """Where it was read from."""
+        return self._files
+
+    @property
+    def identity(self) -> Identity:
+        """Who this process is; a reload never changes it."""
+        return self._generation.credential.identity
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The leaf that is served now."""
+        return self._generation.credential.leaf
+
+    def seconds_to_expiry(self) -> float:
+        """Seconds until the served leaf expires; negative afterwards."""
+        return (self.certificate.not_valid_after_utc - self._clock()).total_seconds()
+
+    def reload(self) -> bool:
+        """Read the files again; whether they hold something new.
+
+        Raises `TlsError` when they are broken or name somebody else, and goes on with what it has.
+        """
+        fresh = _read_generation(self._files, self._clock())
+        if fresh.credential.identity != self.identity:
+            raise TlsError(
+                f"{self._files.certificate} names {fresh.credential.identity}, and this process is "
+                f"{self.identity}: put its own certificate back, or restart it as the other"
+            )
+        if fresh.credential == self._generation.credential:
+            return False
+        self._generation = fresh
+        return True
+
+    def server_context(self, *, require_client: bool = True) -> ssl.SSLContext:
+        """The context to listen with, for as long as the process lives: each handshake uses the newest files.
+
+        `require_client=False` also lets in who shows no certificate (who shows one is still verified). Do not
+        change it: what is set on it, ALPN for one, is lost with the first reload.
+        """
+        return self._required if require_client else self._optional
+
+    def client_context(self) -> ssl.SSLContext:
+        """The context to dial with; verifies the peer's name or address. Ask again for each connection."""
+        return self._generation.client
+
+    def grpc_server_credentials(self) -> grpc.ServerCredentials:
+        """Credentials for `add_secure_port`: each handshake uses the newest files, open streams go on."""
+        held = self._generation
+
+        def newer() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal held
+            if held is self._generation:
+                return None  # gRPC keeps what it has
+            held = self._generation
+            return held.grpc_server
+
+        return grpc.dynamic_ssl_server_credentials(
+            held.grpc_server,
+            newer,  # type: ignore[arg-type]  # the stub forgets that None means "unchanged"
+            require_client_authentication=True,
+        )
+
+    def grpc_channel_credentials(self) -> grpc.ChannelCredentials:
+        """Credentials to dial with; they verify the target's name or address. Ask again for each channel."""
+        credential = self._generation.credential
+        return grpc.ssl_channel_credentials(credential.ca_pem, credential.key_pem, credential.certificate_pem)
+
+    # `SSLContext.load_verify_locations` can only add roots, so a context cannot forget one. OpenSSL calls
+    # this at each ClientHello, also without a server name, before it looks at certificates: the connection
+    # moves to the newest context, its roots included.
+    def _serve_current_required(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._generation.required
+
+    def _serve_current_optional(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._generation.optional
+
+
+def _read_generation(files: TlsFiles, now: datetime) -> _Generation:
+    """Python loads keys from paths alone: read until the files were the same before and after."""
+    for _ in range(_READ_ATTEMPTS):
+        credential = Credential.read(files, now)
+        try:
+            generation = _Generation(
+                credential,
+                required=_server_context(files, credential, ssl.CERT_REQUIRED),
+                optional=_server_context(files, credential, ssl.CERT_OPTIONAL),
+                client=_client_context(files, credential),
+                grpc_server=grpc.ssl_server_certificate_configuration(
+                    [(credential.key_pem, credential.certificate_pem)], credential.ca_pem
+                ),
+            )
+        except (ssl.SSLError, OSError) as error:
+            if Credential.read(files, now) == credential:
+                raise TlsError(f"{files.certificate}: OpenSSL refuses it: {error}") from None
+            continue
+        if Credential.read(files, now) == credential:
+            return generation
+    raise TlsError(f"{files.certificate} and {files.key} keep changing: reload when they are written")
+
+
+def _server_context(files: TlsFiles, credential: Credential, verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential)
+    context.verify_mode = verify_mode
+    context.num_tickets = 0
+    return context
+
+
+def _client_context(files: TlsFiles, credential: Credential) -> ssl.SSLContext:
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential)
+    context.check_hostname = True
+    context.hostname_checks_common_name = False
+    return context
+
+
+def _context(protocol: int, files: TlsFiles, credential: Credential) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(cadata=credential.ca_pem.decode("ascii"))
+    context.load_cert_chain(files.certificate, files.key)
+    return context

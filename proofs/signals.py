@@ -1,0 +1,86 @@
+"""Input signals of a circuit as bytes: canonical JSON, in which equal inputs have equal bytes.
+
+An object with sorted keys and no blanks; a scalar is a decimal string, an array a list of them. What is
+read here came from anyone: time and memory stay linear in a bounded number of bytes.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import NoReturn
+
+from proofs.errors import InputError
+from proofs.field import from_decimal
+
+# Signal name to its field elements; a scalar has one.
+Signals = Mapping[str, tuple[int, ...]]
+# Signal name to its length; None for a scalar.
+Shape = Mapping[str, int | None]
+
+MAX_BYTES = 40 * 1024
+ELEMENT = "must be a decimal string below the field's order, without sign or leading zeros"
+
+
+def encode(shape: Shape, signals: Signals) -> bytes:
+    """Canonical JSON of `signals`, which have `shape`."""
+    document = {
+        name: str(signals[name][0]) if length is None else [str(value) for value in signals[name]]
+        for name, length in shape.items()
+    }
+    return _canonical(document)
+
+
+def decode(shape: Shape, inputs: bytes) -> dict[str, tuple[int, ...]]:
+    """The signals that `inputs` holds. InputError names the signal that is wrong."""
+    if len(inputs) > MAX_BYTES:
+        raise InputError("inputs", f"have {len(inputs)} bytes; at most {MAX_BYTES} are taken")
+    document = _parse(inputs)
+    refuse_unknown(document, tuple(shape), prefix="inputs.")
+    signals = {name: _signal(f"inputs.{name}", document.get(name), length) for name, length in shape.items()}
+    if _canonical(document) != inputs:
+        raise InputError("inputs", "must be canonical JSON: each key once, keys sorted, no blanks, no escapes")
+    return signals
+
+
+def refuse_unknown(document: Mapping[str, object], known: Collection[str], prefix: str = "") -> None:
+    """InputError for the first key of `document` that is not in `known`, with the nearest known one."""
+    for key in document:
+        if key not in known:
+            shown = ascii(key)[1:-1][:64]
+            nearest = get_close_matches(shown, known, n=1)
+            cure = f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"
+            raise InputError(f"{prefix}{shown}", f"is unknown; {cure}")
+
+
+def _canonical(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _parse(inputs: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(inputs.decode(), parse_int=_no_number, parse_float=_no_number)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise InputError("inputs", "must be a JSON object of signals, each a decimal string or a list of them")
+    return document
+
+
+def _no_number(_: str) -> NoReturn:
+    """Numbers are refused before they are converted: that takes more than linear time."""
+    raise ValueError
+
+
+def _signal(path: str, value: object, length: int | None) -> tuple[int, ...]:
+    if length is None:
+        return (_element(path, value),)
+    if not isinstance(value, list) or len(value) != length:
+        raise InputError(path, f"must be a list of {length} decimal strings")
+    return tuple(_element(f"{path}[{index}]", item) for index, item in enumerate(value))
+
+
+def _element(path: str, value: object) -> int:
+    element = from_decimal(value)
+    if element is None:
+        raise InputError(path, "is missing" if value is None else ELEMENT)
+    return element

@@ -1,0 +1,45 @@
+"""The `pki` command as processes: several at once on one authority."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pki.store import AuthorityStore
+from pki.tls import TlsFiles, TlsMaterial
+
+
+def _start(*argv: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pki", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _end(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes and error output, in order."""
+    outcomes = []
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        outcomes.append((process.returncode, errors))
+    return outcomes
+
+
+def test_commands_at_once_keep_the_ledger_whole(tmp_path: Path) -> None:
+    """Of commands that run at the same time each is recorded, and of two for one name one is refused."""
+    ca, out = str(tmp_path / "ca"), str(tmp_path / "out")
+    options = ["--trust-domain", "zkp.local", "--no-passphrase", "--development"]
+    assert _end([_start("init", ca, *options)]) == [(0, "")]
+    names = ["worker-1", "worker-2", "worker-3", "worker-3"]
+    started = [_start("issue", name, "--role", "worker", "-a", ca, "--out", out) for name in names]
+    outcomes = _end(started)
+    assert outcomes[:2] == [(0, ""), (0, "")]
+    records = AuthorityStore.open(tmp_path / "ca").records()
+    issued = [record.identity.name for record in records if record.identity]
+    assert set(issued) == set(names)
+    assert sorted(code for code, _ in outcomes[2:]) == [0, 1]
+    for name in set(names):
+        material = TlsMaterial.load(TlsFiles.in_directory(tmp_path / "out" / name))
+        assert material.identity.name == name
+        assert material.certificate in [record.certificate for record in records]
+        assert material.certificate.not_valid_before_utc < datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Integration tests of the proofs room: real keys, real proofs."""

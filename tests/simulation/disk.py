@@ -1,0 +1,134 @@
+"""A disk that forgets what was not synced, tears writes, fills up, and lets a process die at any call."""
+
+import errno
+import random
+from dataclasses import dataclass, field
+
+SECTOR = 512
+
+
+class ProcessDied(BaseException):
+    """The process was killed in the middle of an I/O call. Not an Exception: nothing may catch it."""
+
+
+@dataclass
+class _Content:
+    """A file: what the operating system shows, and what the platters hold."""
+
+    cached: bytearray
+    durable: bytearray
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class SimFile:
+    def __init__(self, disk: "SimDisk", content: _Content) -> None:
+        self._disk = disk
+        self._content = content
+
+    def write_at(self, data: bytes, offset: int) -> None:
+        self._disk.step()
+        if self._disk.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._content.cached[offset : offset + len(data)] = data
+        self._content.unsynced.append((offset, data))
+
+    def truncate(self, size: int) -> None:
+        self._disk.step()
+        content = self._content
+        content.cached = content.cached[:size].ljust(size, b"\0")
+        content.durable = bytearray(content.cached)
+        content.unsynced = []
+
+    def datasync(self) -> None:
+        self._disk.step()
+        self._content.durable = bytearray(self._content.cached)
+        self._content.unsynced = []
+        self._disk.step()
+
+    def close(self) -> None:
+        pass
+
+
+class SimDisk:
+    """One node's directory. `die_in` counts I/O calls until the process dies; 0 means never."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._files: dict[str, _Content] = {}
+        self._removed: dict[str, _Content] = {}
+        self.full = False
+        self.die_in = 0
+
+    def step(self) -> None:
+        if self.die_in:
+            self.die_in -= 1
+            if not self.die_in:
+                raise ProcessDied
+
+    def lose_power(self) -> None:
+        """Keep what was synced and an arbitrary part, sector by sector, of what was not."""
+        for name, content in self._removed.items():
+            if name not in self._files and self._rng.random() < 0.5:
+                self._files[name] = content
+        self._removed.clear()
+        for content in self._files.values():
+            survived = bytearray(content.durable)
+            for offset, data in content.unsynced:
+                for start in range(0, len(data), SECTOR):
+                    if self._rng.random() < 0.5:
+                        part = data[start : start + SECTOR]
+                        survived[offset + start : offset + start + len(part)] = part
+            content.cached, content.durable, content.unsynced = survived, bytearray(survived), []
+
+    def wipe(self) -> None:
+        self._files.clear()
+        self._removed.clear()
+
+    def corrupt(self, name: str, offset: int) -> None:
+        """Flip every bit of one byte, for good."""
+        content = self._files[name]
+        content.cached[offset] ^= 0xFF
+        content.durable[offset] ^= 0xFF
+
+    def durable(self, name: str) -> bytes | None:
+        """What would be read after a loss of power."""
+        content = self._files.get(name)
+        return bytes(content.durable) if content is not None else None
+
+    @property
+    def behind(self) -> bool:
+        """True while something was written that is not durable."""
+        return any(content.unsynced for content in self._files.values())
+
+    # ------------------------------------------------------------ the Disk interface
+
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def read(self, name: str) -> bytes | None:
+        content = self._files.get(name)
+        return bytes(content.cached) if content is not None else None
+
+    def create(self, name: str, size: int) -> SimFile:
+        self.step()
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._files[name] = _Content(bytearray(size), bytearray(size))
+        self.step()
+        return SimFile(self, self._files[name])
+
+    def open(self, name: str) -> SimFile:
+        return SimFile(self, self._files[name])
+
+    def replace(self, name: str, data: bytes) -> None:
+        self.step()
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._files[name] = _Content(bytearray(data), bytearray(data))
+        self.step()
+
+    def remove(self, name: str) -> None:
+        self.step()
+        content = self._files.pop(name, None)
+        if content is not None:
+            self._removed[name] = content

@@ -1,0 +1,115 @@
+"""Connections between simulated nodes: in order within one, lost with it, delayed and cut at will."""
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from coordinator.raft import frames
+from protocol.v1 import raft_pb2 as pb
+
+
+class Scheduler(Protocol):
+    def at(self, delay: float, action: Callable[[], None]) -> None: ...
+
+
+class Endpoint(Protocol):
+    """What the network needs of a node."""
+
+    alive: bool
+
+    def link_up(self, peer: str) -> None: ...
+    def link_down(self, peer: str) -> None: ...
+    def frame(self, peer: str, envelope: pb.Envelope) -> None: ...
+
+
+class _Connection:
+    """One TCP-like connection; frames are on their way per direction until it breaks."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.dead = ""
+        """The end whose process is gone."""
+        self.last_arrival: dict[str, float] = {}
+
+
+class Network:
+    """All connections of a cluster."""
+
+    def __init__(self, scheduler: Scheduler, rng: random.Random, clock: Callable[[], float]) -> None:
+        self._scheduler = scheduler
+        self._rng = rng
+        self._clock = clock
+        self._nodes: dict[str, Endpoint] = {}
+        self._connections: dict[frozenset[str], _Connection] = {}
+        self._blocked: set[tuple[str, str]] = set()
+        self.max_delay = 0.002
+
+    def join(self, name: str, node: Endpoint) -> None:
+        self._nodes[name] = node
+        for other in self._nodes:
+            if other != name:
+                self._reconnect_later(name, other)
+
+    def block(self, sender: str, receiver: str) -> None:
+        """Let nothing through in this direction; the connection notices after a while."""
+        self._blocked.add((sender, receiver))
+        connection = self._connections.get(frozenset((sender, receiver)))
+        if connection is not None:
+            self._scheduler.at(3.0, lambda: self._break_if_blocked(sender, receiver, connection))
+
+    def heal(self) -> None:
+        self._blocked.clear()
+
+    def drop_connection(self, one: str, other: str) -> None:
+        """Break the connection; whatever was on its way is lost."""
+        connection = self._connections.pop(frozenset((one, other)), None)
+        if connection is None:
+            return
+        connection.open = False
+        for name, peer in ((one, other), (other, one)):
+            if self._nodes[name].alive and connection.dead != name:
+                self._nodes[name].link_down(peer)
+        self._reconnect_later(one, other)
+
+    def drop_node(self, name: str) -> None:
+        """A process is gone. What it had sent still arrives; then its peers see the connections close."""
+        for other in self._nodes:
+            connection = self._connections.get(frozenset((name, other)))
+            if connection is not None:
+                connection.dead = name
+                delay = max(0.0, connection.last_arrival.get(other, 0.0) - self._clock())
+                self._scheduler.at(delay, lambda other=other: self.drop_connection(name, other))
+
+    def send(self, sender: str, receiver: str, envelope: pb.Envelope) -> None:
+        connection = self._connections.get(frozenset((sender, receiver)))
+        if connection is None or connection.dead == sender or (sender, receiver) in self._blocked:
+            return
+        body = frames.pack(envelope)[frames.LENGTH.size :]
+        arrival = self._clock() + self._rng.uniform(0.0001, self.max_delay)
+        arrival = max(arrival, connection.last_arrival.get(receiver, 0.0))
+        connection.last_arrival[receiver] = arrival
+
+        def deliver() -> None:
+            if connection.open and connection.dead != receiver and self._nodes[receiver].alive:
+                self._nodes[receiver].frame(sender, frames.unpack(body))
+
+        self._scheduler.at(arrival - self._clock(), deliver)
+
+    def _break_if_blocked(self, sender: str, receiver: str, connection: _Connection) -> None:
+        if (sender, receiver) in self._blocked and connection.open:
+            self.drop_connection(sender, receiver)
+
+    def _reconnect_later(self, one: str, other: str) -> None:
+        self._scheduler.at(self._rng.uniform(0.01, 0.1), lambda: self._connect(one, other))
+
+    def _connect(self, one: str, other: str) -> None:
+        pair = frozenset((one, other))
+        if pair in self._connections:
+            return
+        blocked = (one, other) in self._blocked or (other, one) in self._blocked
+        if blocked or not (self._nodes[one].alive and self._nodes[other].alive):
+            self._reconnect_later(one, other)
+            return
+        self._connections[pair] = _Connection()
+        self._nodes[one].link_up(other)
+        self._nodes[other].link_up(one)

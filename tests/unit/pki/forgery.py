@@ -1,0 +1,120 @@
+"""Certificates that must be refused: what a stranger, a thief or a careless operator would show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+from pki.authority import Authority, CertifiedKey
+from pki.identity import Identity, Role
+from pki.issued import Issued
+from pki.scope import Scope
+
+TRUST_DOMAIN = "zkp.local"
+HOSTS = ("127.0.0.1", "::1", "localhost")
+AGE = timedelta(days=60)  # of the authority, so that it can have signed leaves that are expired by now
+
+
+def authority(now: datetime, trust_domain: str = TRUST_DOMAIN) -> Authority:
+    """An authority that was made `AGE` ago."""
+    return Authority.create(trust_domain, now=now - AGE)
+
+
+def issuer_of(issued: Issued, roots: tuple[x509.Certificate, ...], scope: Scope) -> Authority:
+    """A leaf's holder who plays authority."""
+    key = serialization.load_pem_private_key(issued.key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return Authority(CertifiedKey(issued.certificate, key), roots, scope)
+
+
+def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> dict[str, Issued]:
+    """What nobody may accept who trusts `honest`, by what is wrong with it."""
+    name = "node-1"
+    good = honest.issue(name, role, hosts, now=now)
+    below = issuer_of(good, honest.roots, honest.scope).issue(name, role, hosts, now=now)
+    thief = replace(honest, scope=Scope.of(TRUST_DOMAIN, ["evil.example"]))
+    stranger = replace(honest, scope=Scope.of("evil.example"))
+    return {
+        "wrong CA": authority(now).issue(name, role, hosts, now=now),
+        "expired": honest.issue(name, role, hosts, now=now - timedelta(days=45)),
+        "not yet valid": honest.issue(name, role, hosts, now=now + timedelta(days=1)),
+        "self-signed": self_signed(good, now),
+        "CA used as a leaf": ca_as_leaf(honest, good),
+        "leaf used as a CA": replace(below, certificate_pem=below.certificate_pem + good.certificate_pem),
+        "foreign DNS name": thief.issue(name, role, [*hosts, "www.evil.example"], now=now),
+        "foreign trust domain": stranger.issue(name, role, hosts, now=now),
+    }
+
+
+def self_signed(good: Issued, now: datetime) -> Issued:
+    """The identity of `good`, vouched for by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return signed_leaf(good, key, key, good.certificate.subject, now)
+
+
+def ca_as_leaf(honest: Authority, good: Issued) -> Issued:
+    """The issuing CA's own certificate and key, served as if it were a node's."""
+    certificate = honest.issuer.certificate
+    return replace(
+        good,
+        certificate=certificate,
+        certificate_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        key_pem=plain_pem(honest.issuer.key),
+    )
+
+
+def signed_leaf(
+    good: Issued,
+    key: CertificateIssuerPrivateKeyTypes,
+    signer: CertificateIssuerPrivateKeyTypes,
+    issuer: x509.Name,
+    now: datetime,
+    *,
+    names: x509.SubjectAlternativeName | None = None,
+) -> Issued:
+    """The extensions of `good` around another key, signed by whoever; `names` replaces its names."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(good.certificate.subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - timedelta(minutes=1))
+        .not_valid_after(now.astimezone(UTC) + timedelta(days=1))
+    )
+    for extension in good.certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.SubjectKeyIdentifier):
+            value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        elif isinstance(value, x509.AuthorityKeyIdentifier):
+            value = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        elif isinstance(value, x509.SubjectAlternativeName) and names is not None:
+            value = names
+        builder = builder.add_extension(value, extension.critical)
+    # Ed25519 and Ed448 bring their own hash
+    algorithm = hashes.SHA384() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
+    certificate = builder.sign(signer, algorithm)
+    issuing_ca = x509.load_pem_x509_certificates(good.certificate_pem)[1]
+    return replace(
+        good,
+        certificate=certificate,
+        certificate_pem=certificate.public_bytes(serialization.Encoding.PEM)
+        + issuing_ca.public_bytes(serialization.Encoding.PEM),
+        key_pem=plain_pem(key),
+    )
+
+
+def plain_pem(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    """PKCS #8 without a passphrase."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def identity(role: Role = Role.WORKER, name: str = "worker-1") -> Identity:
+    """Somebody of the trust domain."""
+    return Identity(TRUST_DOMAIN, role, name)

@@ -1,0 +1,184 @@
+"""The `pki` command, called as its users call it."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pki.cli import main
+from pki.identity import Role
+from pki.tls import TlsFiles, TlsMaterial
+
+INIT = ["init", "ca", "--trust-domain", "zkp.local", "--no-passphrase", "--development"]
+ISSUE = [
+    "issue",
+    "worker-1",
+    "--role",
+    "worker",
+    "--host",
+    "127.0.0.1",
+    "--authority",
+    "ca",
+    "--out",
+    "certs",
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PKI_PASSPHRASE", raising=False)
+    monkeypatch.delenv("PKI_AUTHORITY", raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> str:
+    """Run, expect the exit code and one line of error, and return it."""
+    capsys.readouterr()
+    assert main(list(argv)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_an_issued_identity_is_what_daemons_load(capsys: pytest.CaptureFixture[str]) -> None:
+    """Init and issue, as in the README, make files that a daemon accepts."""
+    assert main(INIT) == 0
+    assert main(ISSUE) == 0
+    material = TlsMaterial.load(TlsFiles.in_directory(Path("certs/worker-1")))
+    assert material.identity.role == Role.WORKER
+    out = capsys.readouterr().out
+    assert "development only: the root's key is not encrypted" in out
+    assert "worker worker-1 until" in out
+
+
+def test_the_root_is_encrypted_unless_development_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A plain root key takes two flags; one alone is a usage error, none needs a passphrase."""
+    init = INIT[:4]
+    assert "go together" in _refused(capsys, *init, "--no-passphrase", code=2)
+    assert "go together" in _refused(capsys, *init, "--development", code=2)
+    assert "PKI_PASSPHRASE" in _refused(capsys, *init)
+    assert not Path("ca").exists()
+
+
+@pytest.mark.parametrize("source", ["file", "variable", "prompt"])
+def test_the_passphrase_comes_from_file_variable_or_prompt(
+    source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All three ways encrypt the root's key, and none shows the passphrase."""
+    options = []
+    if source == "file":
+        Path("phrase").write_text("correct horse\n")
+        Path("phrase").chmod(0o600)
+        options = ["--passphrase-file", "phrase"]
+    elif source == "variable":
+        monkeypatch.setenv("PKI_PASSPHRASE", "correct horse")
+    else:
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr("typer.prompt", lambda *_, **__: "correct horse")
+    assert main([*INIT[:4], *options]) == 0
+    assert b"ENCRYPTED" in Path("ca/root.key").read_bytes()
+    captured = capsys.readouterr()
+    assert "correct horse" not in captured.out + captured.err
+    assert "safe place offline" in captured.out
+
+
+def test_a_weak_or_open_passphrase_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A passphrase that others can read or guess protects nothing."""
+    file = Path("phrase")
+    file.write_text("short")
+    file.chmod(0o600)
+    assert "shorter than 8" in _refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
+    file.chmod(0o644)
+    assert "open to others" in _refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
+    assert "exclude each other" in _refused(capsys, *INIT, "--passphrase-file", "phrase", code=2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        ([], "Missing command"),
+        (["nonsense"], "No such command"),
+        (["issue"], "Missing argument"),
+        ([*ISSUE, "--role", "king"], "'king' is not one of 'coordinator'"),
+        (["issue", "worker-1", "--role", "worker"], "--authority"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_one_line(
+    argv: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped command is answered in one line that points to the help."""
+    line = _refused(capsys, *argv, code=2)
+    assert reason in line
+    assert "--help" in line
+
+
+def test_failures_are_exit_code_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is refused says what to do instead, and leaves no traceback."""
+    assert "`pki init" in _refused(capsys, *ISSUE)
+    assert main(INIT) == 0
+    assert "there already" in _refused(capsys, *INIT)
+    assert "give its network" in _refused(capsys, *ISSUE, "--host", "8.8.8.8")
+    assert "give its domain" in _refused(capsys, *ISSUE, "--host", "evil.example")
+    assert "at most 30 days" in _refused(capsys, *ISSUE, "--days", "31")
+    assert main(ISSUE) == 0
+    assert "--replace" in _refused(capsys, *ISSUE)
+    assert main([*ISSUE, "--replace"]) == 0
+
+
+def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Init, issue, list and show print one JSON document each."""
+    answers = {}
+    for command in (INIT, ISSUE, ["list", "--authority", "ca"], ["show", "worker-1", "--authority", "ca"]):
+        assert main([*command, "--json"]) == 0
+        answers[command[0]] = json.loads(capsys.readouterr().out)
+    assert len(answers["init"]["root_sha256"]) == 64
+    assert answers["issue"][0]["identity"] == "spiffe://zkp.local/worker/worker-1"
+    assert Path(answers["issue"][0]["key"]).is_file()
+    assert answers["list"] == [answers["show"]]
+    assert answers["show"]["serial"] == answers["issue"][0]["serial"]
+    assert answers["show"]["hosts"] == ["127.0.0.1"]
+
+
+def test_a_list_in_a_pipe_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line a certificate, tabs between, the first to expire first."""
+    main(INIT)
+    main(ISSUE)
+    main(["issue", "ann", "--role", "admin", "--days", "7", "-a", "ca", "--out", "certs"])
+    capsys.readouterr()
+    assert main(["list", "-a", "ca"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[:3] for row in rows] == [["ann", "admin", ""], ["worker-1", "worker", "127.0.0.1"]]
+
+
+def test_a_certificate_is_found_by_name_and_by_serial(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name means its newest certificate; a serial number, as openssl writes it, means one."""
+    main(INIT)
+    main([*ISSUE, "--json"])
+    main([*ISSUE, "--replace", "--json"])
+    capsys.readouterr()
+    main(["list", "-a", "ca", "--json"])
+    serials = [entry["serial"] for entry in json.loads(capsys.readouterr().out)]
+    for which, serial in (
+        ("worker-1", serials[-1]),
+        (serials[0].upper(), serials[0]),
+        ("0" + serials[0], serials[0]),
+    ):
+        assert main(["show", which, "-a", "ca", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["serial"] == serial
+    assert main(["show", "worker-1", "-a", "ca"]) == 0
+    assert "BEGIN CERTIFICATE" in capsys.readouterr().out
+    assert "neither a name nor a serial" in _refused(capsys, "show", "nobody", "-a", "ca")
+
+
+@pytest.mark.parametrize("command", ["init", "issue", "list", "show"])
+def test_every_help_begins_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing after the usage line is something to copy."""
+    assert main([command, "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[1] == "Example:"
+    assert lines[2].startswith(f"pki {command} ")
