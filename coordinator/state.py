@@ -447,8 +447,11 @@ class State:
     ) -> None:
         self.revision += 1
         event = Event(self.revision, self.clock_ms, kind, task, attempt, worker, circuit)
-        self.outbox.append(event)
         self._events.append(event)
+        if task is not None and task.inputs:
+            # What waits for PostgreSQL may outlive the task by far, and the record holds no private inputs.
+            event = replace(event, task=replace(task, inputs=b""))
+        self.outbox.append(event)
 
     def _done(self, task_id: str) -> Outcome:
         return Outcome(events=tuple(self._events), task=self.tasks[task_id])

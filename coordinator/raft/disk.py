@@ -65,6 +65,8 @@ class OsDisk:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
+        # A process killed between renaming a file and syncing the directory left a name that could still vanish.
+        self._sync_directory()
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self._directory.iterdir())

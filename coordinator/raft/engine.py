@@ -5,6 +5,7 @@ own seams (pinned version, asserted below): its journal, its transport, its snap
 poller and its pickling. DESIGN.md beside this file says why for each.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -90,6 +91,16 @@ class Wire(Protocol):
         """Load the latest durable snapshot into the state machine; its last two log entries."""
 
 
+class _Peer(Node):  # type: ignore[misc]  # the engine is untyped
+    """A node whose place in the engine's sets does not change from run to run: simulations replay exactly."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Peer) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+
 class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
     """The engine's view of the wire."""
 
@@ -143,7 +154,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._journal = journal
         self._conflict = False
         self._heartbeat_due = 0.0
-        self._nodes = {peer: Node(peer) for peer in peer_ids}
+        self._nodes = {peer: _Peer(peer) for peer in peer_ids}
         conf = SyncObjConf(
             autoTick=False,
             raftMinTimeout=election_timeout,
@@ -159,7 +170,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
             onStateChanged=on_role,
         )
         conf.journalFile = journal
-        super().__init__(Node(node_id), list(self._nodes.values()), conf, transport=_WireTransport(wire))
+        super().__init__(_Peer(node_id), list(self._nodes.values()), conf, transport=_WireTransport(wire))
         if self._SyncObj__raftLog is not journal:
             raise TypeError("the engine did not take our journal")
         self._SyncObj__serializer = _SnapshotExchange(wire)
@@ -172,6 +183,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         """Start from the latest snapshot. Unlike the engine's, never clears entries that follow it."""
         entries = self._wire.restore()
         if entries is None:
+            self._journal.require_start()
             return
         before, last = entries
         self._journal.restart_from(before, last)
@@ -317,12 +329,18 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         return []
 
     def feed_acknowledgement(self, peer: str, message: dict[str, Any]) -> None:
-        """Give an acknowledgement to the engine, which would rewind what is on its way already."""
+        """Give an acknowledgement to the engine, which would rewind what is on its way already.
+
+        It would also follow a peer whose log is longer to behind the end of its own.
+        """
+        if self.role() != LEADER:
+            return
         node = self._nodes[peer]
-        ahead = self._next_index().get(node, 0)
+        ahead = self._next_index()[node]
         self.feed(peer, message)
-        if message["success"] and not message["reset"] and self.role() == LEADER:
+        if message["success"] and not message["reset"]:
             self._next_index()[node] = max(self._next_index()[node], ahead)
+        self._next_index()[node] = min(self._next_index()[node], self.last_log_index() + 1)
 
     def step_down(self, peer: str, term: int) -> None:
         """Take over a higher term that a peer has shown, without voting for it."""

@@ -29,7 +29,6 @@ log = logging.getLogger("zkp.raft")
 Entry = tuple[bytes, int, int]
 """(command, index, term): the engine's own shape."""
 
-SEGMENT_SIZE = 16 << 20
 _SUFFIX = ".segment"
 _VOTE = "vote"
 _CURE = "move the raft directory away and start again: the node rejoins and is caught up by the others"
@@ -42,7 +41,7 @@ class Journal:
     another cluster or another node is refused with StorageError, and so is a damaged one.
     """
 
-    def __init__(self, disk: Disk, cluster_id: str, node_id: str, segment_size: int = SEGMENT_SIZE) -> None:
+    def __init__(self, disk: Disk, cluster_id: str, node_id: str, segment_size: int) -> None:
         self._disk = disk
         self._cluster_id = cluster_id
         self._node_id = node_id
@@ -156,11 +155,23 @@ class Journal:
         self._segments[-1] = (name, max(highest, *(record.index for record in self._pending)))
         self._pending.clear()
 
+    def require_start(self) -> None:
+        """Without a snapshot the log must begin with the first entry. Raises StorageError."""
+        if self._entries and self._entries[0][1] != 1:
+            raise StorageError(
+                f"journal: entries before {self._entries[0][1]} are missing and no snapshot holds them: {_CURE}"
+            )
+
     def restart_from(self, before: Entry, last: Entry) -> None:
         """Begin at a snapshot: `last` is the entry that it includes last, `before` the one before that.
 
-        Entries behind them stay when the log holds both; otherwise the log is replaced by the two.
+        Entries behind them stay when the log holds both; otherwise the log is replaced by the two. Raises
+        StorageError when the log begins behind the snapshot: entries between the two are missing.
         """
+        if self._entries and self._entries[0][1] > last[1]:
+            raise StorageError(
+                f"journal: entries {last[1] + 1} to {self._entries[0][1] - 1} are missing behind the snapshot: {_CURE}"
+            )
         position = before[1] - self._entries[0][1] if self._entries else -1
         if 0 <= position < len(self._entries) - 1 and self._entries[position : position + 2] == [
             before,
@@ -203,7 +214,7 @@ class Journal:
         """Start the next segment, large enough for the batch, its header durable before any record."""
         if self._file is not None:
             self._file.close()
-        sequence = int(self._segments[-1][0].removesuffix(_SUFFIX)) + 1 if self._segments else 1
+        sequence = _sequence(self._segments[-1][0]) + 1 if self._segments else 1
         name = f"{sequence:012d}{_SUFFIX}"
         file = self._disk.create(name, max(self._segment_size, HEADER_SIZE + batch_size))
         file.write_at(encode_header(self._cluster_id, self._node_id, sequence), 0)
@@ -225,18 +236,29 @@ class Journal:
             raise StorageError(f"file {_VOTE} is damaged: {_CURE}") from error
 
     def _recover(self) -> None:
-        names = [name for name in self._disk.names() if name.endswith(_SUFFIX)]
-        for position, name in enumerate(names):
-            last = position == len(names) - 1
-            data = self._disk.read(name) or b""
-            if last and not data[:HEADER_SIZE].strip(b"\x00"):
-                # A crash between making the file and its header's reaching the disk: no record was in it.
-                self._disk.remove(name)
-                log.warning("removed journal segment %s: it was never written", name)
-                break
-            self._replay(name, data, last=last)
+        names = self._segment_names()
+        if names and not (self._disk.read(names[-1]) or b"")[:HEADER_SIZE].strip(b"\x00"):
+            # A crash between making the file and its header's reaching the disk: no record was in it.
+            log.warning("removed journal segment %s: it was never written", names[-1])
+            self._disk.remove(names.pop())
+        for name in names:
+            self._replay(name, self._disk.read(name) or b"", last=name == names[-1])
         if self._segments:
             self._file = self._disk.open(self._segments[-1][0])
+            # What a killed process had written may be in the page cache only, and has just been believed.
+            self._file.datasync()
+
+    def _segment_names(self) -> list[str]:
+        """The unbroken run of segments up to the newest; older ones were removed once and came back."""
+        names = [name for name in self._disk.names() if name.endswith(_SUFFIX)]
+        run = names[-1:]
+        for name in reversed(names[:-1]):
+            if _sequence(name) != _sequence(run[0]) - 1:
+                break
+            run.insert(0, name)
+        for name in names[: len(names) - len(run)]:
+            self._disk.remove(name)
+        return run
 
     def _replay(self, name: str, data: bytes, *, last: bool) -> None:
         try:
@@ -282,6 +304,10 @@ class Journal:
             file.datasync()
             file.close()
         self._offset = self._synced = tail.offset
+
+
+def _sequence(name: str) -> int:
+    return int(name.removesuffix(_SUFFIX))
 
 
 class _fatal:  # noqa: N801 - reads as a statement

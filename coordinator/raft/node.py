@@ -37,6 +37,7 @@ class RaftOptions:
     election_timeout: float = 0.25
     snapshot_entries: int = 20_000
     snapshot_bytes: int = 64 << 20
+    segment_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class RaftNode:
         cluster_id = self._membership.cluster_id
         if not cluster_id or self._core is not None:
             return
-        self._journal = Journal(self._disk, cluster_id, self._options.node_id)
+        self._journal = Journal(self._disk, cluster_id, self._options.node_id, self._options.segment_bytes)
         self._snapshots = Snapshots(self._disk, cluster_id, self._journal, self._machine, self._offload)
         self._core = Core(
             self._options.node_id,
@@ -138,7 +139,7 @@ class RaftNode:
             wire=_CoreWire(self, self._snapshots, self._machine),
             on_role=self._role_changed,
         )
-        for peer in self._links:
+        for peer in sorted(self._links):
             self._core.connected(peer)
 
     # ------------------------------------------------------------ driven from outside
@@ -330,6 +331,7 @@ class RaftNode:
     def _on_append_entries(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         message = frames.to_engine(envelope)
         if message["term"] < core.raftCurrentTerm:
+            self._show_term(core, peer)
             return
         self._leader_heard = engine.now()
         core.feed_entries(peer, message)
@@ -341,9 +343,17 @@ class RaftNode:
     def _on_install_snapshot(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         message = frames.to_engine(envelope)
         if message["term"] < core.raftCurrentTerm:
+            self._show_term(core, peer)
             return
         self._leader_heard = engine.now()
+        # A part of a snapshot proves nothing about this node's log, yet the engine would commit by it.
+        message["commit_index"] = core.raftCommitIndex
         core.feed(peer, message)
+
+    def _show_term(self, core: Core, peer: str) -> None:
+        """Tell a leader of an older term that it is over; the engine would stay silent, cut off for ever."""
+        position = pb.NextIndex(next_index=core.last_log_index() + 1, reset=False, success=False)
+        self.send(peer, pb.Envelope(next_index=position))
 
     def _on_next_index(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         # Acknowledgements carry no term in the engine: one of an older term could commit what was never stored.
@@ -403,7 +413,7 @@ class RaftNode:
             request = pb.PreVoteRequest(
                 term=term, last_log_index=core.last_log_index(), last_log_term=core.last_log_term()
             )
-            for peer in self._links:
+            for peer in sorted(self._links):
                 self.send(peer, pb.Envelope(pre_vote_request=request))
 
     def _role_changed(self, before: int, after: int) -> None:

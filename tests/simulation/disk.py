@@ -41,7 +41,8 @@ class SimFile:
 
     def datasync(self) -> None:
         self._disk.step()
-        self._content.durable = bytearray(self._content.cached)
+        for offset, data in self._content.unsynced:
+            self._content.durable[offset : offset + len(data)] = data
         self._content.unsynced = []
         self._disk.step()
 

@@ -27,6 +27,8 @@ class _Connection:
 
     def __init__(self) -> None:
         self.open = True
+        self.lossy = False
+        """A frame was lost: TCP would not go on after that, so neither may the connection."""
         self.dead = ""
         """The end whose process is gone."""
         self.last_arrival: dict[str, float] = {}
@@ -55,10 +57,14 @@ class Network:
         self._blocked.add((sender, receiver))
         connection = self._connections.get(frozenset((sender, receiver)))
         if connection is not None:
-            self._scheduler.at(3.0, lambda: self._break_if_blocked(sender, receiver, connection))
+            self._scheduler.at(3.0, lambda: self._break_if_lossy(sender, receiver, connection))
 
     def heal(self) -> None:
+        """Open every direction; connections that lost something are found to be broken."""
         self._blocked.clear()
+        for pair, connection in list(self._connections.items()):
+            one, other = sorted(pair)
+            self._break_if_lossy(one, other, connection)
 
     def drop_connection(self, one: str, other: str) -> None:
         """Break the connection; whatever was on its way is lost."""
@@ -82,7 +88,10 @@ class Network:
 
     def send(self, sender: str, receiver: str, envelope: pb.Envelope) -> None:
         connection = self._connections.get(frozenset((sender, receiver)))
-        if connection is None or connection.dead == sender or (sender, receiver) in self._blocked:
+        if connection is None or connection.dead == sender:
+            return
+        if (sender, receiver) in self._blocked:
+            connection.lossy = True
             return
         body = frames.pack(envelope)[frames.LENGTH.size :]
         arrival = self._clock() + self._rng.uniform(0.0001, self.max_delay)
@@ -95,9 +104,9 @@ class Network:
 
         self._scheduler.at(arrival - self._clock(), deliver)
 
-    def _break_if_blocked(self, sender: str, receiver: str, connection: _Connection) -> None:
-        if (sender, receiver) in self._blocked and connection.open:
-            self.drop_connection(sender, receiver)
+    def _break_if_lossy(self, one: str, other: str, connection: _Connection) -> None:
+        if connection.lossy and connection.open:
+            self.drop_connection(one, other)
 
     def _reconnect_later(self, one: str, other: str) -> None:
         self._scheduler.at(self._rng.uniform(0.01, 0.1), lambda: self._connect(one, other))

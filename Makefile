@@ -1,0 +1,89 @@
+# What people type here. `make` alone lists it; nothing needs root, and nothing is written outside the checkout.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOCOL := $(wildcard protocol/v1/*.proto)
+CODE := client coordinator daemon gateway pki proofs protocol settings worker
+YAML := $(wildcard ansible configs monitoring .github .yamllint*)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up status logs down test test-fast check protocol protocol-check lock
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+help: ## List what can be made
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment .venv with the locked dependencies
+	@echo "$(VENV) is ready"
+
+demo: $(READY) ## Run the main job once, start to end: 3 coordinators, 2 workers, gateway, a killed leader
+	$(BIN)/zkp local demo
+
+up: $(READY) ## Start the cluster on this machine and keep it running
+	$(BIN)/zkp local up
+
+status: $(READY) ## Show the processes, nodes, workers and tasks of that cluster
+	$(BIN)/zkp local status
+
+logs: $(READY) ## Show what its daemons logged last
+	$(BIN)/zkp local logs
+
+down: $(READY) ## Stop that cluster; its data stay
+	$(BIN)/zkp local down
+
+test: $(READY) ## Run every test: unit and simulation first, then integration
+	$(BIN)/pytest -q tests/unit tests/simulation
+	$(BIN)/pytest -q tests/integration
+
+test-fast: $(READY) ## Run the tests without sockets and processes (seconds)
+	$(BIN)/pytest -q tests/unit tests/simulation
+
+check: $(READY) protocol-check ## Run every linter and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(YAML),$(BIN)/yamllint --strict $(YAML))
+
+protocol: $(READY) ## Generate the Python code of protocol/v1/*.proto
+	$(call generate,.)
+
+protocol-check: $(READY)
+	@echo "Checking that protocol/v1 is what its .proto files generate"
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call generate,$$fresh) && \
+	for file in $$( { ls protocol/v1/*_pb2*; cd "$$fresh" && ls protocol/v1/*_pb2*; } | sort -u); do \
+	    cmp -s "$$file" "$$fresh/$$file" || { echo "error: $$file is out of date: run \`make protocol\`" >&2; exit 1; }; \
+	done
+
+lock: $(READY) ## Resolve pyproject.toml again into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 \
+	    --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header --no-annotate -q -o requirements.lock
+
+# The stamp comes last: an interrupted set-up is done again from where pip left off.
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "error: $(PYTHON) is not installed: apt install python3.11 python3.11-venv, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	    echo "error: $(PYTHON) is not Python 3.11: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: $(PYTHON) cannot make virtual environments: apt install python3.11-venv" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "Making the virtual environment $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing the locked dependencies (some minutes the first time)"
+	@$(BIN)/pip install --quiet --quiet --require-hashes --requirement requirements.lock
+	@echo "Installing the project itself"
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# raft.proto and replicated.proto declare no services, so their gRPC files are empty and are not kept.
+define generate
+$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
+    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+    $(PROTOCOL) && rm -f $(foreach name,raft replicated,$(1)/protocol/v1/$(name)_pb2_grpc.py $(1)/protocol/v1/$(name)_pb2_grpc.pyi)
+endef

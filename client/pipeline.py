@@ -1,0 +1,176 @@
+"""Many submissions on one stream, which is several times cheaper than a call for each.
+
+What was sent and not answered when a stream breaks is sent again on the next one, in the same order. Task
+ids make that safe; it is also why `duplicate` may be true for a submission that was made only once.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from client.errors import ClientError, NoLeader, Untrusted
+from client.failures import FIELD_METADATA, CallFailed, final_error, stream_ended
+from client.leader import CALL_TIMEOUT_S, LeaderConnection
+from client.line import Line
+from client.records import Accepted, Submission
+from protocol.v1 import coordinator_pb2 as pb
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    message: pb.Submission
+    outcome: asyncio.Future[Accepted]
+
+    def settle(self, result: pb.SubmitResult) -> None:
+        """Take the coordinator's word; raises `CallFailed` when it may change its mind."""
+        if result.HasField("accepted"):
+            accepted = Accepted.read(result.accepted)
+            if not self.outcome.done():
+                self.outcome.set_result(accepted)
+            return
+        failure = _refusal(result.refused)
+        if failure.passing or failure.not_leader:
+            raise failure
+        if not self.outcome.done():
+            self.outcome.set_exception(final_error(failure))
+
+
+class SubmissionPipeline:
+    """Submits over one long stream to the leader; at most `window` submissions are unanswered at a time.
+
+    Each `submit` gives up `timeout` seconds after its turn came. Enter it before use; leaving ends the
+    stream.
+    """
+
+    def __init__(self, connection: LeaderConnection, *, window: int, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._window = asyncio.Semaphore(window)
+        self._unsent: deque[_Entry] = deque()
+        self._work = asyncio.Event()
+        self._route = connection.route(timeout)
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """See `TaskClient.submit`; waits for its turn when the window is full."""
+        async with self._window:
+            entry = _Entry(submission.message(), asyncio.get_running_loop().create_future())
+            self._unsent.append(entry)
+            self._work.set()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await entry.outcome
+            except TimeoutError:
+                raise self._route.no_leader() from None
+
+    async def _run(self) -> None:
+        while True:
+            await self._work.wait()
+            self._route = self._connection.route(self._timeout)
+            try:
+                while True:
+                    line = await self._route.line()
+                    try:
+                        if line.address != self._connection.leader:
+                            await self._submit_first(line)
+                        await self._submit_over(line)
+                    except CallFailed as failure:
+                        self._route.failed(line, failure)
+            except Untrusted as error:
+                self._fail_all(error)
+            except NoLeader:
+                if self._next() is None:  # those who wait have deadlines of their own
+                    self._work.clear()
+            except ClientError as error:
+                self._fail_all(error)
+
+    async def _submit_first(self, line: Line) -> None:
+        """Submit one by itself: who ends a stream while it is written to cannot say why (see `line.py`)."""
+        entry = self._next()
+        if entry is not None:
+            request = pb.SubmitTasksRequest(submissions=[entry.message])
+            answer = await line.call(lambda stubs: stubs.tasks.SubmitTasks, request, timeout=CALL_TIMEOUT_S)
+            self._route.reached(line)
+            entry.settle(answer.results[0])
+            self._unsent.remove(entry)
+
+    async def _submit_over(self, line: Line) -> None:
+        """Submit over one line until it fails."""
+        sending = _Sending(self._unsent, self._work)
+        answers = line.exchange(lambda stubs: stubs.tasks.StreamSubmissions, sending.messages())
+        try:
+            async with contextlib.aclosing(answers):
+                async for result in answers:
+                    self._route.reached(line)
+                    sending.unanswered[0].settle(result)
+                    sending.unanswered.popleft()
+        finally:
+            sending.take_back()
+        raise stream_ended()
+
+    def _next(self) -> _Entry | None:
+        """The first that somebody still waits for."""
+        while self._unsent and self._unsent[0].outcome.done():
+            self._unsent.popleft()
+        return self._unsent[0] if self._unsent else None
+
+    def _fail_all(self, error: ClientError) -> None:
+        while (entry := self._next()) is not None:
+            entry.outcome.set_exception(error)
+        self._work.clear()
+
+
+class _Sending:
+    """The requests of one stream; gives back what was not answered when the stream is over."""
+
+    def __init__(self, unsent: deque[_Entry], work: asyncio.Event) -> None:
+        self._unsent = unsent
+        self._work = work
+        self._over = False
+        self.unanswered: deque[_Entry] = deque()
+
+    async def messages(self) -> AsyncIterator[pb.Submission]:
+        # gRPC may leave this iterator waiting after its call has ended: it must not take another's entries.
+        while not self._over:
+            if not self._unsent:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            entry = self._unsent.popleft()
+            if not entry.outcome.done():  # nobody waits for it any more
+                self.unanswered.append(entry)
+                yield entry.message
+
+    def take_back(self) -> None:
+        self._over = True
+        while self.unanswered:
+            entry = self.unanswered.pop()
+            if not entry.outcome.done():
+                self._unsent.appendleft(entry)
+        self._work.set()  # lets a waiting iterator end, and a new stream begin
+
+
+def _refusal(refused: pb.Refusal) -> CallFailed:
+    try:
+        code = grpc.StatusCode[refused.status]
+    except KeyError:
+        code = grpc.StatusCode.UNKNOWN
+    return CallFailed(code, refused.message, {FIELD_METADATA: refused.field})

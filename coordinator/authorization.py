@@ -1,0 +1,117 @@
+"""Who may call what: one table of methods and roles, and the check of every single call against it.
+
+What is not in the table is refused. The certificate is looked at again at each call, so that its expiry acts on
+connections that are already open.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from coordinator.refusals import Forbidden, Unauthenticated
+from pki.identity import Identity, Role
+from pki.tls import IdentityError, PeerCertificate, grpc_peer_certificate
+
+log = logging.getLogger("zkp.coordinator")
+
+_WORKERS = frozenset({Role.WORKER})
+_CLIENTS = frozenset({Role.GATEWAY, Role.CLIENT, Role.ADMIN})
+_ADMINS = frozenset({Role.ADMIN})
+_EVERY_ROLE = frozenset(Role)
+
+ROLES: Mapping[str, frozenset[Role]] = {
+    "/zkp.v1.TaskService/SubmitTask": _CLIENTS,
+    "/zkp.v1.TaskService/SubmitTasks": _CLIENTS,
+    "/zkp.v1.TaskService/StreamSubmissions": _CLIENTS,
+    "/zkp.v1.TaskService/GetTask": _CLIENTS,
+    "/zkp.v1.TaskService/WatchTask": _CLIENTS,
+    "/zkp.v1.TaskService/ListTasks": _CLIENTS,
+    "/zkp.v1.TaskService/CancelTask": _CLIENTS,
+    "/zkp.v1.WorkerService/RegisterWorker": _WORKERS,
+    "/zkp.v1.WorkerService/SendHeartbeat": _WORKERS,
+    "/zkp.v1.WorkerService/ReceiveTasks": _WORKERS,
+    "/zkp.v1.WorkerService/StartTask": _WORKERS,
+    "/zkp.v1.WorkerService/ReportCompletion": _WORKERS,
+    "/zkp.v1.WorkerService/ReportFailure": _WORKERS,
+    "/zkp.v1.AdminService/ClusterStatus": _ADMINS,
+    "/zkp.v1.AdminService/TransferLeadership": _ADMINS,
+    "/zkp.v1.AdminService/ReleaseWorker": _ADMINS,
+    "/grpc.health.v1.Health/Check": _EVERY_ROLE,
+    "/grpc.health.v1.Health/Watch": _EVERY_ROLE,
+    "/grpc.health.v1.Health/List": _EVERY_ROLE,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERY_ROLE,
+}
+"""gRPC method → the roles whose certificates may call it."""
+
+_LINES_A_WINDOW = 20
+_WINDOW_S = 10.0
+
+
+@dataclass(slots=True)
+class BoundedLog:
+    """Warnings that strangers can cause: at most 20 lines in 10 seconds, the rest as a number."""
+
+    clock: Callable[[], float]
+    _window: float = float("-inf")
+    _written: int = 0
+    _left_out: int = 0
+
+    def warning(self, message: str, peer: str) -> None:
+        """One line, unless there were too many already."""
+        now = self.clock()
+        if now - self._window >= _WINDOW_S:
+            if self._left_out:
+                log.warning("%d more refusals were not logged", self._left_out)
+            self._window, self._written, self._left_out = now, 0, 0
+        if self._written >= _LINES_A_WINDOW:
+            self._left_out += 1
+            return
+        self._written += 1
+        log.warning("%s", message, extra={"peer": peer})
+
+
+class Authorization:
+    """Turns a connection's verified certificate into a caller who may call this method, or a refusal."""
+
+    def __init__(
+        self,
+        trust_domain: str,
+        *,
+        now: Callable[[], datetime],
+        log: BoundedLog,
+        count: Callable[[str], None],
+    ) -> None:
+        """now: with time zone; count: told the reason of each refusal, "unauthenticated" or "forbidden"."""
+        self._trust_domain = trust_domain
+        self._now = now
+        self._log = log
+        self._count = count
+
+    def admit(self, method: str, auth_context: Mapping[str, Iterable[bytes]], peer: str) -> tuple[Identity, float]:
+        """The caller, and for how many seconds its certificate is still valid.
+
+        method: "/package.Service/Method"; peer: the remote address, for the log. Raises Unauthenticated, Forbidden.
+        """
+        now = self._now()
+        try:
+            certificate = grpc_peer_certificate(auth_context, self._trust_domain, now)
+        except IdentityError as error:
+            self._refused("unauthenticated", method, peer, str(error))
+            raise Unauthenticated(str(error)) from None
+        self._check_role(method, certificate, peer)
+        return certificate.identity, (certificate.not_after - now).total_seconds()
+
+    def _check_role(self, method: str, certificate: PeerCertificate, peer: str) -> None:
+        allowed = ROLES.get(method, frozenset())
+        identity = certificate.identity
+        if identity.role in allowed:
+            return
+        roles = " or ".join(sorted(allowed)) or "nobody"
+        message = f"this is for role {roles}, and the certificate is {identity.role}/{identity.name}"
+        self._refused("forbidden", method, peer, message)
+        raise Forbidden(message)
+
+    def _refused(self, reason: str, method: str, peer: str, message: str) -> None:
+        self._count(reason)
+        self._log.warning(f"call of {method} refused: {message}", peer)

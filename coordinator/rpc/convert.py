@@ -1,0 +1,126 @@
+"""The coordinator's values ↔ the messages of its gRPC API. Private inputs go into `Assignment` and nowhere else."""
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.model import Task, TaskState
+from coordinator.refusals import CoordinatorError, InvalidRequest
+from coordinator.rpc.errors import status_of
+from coordinator.submissions import Submission
+from coordinator.tasks import Accepted, Listing
+from coordinator.workers import Held, Introduction
+from protocol.v1 import coordinator_pb2 as pb
+
+_STATES: dict[TaskState, pb.TaskState.ValueType] = {
+    TaskState.PENDING: pb.TASK_STATE_PENDING,
+    TaskState.ASSIGNED: pb.TASK_STATE_ASSIGNED,
+    TaskState.IN_PROGRESS: pb.TASK_STATE_IN_PROGRESS,
+    TaskState.COMPLETED: pb.TASK_STATE_COMPLETED,
+    TaskState.FAILED: pb.TASK_STATE_FAILED,
+    TaskState.CANCELLED: pb.TASK_STATE_CANCELLED,
+}
+_STATES_BACK: dict[pb.TaskState.ValueType, TaskState] = {number: state for state, number in _STATES.items()}
+
+
+def timestamp(milliseconds: int) -> Timestamp | None:
+    """Milliseconds since the epoch; 0, "not yet", is no timestamp at all."""
+    if not milliseconds:
+        return None
+    return Timestamp(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
+
+
+def task_to_pb(task: Task) -> pb.Task:
+    """A task as clients see it."""
+    error = pb.TaskError(code=task.error_code, message=task.error_message) if task.error_code else None
+    return pb.Task(
+        id=task.id,
+        circuit=task.circuit,
+        state=_STATES[task.state],
+        attempt=task.attempt,
+        retries=task.retries,
+        max_retries=task.max_retries,
+        worker_id=task.worker_id,
+        public_inputs=task.public_inputs,
+        proof=task.proof,
+        verifying_key_sha256=task.verifying_key_sha256,
+        error=error,
+        created_at=timestamp(task.created_ms),
+        assigned_at=timestamp(task.assigned_ms),
+        started_at=timestamp(task.started_ms),
+        finished_at=timestamp(task.finished_ms),
+        revision=task.revision,
+    )
+
+
+def submission_from_pb(message: pb.Submission) -> Submission:
+    """What a caller sends, unchecked."""
+    return Submission(
+        task_id=message.task_id,
+        circuit=message.circuit,
+        inputs=message.inputs,
+        public_inputs=tuple(message.public_inputs),
+        max_retries=message.max_retries if message.HasField("max_retries") else None,
+    )
+
+
+def accepted_to_pb(accepted: Accepted) -> pb.SubmitTaskResponse:
+    return pb.SubmitTaskResponse(task=task_to_pb(accepted.task), duplicate=accepted.duplicate)
+
+
+def result_to_pb(result: Accepted | CoordinatorError) -> pb.SubmitResult:
+    """One of many submissions: accepted, or refused by itself."""
+    if isinstance(result, Accepted):
+        return pb.SubmitResult(accepted=accepted_to_pb(result))
+    status = status_of(result, lambda: None)
+    field = result.field if isinstance(result, InvalidRequest) else ""
+    return pb.SubmitResult(refused=pb.Refusal(status=status.code.name, message=status.details, field=field))
+
+
+def listing_to_pb(listing: Listing) -> pb.ListTasksResponse:
+    return pb.ListTasksResponse(
+        tasks=[task_to_pb(task) for task in listing.tasks], next_page_token=listing.next_token
+    )
+
+
+def state_from_pb(number: pb.TaskState.ValueType) -> TaskState | None:
+    """None stands for every state; raises InvalidRequest for a number that means nothing here."""
+    if number == pb.TASK_STATE_UNSPECIFIED:
+        return None
+    if number not in _STATES_BACK:
+        raise InvalidRequest("state", f"{number} is no task state")
+    return _STATES_BACK[number]
+
+
+def held_from_pb(attempts: Iterable[pb.Attempt]) -> Held:
+    """Attempts as they were named, each once."""
+    return tuple(dict.fromkeys((attempt.task_id, attempt.attempt) for attempt in attempts))
+
+
+def held_to_pb(held: Held) -> list[pb.Attempt]:
+    return [pb.Attempt(task_id=task_id, attempt=attempt) for task_id, attempt in held]
+
+
+def introduction_from_pb(message: pb.RegisterWorkerRequest) -> Introduction:
+    """How a worker introduces itself, unchecked."""
+    return Introduction(
+        worker_id=message.worker_id,
+        incarnation=message.incarnation,
+        capacity=message.capacity,
+        circuits={key.circuit: key.verifying_key_sha256 for key in message.circuits},
+        held=held_from_pb(message.held),
+        version=message.version,
+    )
+
+
+def assignment_to_pb(task: Task, time_limit_ms: int) -> pb.Assignment:
+    """What a worker is given to prove, private inputs included."""
+    return pb.Assignment(
+        task_id=task.id,
+        attempt=task.attempt,
+        circuit=task.circuit,
+        inputs=task.inputs,
+        public_inputs=task.public_inputs,
+        verifying_key_sha256=task.verifying_key_sha256,
+        time_limit_ms=time_limit_ms,
+    )

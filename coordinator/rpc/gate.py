@@ -1,0 +1,176 @@
+"""What stands around every call: who is it, may they, for how long, and how did it end.
+
+One interceptor wraps every handler, also those of the health and reflection services. Handlers raise domain errors
+and never touch status codes; anything unexpected is logged here and answered with INTERNAL, without its words.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from coordinator.authorization import Authorization
+from coordinator.refusals import TimedOut, Unauthenticated
+from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
+from pki.identity import Identity
+
+log = logging.getLogger("zkp.coordinator")
+
+_LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
+_INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error: the coordinator's log says more")
+
+_CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+_caller: ContextVar[Identity] = ContextVar("caller")
+
+Handler = Any  # an RpcMethodHandler, or a method of a servicer: gRPC types neither
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+Observer = Callable[[str, str], None]
+"""Told of each call that ended: its method and the name of its gRPC status."""
+
+
+def caller() -> Identity:
+    """Who makes the call that is being handled."""
+    return _caller.get()
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Authenticates, authorises, bounds, translates and counts. unary_limit_s: how long one answer may take."""
+
+    def __init__(
+        self,
+        authorization: Authorization,
+        find_leader: FindLeader,
+        observer: Observer,
+        *,
+        unary_limit_s: float = 30.0,
+    ) -> None:
+        self._authorization = authorization
+        self._find_leader = find_leader
+        self._observer = observer
+        self._unary_limit_s = unary_limit_s
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """The method's handler inside the gate; None, which gRPC answers with UNIMPLEMENTED, for an unknown one."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(self._streaming(method, inner), **serializers)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._unary(method, handler.stream_unary), **serializers)
+        return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary), **serializers)
+
+    def _unary(self, method: str, inner: Handler) -> Handler:
+        async def behaviour(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+            return await self._guard(method, context, lambda: inner(request, context), self._unary_limit_s)
+
+        return behaviour
+
+    def _streaming(self, method: str, inner: Handler) -> Handler:
+        """A stream ends, at the latest, when the certificate that opened it does."""
+        if not inspect.isasyncgenfunction(inner):
+            return self._writing(method, inner)
+
+        async def behaviour(request: Any, context: Context) -> None:  # noqa: ANN401
+            async def run() -> None:
+                # Closed here, in this task: its cleanup must not wait for the garbage collector.
+                answers = inner(request, context)
+                try:
+                    async for answer in answers:
+                        await context.write(answer)
+                finally:
+                    await answers.aclose()
+
+            await self._guard(method, context, run, None)
+
+        return behaviour
+
+    def _writing(self, method: str, inner: Handler) -> Handler:
+        async def behaviour(request: Any, context: Context) -> None:  # noqa: ANN401
+            await self._guard(method, context, lambda: inner(request, context), None)
+
+        return behaviour
+
+    async def _guard(
+        self, method: str, context: Context, run: Callable[[], Awaitable[Any]], limit_s: float | None
+    ) -> Any:  # noqa: ANN401 - any message
+        code = "CANCELLED"
+        try:
+            status, answer = await self._attempt(method, context, run, limit_s)
+            if status is not None:
+                code = status.code.name
+                await context.abort(status.code, status.details, status.metadata)
+            code = _code_name(context)
+        except grpc.aio.AbortError:
+            code = _code_name(context)
+            raise
+        else:
+            return answer
+        finally:
+            self._observer(method, code)
+
+    async def _attempt(
+        self, method: str, context: Context, run: Callable[[], Awaitable[Any]], limit_s: float | None
+    ) -> tuple[Status | None, Any]:
+        """Either the status with which to end the call, or its answer."""
+        try:
+            identity, valid_s = self._authorization.admit(method, context.auth_context(), context.peer())
+            _caller.set(identity)
+            limit = min(valid_s, _LONGEST_STREAM_S) if limit_s is None else limit_s
+            try:
+                async with asyncio.timeout(limit) as timeout:
+                    return None, await run()
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                raise _too_long(limit_s) from None
+        except KNOWN as error:
+            return status_of(error, self._find_leader), None
+        except grpc.aio.AbortError:
+            raise
+        except NotImplementedError:
+            return Status(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented"), None
+        except Exception:
+            log.exception("call of %s failed", method)
+            return _INTERNAL, None
+
+
+def _code_name(context: Context) -> str:
+    """What a handler of the standard services has set; gRPC keeps it as a number, 0 for OK."""
+    code = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, "UNKNOWN")
+
+
+def _too_long(limit_s: float | None) -> Exception:
+    if limit_s is None:
+        return Unauthenticated("the certificate that opened this stream has expired: open it again with a new one")
+    return TimedOut(f"no answer within {limit_s:g} s")

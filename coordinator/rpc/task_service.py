@@ -1,0 +1,71 @@
+"""gRPC handlers for gateways and clients: messages in, use case, messages out."""
+
+# ruff: noqa: ARG002, N802 - gRPC gives names and arguments
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from coordinator.rpc import convert
+from coordinator.rpc.batches import batches
+from coordinator.rpc.gate import caller
+from coordinator.tasks import Tasks
+from protocol.v1 import coordinator_pb2 as pb
+from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_BATCH = 256  # submissions of one stream that are proposed together
+
+
+class TaskService(pb_grpc.TaskServiceServicer):
+    """Submit, look, wait, list, cancel."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+
+    async def SubmitTask(self, request: pb.SubmitTaskRequest, context: Context) -> pb.SubmitTaskResponse:
+        submission = convert.submission_from_pb(request.submission)
+        return convert.accepted_to_pb(await self._tasks.submit(submission, _submitter()))
+
+    async def SubmitTasks(self, request: pb.SubmitTasksRequest, context: Context) -> pb.SubmitTasksResponse:
+        submissions = [convert.submission_from_pb(message) for message in request.submissions]
+        results = await self._tasks.submit_many(submissions, _submitter())
+        return pb.SubmitTasksResponse(results=[convert.result_to_pb(result) for result in results])
+
+    async def StreamSubmissions(
+        self, request_iterator: AsyncIterator[pb.Submission], context: Context
+    ) -> AsyncIterator[pb.SubmitResult]:
+        submitter = _submitter()
+        async with aclosing(batches(request_iterator, _BATCH)) as handfuls:
+            async for messages in handfuls:
+                submissions = [convert.submission_from_pb(message) for message in messages]
+                for result in await self._tasks.submit_many(submissions, submitter):
+                    yield convert.result_to_pb(result)
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.Task:
+        return convert.task_to_pb(await self._tasks.get(request.task_id))
+
+    async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.Task]:
+        async with aclosing(self._tasks.watch(request.task_id)) as versions:
+            async for task in versions:
+                yield convert.task_to_pb(task)
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        listing = await self._tasks.page(
+            convert.state_from_pb(request.state),
+            request.circuit or None,
+            request.page_size,
+            request.page_token,
+        )
+        return convert.listing_to_pb(listing)
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.Task:
+        return convert.task_to_pb(await self._tasks.cancel(request.task_id))
+
+
+def _submitter() -> str:
+    identity = caller()
+    return f"{identity.role}/{identity.name}"

@@ -1,0 +1,282 @@
+"""A coordinator from start to stop: what it is made of, in the order in which one part needs the other."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib import metadata
+
+from coordinator.authorization import Authorization, BoundedLog
+from coordinator.circuit_keys import CircuitKeys
+from coordinator.cluster import Cluster, Member
+from coordinator.commands import Projected
+from coordinator.config import CoordinatorSettings
+from coordinator.health import Health, RecordStatus
+from coordinator.leases import LeaseTiming
+from coordinator.metrics import Metrics
+from coordinator.raft import Address, RaftError, RaftOptions, RaftRunner, StorageError
+from coordinator.refusals import Unavailable
+from coordinator.replication import ReplicatedState, Replicator, wall_clock_ms
+from coordinator.rpc.admin_service import AdminService
+from coordinator.rpc.gate import Gate
+from coordinator.rpc.server import RpcServer
+from coordinator.rpc.task_service import TaskService
+from coordinator.rpc.worker_service import WorkerService, WorkerTiming
+from coordinator.services import Outside, Services
+from coordinator.store import Database, Projector, Record, RecordError, StateOutbox
+from coordinator.task_record import TaskRecord
+from coordinator.tasks import TaskLimits
+from coordinator.verification import Verification
+from daemon.errors import DaemonError, ListenError
+from daemon.https import HttpsListener
+from daemon.lifecycle import Lifecycle
+from daemon.monitoring import monitoring_application
+from daemon.preflight import tls_files
+from pki.tls import TlsMaterial
+from proofs import ProofsError
+from proofs.groth16 import Verifier
+from proofs.keys import KeyStore
+
+log = logging.getLogger("zkp.coordinator")
+
+try:
+    VERSION = metadata.version("zkp-network")
+except metadata.PackageNotFoundError:  # run from a checkout
+    VERSION = "unknown"
+
+_GRACE_S = 5.0  # for calls under way when the process stops
+_HANDOVER_S = 3.0
+_REFUSED_RECORD_S = 30.0  # until a record that refused this cluster is tried again: an operator may have cured it
+_ATTEMPT_GRACE_S = 5.0  # a worker gives up by itself first, and says so
+
+
+class _RaftListener:
+    """Passes leadership on to the replicator, which cannot be made before the log that it works on."""
+
+    replicator: Replicator | None = None
+
+    def leading(self, term: int) -> None:
+        if self.replicator is not None:
+            self.replicator.leading(term)
+
+    def following(self) -> None:
+        if self.replicator is not None:
+            self.replicator.following()
+
+
+class Coordinator:
+    """One node, put together. `stopping`: whether the process has been told to stop.
+
+    Raises StorageError when the node's own files cannot be used, ProofsError for its keys. Make it on the event loop.
+    """
+
+    def __init__(self, settings: CoordinatorSettings, material: TlsMaterial, stopping: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._material = material
+        self._stopping = stopping
+        self._metrics = Metrics()
+        store = KeyStore(settings.proofs.keys_dir)
+        self._verification = Verification(Verifier(store))
+        replica = ReplicatedState()
+        self.raft, self.replicator = _open_raft(settings, material, replica, self._metrics)
+        database = Database(settings.database.parameters(), application=settings.node.id)
+        self._record = Record(database, settings.database.max_open_conns - 1)
+        outbox = StateOutbox(lambda: self.replicator.state)
+        self.replicator.on_events(lambda _: outbox.notify())
+        self._projector = Projector(database, outbox, self._acknowledge)
+        keys = CircuitKeys(store.verifying_keys(), self.replicator)
+        if not keys.local:
+            log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
+        outside = Outside(
+            replicator=self.replicator,
+            record=TaskRecord(self._record, lambda: self.replicator.state),
+            keep_record=self._keep_record,
+            keys=keys,
+            verification=self._verification,
+            metrics=self._metrics,
+            clock=time.monotonic,
+        )
+        self._services = Services(outside, _task_limits(settings), _lease_timing(settings))
+        self._cluster = Cluster(_members(settings), self.replicator)
+        self._health = Health(
+            self.replicator,
+            self._cluster,
+            self._services,
+            self._record_status,
+            version=VERSION,
+            stopping=stopping,
+        )
+        self._metrics.watch(self.replicator, self._health, material.seconds_to_expiry)
+        self._rpc = self._rpc_server()
+        self._https = self._https_listeners()
+
+    async def start(self) -> None:
+        """Join the cluster, then listen for callers. Raises ListenError."""
+        try:
+            await self.raft.start()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenError(
+                f"cannot listen on {self._settings.raft.bind}: {reason}; "
+                "stop the process that has this port, or correct raft.bind"
+            ) from None
+        for listener in self._https:
+            await listener.start()
+        await self._rpc.start(str(self._settings.grpc.bind), self._material.grpc_server_credentials())
+
+    async def stop(self) -> None:
+        """Hand leadership over, end what is open, leave. Also after a start that failed."""
+        await self._hand_over()
+        reason = Unavailable("this coordinator is stopping: ask another")
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            lambda: self._services.stop(reason),
+            lambda: self._rpc.stop(_GRACE_S),
+            *(listener.stop for listener in reversed(self._https)),
+            self.raft.stop,
+            self._record.close,
+        )
+        for step in steps:
+            try:
+                await step()
+            except Exception:
+                log.exception("a step of stopping failed, going on with the next")
+        self._verification.close()
+
+    async def _hand_over(self) -> None:
+        alone = len(self._cluster.members) == 1
+        if alone or not self.replicator.is_leader or self.raft.fatal.done():
+            return
+        try:
+            async with asyncio.timeout(_HANDOVER_S):
+                leader = await self.replicator.transfer_leadership(None)
+            log.info("leadership handed over to %s", leader)
+        except (RaftError, TimeoutError) as error:
+            log.warning("leadership was not handed over: %s", error or "no answer in time")
+
+    # ------------------------------------------------------------ the record
+
+    async def _keep_record(self, term: int) -> None:
+        while True:
+            # The projector says itself, and loudly, why it does not write.
+            with contextlib.suppress(RecordError):
+                await self._projector.run(term)
+            await asyncio.sleep(_REFUSED_RECORD_S)
+
+    async def _acknowledge(self, revision: int) -> None:
+        """Let the cluster forget what the record holds: events at once, finished tasks after the retention."""
+        forget_before_ms = wall_clock_ms() - int(self._settings.tasks.retention * 1000)
+        await self.replicator.submit(Projected(revision, forget_before_ms))
+
+    def _record_status(self) -> RecordStatus:
+        return RecordStatus(self._projector.status, self._projector.lag, self._projector.last_error)
+
+    # ------------------------------------------------------------ listeners
+
+    def _rpc_server(self) -> RpcServer:
+        authorization = Authorization(
+            self._settings.node.trust_domain,
+            now=lambda: datetime.now(UTC),
+            log=BoundedLog(time.monotonic),
+            count=lambda reason: self._metrics.refused("grpc", reason),
+        )
+        admin = AdminService(
+            self.replicator,
+            self._cluster,
+            self._services.leases,
+            self._health,
+            clock=time.monotonic,
+            now_ms=wall_clock_ms,
+            version=VERSION,
+        )
+        timing = _worker_timing(self._settings)
+        return RpcServer(
+            Gate(authorization, self._cluster.leader_address, self._metrics.called),
+            tasks=TaskService(self._services.tasks),
+            workers=WorkerService(self._services.workers, self._services.reports, timing),
+            admin=admin,
+            can_serve=self._health.can_serve,
+        )
+
+    def _https_listeners(self) -> tuple[HttpsListener, ...]:
+        trust_domain = self._settings.node.trust_domain
+        health = monitoring_application(trust_domain, health=self._health.health, ready=self._health.ready)
+        metrics = monitoring_application(trust_domain, registry=self._metrics.registry)
+        context = self._material.server_context()
+        places = ((health, self._settings.health.bind), (metrics, self._settings.metrics.bind))
+        return tuple(HttpsListener(application, bind.host, bind.port, context) for application, bind in places)
+
+
+async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
+    """Serve until told to stop. Raises DaemonError: one line with the cause and the cure."""
+    material = TlsMaterial.load(tls_files(settings.tls))
+    try:
+        coordinator = Coordinator(settings, material, life.stop.is_set)
+    except (ProofsError, StorageError) as error:
+        raise DaemonError(str(error)) from None
+    life.on_reload(material.reload)
+    try:
+        await coordinator.start()
+        life.background(_fatal(coordinator.raft.fatal), name="raft")
+        log.info("serving on %s", settings.grpc.bind, extra={"node_id": settings.node.id})
+        life.ready(f"serving on {settings.grpc.bind}")
+        await life.stop.wait()
+    finally:
+        await coordinator.stop()
+
+
+async def _fatal(error: Awaitable[StorageError]) -> None:
+    """A node that cannot trust its own disk must not go on."""
+    raise DaemonError(str(await error))
+
+
+def _open_raft(
+    settings: CoordinatorSettings, material: TlsMaterial, replica: ReplicatedState, metrics: Metrics
+) -> tuple[RaftRunner, Replicator]:
+    own = settings.node.id
+    peers = {peer.id: Address(peer.raft.host, peer.raft.port) for peer in settings.raft.peers if peer.id != own}
+    listener = _RaftListener()
+    runner = RaftRunner(
+        RaftOptions(
+            node_id=own,
+            peer_ids=tuple(peers),
+            bootstrap=settings.raft.bootstrap,
+            heartbeat=settings.raft.heartbeat,
+            election_timeout=settings.raft.election_timeout,
+        ),
+        directory=settings.node.data_dir,
+        bind=Address(settings.raft.bind.host, settings.raft.bind.port),
+        peers=peers,
+        material=material,
+        machine=replica,
+        listener=listener,
+        on_refused=lambda reason: metrics.refused("raft", reason),
+    )
+    replicator = Replicator(own, replica, runner)
+    listener.replicator = replicator
+    return runner, replicator
+
+
+def _members(settings: CoordinatorSettings) -> list[Member]:
+    return [Member(peer.id, str(peer.raft), str(peer.grpc)) for peer in settings.raft.peers]
+
+
+def _task_limits(settings: CoordinatorSettings) -> TaskLimits:
+    tasks = settings.tasks
+    return TaskLimits(tasks.max_backlog, tasks.max_unprojected, tasks.max_retries)
+
+
+def _lease_timing(settings: CoordinatorSettings) -> LeaseTiming:
+    tasks = settings.tasks
+    return LeaseTiming(tasks.lease, tasks.start_timeout, tasks.time_limit + _ATTEMPT_GRACE_S)
+
+
+def _worker_timing(settings: CoordinatorSettings) -> WorkerTiming:
+    tasks = settings.tasks
+    return WorkerTiming(
+        heartbeat_interval_ms=round(tasks.heartbeat_interval * 1000),
+        lease_ms=round(tasks.lease * 1000),
+        time_limit_ms=round(tasks.time_limit * 1000),
+    )

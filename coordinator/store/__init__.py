@@ -1,0 +1,35 @@
+"""The record in PostgreSQL: the one place for SQL and for psycopg. DESIGN.md here says why it is so."""
+
+from coordinator.store.connection import Database
+from coordinator.store.errors import (
+    Fenced,
+    PageTokenError,
+    RecordAhead,
+    RecordBehind,
+    RecordError,
+    RecordForeign,
+    RecordUnavailable,
+    SchemaError,
+)
+from coordinator.store.outbox import Outbox, StateOutbox
+from coordinator.store.projector import Projector, ProjectorStatus
+from coordinator.store.record import Page, Record, Summary
+
+__all__ = [
+    "Database",
+    "Fenced",
+    "Outbox",
+    "Page",
+    "PageTokenError",
+    "Projector",
+    "ProjectorStatus",
+    "Record",
+    "RecordAhead",
+    "RecordBehind",
+    "RecordError",
+    "RecordForeign",
+    "RecordUnavailable",
+    "SchemaError",
+    "StateOutbox",
+    "Summary",
+]

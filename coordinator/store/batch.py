@@ -1,0 +1,150 @@
+"""Events → rows: what a batch of events leaves behind, as columns for the statements in `queries.sql`. Pure.
+
+Only the last after-image of each task, attempt, worker and circuit is written, so the order within a batch is
+kept without writing each step of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from coordinator.model import Attempt, Circuit, Event, Task, TaskState, Worker
+from coordinator.store.errors import RecordBehind
+
+Columns = Mapping[str, list[object]]
+"""One list a column, all of one length: the parameters of an INSERT … SELECT FROM unnest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The last after-images of consecutive events, and where the record stands once they are written."""
+
+    revision: int
+    fingerprint: bytes
+    tasks: Mapping[str, Task] = field(repr=False)
+    attempts: Mapping[tuple[str, int], Attempt] = field(repr=False)
+    workers: Mapping[str, Worker] = field(repr=False)
+    circuits: Mapping[str, Circuit] = field(repr=False)
+
+
+def fold(events: Sequence[Event], after: int) -> Batch:
+    """The batch of `events`: one at least, numbered after + 1, after + 2, …; or RecordBehind."""
+    tasks: dict[str, Task] = {}
+    attempts: dict[tuple[str, int], Attempt] = {}
+    workers: dict[str, Worker] = {}
+    circuits: dict[str, Circuit] = {}
+    for expected, event in enumerate(events, start=after + 1):
+        if event.revision != expected:
+            raise RecordBehind(
+                f"event {expected} is neither in the record nor in the cluster: restore a newer backup"
+            )
+        if event.task is not None:
+            tasks[event.task.id] = event.task
+        if event.attempt is not None:
+            attempts[event.attempt.task_id, event.attempt.attempt] = event.attempt
+        if event.worker is not None:
+            workers[event.worker.id] = event.worker
+        if event.circuit is not None:
+            circuits[event.circuit.name] = event.circuit
+    return Batch(events[-1].revision, fingerprint(events[-1]), tasks, attempts, workers, circuits)
+
+
+def fingerprint(event: Event) -> bytes:
+    """SHA-256 that tells this event from the equally numbered one of another history. 32 bytes.
+
+    It must come out the same in every release: what goes into it is listed here, and stays.
+    """
+    task, attempt, worker, circuit = event.task, event.attempt, event.worker, event.circuit
+    parts: list[object] = [event.revision, event.at_ms, str(event.kind)]
+    parts.append([task.id, str(task.state), task.attempt, task.term] if task else None)
+    parts.append([attempt.attempt, str(attempt.state)] if attempt else None)
+    parts.append([worker.id, worker.incarnation, str(worker.state)] if worker else None)
+    parts.append([circuit.name, circuit.verifying_key_sha256] if circuit else None)
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL can hold it: NUL and lone surrogates become U+FFFD.
+
+    Free text comes from workers and clients. One bad character in it must not keep the record from going on.
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def task_columns(tasks: Iterable[Task]) -> Columns:
+    """Columns of `write_tasks`, without private inputs or the digest that could confirm a guess at them."""
+    rows = list(tasks)
+    return {
+        "id": [storable(task.id) for task in rows],
+        "submitter": [storable(task.submitter) for task in rows],
+        "circuit": [storable(task.circuit) for task in rows],
+        "public_inputs": [_array(task.public_inputs) for task in rows],
+        "verifying_key_sha256": [storable(task.verifying_key_sha256) for task in rows],
+        "max_retries": [task.max_retries for task in rows],
+        "state": [str(task.state) for task in rows],
+        "attempt": [task.attempt for task in rows],
+        "retries": [task.retries for task in rows],
+        "worker_id": [storable(task.worker_id) for task in rows],
+        "term": [task.term for task in rows],
+        "proof": [task.proof if task.state is TaskState.COMPLETED else None for task in rows],
+        "error_code": [storable(task.error_code) for task in rows],
+        "error_message": [storable(task.error_message) for task in rows],
+        "created_ms": [task.created_ms for task in rows],
+        "assigned_ms": [task.assigned_ms for task in rows],
+        "started_ms": [task.started_ms for task in rows],
+        "finished_ms": [task.finished_ms for task in rows],
+        "revision": [task.revision for task in rows],
+    }
+
+
+def attempt_columns(attempts: Iterable[Attempt]) -> Columns:
+    """Columns of `write_attempts`."""
+    rows = list(attempts)
+    return {
+        "task_id": [storable(attempt.task_id) for attempt in rows],
+        "attempt": [attempt.attempt for attempt in rows],
+        "worker_id": [storable(attempt.worker_id) for attempt in rows],
+        "term": [attempt.term for attempt in rows],
+        "state": [str(attempt.state) for attempt in rows],
+        "error_code": [storable(attempt.error_code) for attempt in rows],
+        "error_message": [storable(attempt.error_message) for attempt in rows],
+        "assigned_ms": [attempt.assigned_ms for attempt in rows],
+        "started_ms": [attempt.started_ms for attempt in rows],
+        "ended_ms": [attempt.ended_ms for attempt in rows],
+        "revision": [attempt.revision for attempt in rows],
+    }
+
+
+def worker_columns(workers: Iterable[Worker]) -> Columns:
+    """Columns of `write_workers`."""
+    rows = list(workers)
+    return {
+        "id": [storable(worker.id) for worker in rows],
+        "incarnation": [storable(worker.incarnation) for worker in rows],
+        "capacity": [worker.capacity for worker in rows],
+        "circuits": [_array(sorted(worker.circuits)) for worker in rows],
+        "version": [storable(worker.version) for worker in rows],
+        "state": [str(worker.state) for worker in rows],
+        "reason": [storable(worker.reason) for worker in rows],
+        "registered_ms": [worker.registered_ms for worker in rows],
+        "revision": [worker.revision for worker in rows],
+    }
+
+
+def circuit_columns(circuits: Iterable[Circuit]) -> Columns:
+    """Columns of `write_circuits`."""
+    rows = list(circuits)
+    return {
+        "name": [storable(circuit.name) for circuit in rows],
+        "verifying_key_sha256": [storable(circuit.verifying_key_sha256) for circuit in rows],
+        "registered_ms": [circuit.registered_ms for circuit in rows],
+        "revision": [circuit.revision for circuit in rows],
+    }
+
+
+def _array(values: Iterable[str]) -> str:
+    # As JSON: a list of arrays of different lengths is no array to PostgreSQL.
+    return json.dumps([storable(value) for value in values], ensure_ascii=False)

@@ -1,0 +1,128 @@
+"""Writes batches of events into the record: as the one writer, in order, each exactly once.
+
+The fence is in the database, not here: every transaction begins by moving the projection's revision on, in
+its own term and from the revision that it expects. A leader that was deposed finds no such row, whatever it
+believes.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from coordinator.store.batch import (
+    Batch,
+    attempt_columns,
+    circuit_columns,
+    task_columns,
+    worker_columns,
+)
+from coordinator.store.deadline import Connection
+from coordinator.store.errors import Fenced
+from coordinator.store.queries import QUERIES
+
+log = logging.getLogger("zkp.store")
+
+Cursor = psycopg.AsyncCursor[DictRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a record has come: its last revision, that event's fingerprint, the term that may write it."""
+
+    term: int
+    revision: int
+    fingerprint: bytes | None
+
+
+class Projection:
+    """The record as the leader of one term writes it, over one connection of its own.
+
+    Every method is one transaction; a psycopg.Error from any leaves it open whether the transaction was
+    committed: ask `begin` again, over a new connection.
+    """
+
+    def __init__(self, connection: Connection, term: int) -> None:
+        self._connection = connection
+        self._term = term
+
+    async def position(self) -> Position | None:
+        """How far the record has come, without writing anything; None when it has no tables."""
+        async with self._connection.transaction(), self._cursor() as cursor:
+            await cursor.execute(QUERIES["find_tables"])
+            tables = await cursor.fetchone()
+            if tables is None or tables["projection"] is None:
+                return None
+            await cursor.execute(QUERIES["position"])
+            row = await cursor.fetchone()
+        return None if row is None else Position(**row)
+
+    async def begin(self) -> Position:
+        """Become the writer and shut out every earlier term. Raises Fenced when a later term has written."""
+        async with self._connection.transaction(), self._cursor() as cursor:
+            await cursor.execute(QUERIES["use_term"], {"term": self._term})
+            await cursor.execute(QUERIES["raise_term"], {"term": self._term})
+            row = await cursor.fetchone()
+            if row is None:
+                raise await self._fenced(cursor)
+        return Position(**row)
+
+    async def write(self, batch: Batch, expected: int) -> frozenset[str]:
+        """Write the events after revision `expected`.
+
+        Returns the ids of tasks that were left alone, because the record has held them as final before: an id
+        that was used again after the cluster had forgotten it. Raises Fenced when this is not the writer any
+        more.
+        """
+        async with self._connection.transaction(), self._cursor() as cursor:
+            await cursor.execute(QUERIES["use_term"], {"term": self._term})
+            await cursor.execute(
+                QUERIES["advance"],
+                {
+                    "term": self._term,
+                    "expected": expected,
+                    "revision": batch.revision,
+                    "fingerprint": batch.fingerprint,
+                },
+            )
+            if await cursor.fetchone() is None:
+                raise await self._fenced(cursor, expected)
+            return await _write_rows(cursor, batch)
+
+    async def check(self, expected: int) -> None:
+        """Raise Fenced unless this term is still the writer and the record stands at `expected`."""
+        async with self._connection.transaction(), self._cursor() as cursor:
+            await cursor.execute(QUERIES["position"])
+            row = await cursor.fetchone()
+            if row is None or (row["term"], row["revision"]) != (self._term, expected):
+                raise await self._fenced(cursor, expected)
+
+    def _cursor(self) -> Cursor:
+        return self._connection.cursor(row_factory=dict_row)
+
+    async def _fenced(self, cursor: Cursor, expected: int | None = None) -> Fenced:
+        await cursor.execute(QUERIES["position"])
+        row = await cursor.fetchone()
+        found = f"term {row['term']}, revision {row['revision']}" if row else "nothing"
+        mine = f"term {self._term}" + ("" if expected is None else f", revision {expected}")
+        return Fenced(
+            f"not the writer any more: the record is at {found}, this leader at {mine} "
+            "(a later leader writes it, or the database belongs to an earlier cluster)"
+        )
+
+
+async def _write_rows(cursor: Cursor, batch: Batch) -> frozenset[str]:
+    if batch.circuits:
+        await cursor.execute(QUERIES["write_circuits"], circuit_columns(batch.circuits.values()))
+    if batch.workers:
+        await cursor.execute(QUERIES["write_workers"], worker_columns(batch.workers.values()))
+    if not batch.tasks:
+        return frozenset()
+    await cursor.execute(QUERIES["write_tasks"], task_columns(batch.tasks.values()))
+    written = {row["id"] for row in await cursor.fetchall()}
+    # An attempt speaks of a task in the same batch, and shares its fate.
+    attempts = [attempt for attempt in batch.attempts.values() if attempt.task_id in written]
+    if attempts:
+        await cursor.execute(QUERIES["write_attempts"], attempt_columns(attempts))
+    return frozenset(batch.tasks) - written

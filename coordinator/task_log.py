@@ -1,0 +1,61 @@
+"""The life of tasks and workers as log lines, on the leader alone: what happened is said once in the cluster.
+
+Never inputs, never proofs. What happens thousands of times a second is said at debug level.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from coordinator.model import Event, EventKind
+
+log = logging.getLogger("zkp.coordinator")
+
+_LEVELS = {
+    EventKind.TASK_SUBMITTED: logging.DEBUG,
+    EventKind.TASK_ASSIGNED: logging.DEBUG,
+    EventKind.TASK_STARTED: logging.DEBUG,
+    EventKind.TASK_COMPLETED: logging.INFO,
+    EventKind.TASK_CANCELLED: logging.INFO,
+    EventKind.TASK_REQUEUED: logging.WARNING,
+    EventKind.TASK_FAILED: logging.WARNING,
+    EventKind.WORKER_REGISTERED: logging.INFO,
+    EventKind.WORKER_RELEASED: logging.INFO,
+    EventKind.CIRCUIT_REGISTERED: logging.INFO,
+    EventKind.WORKER_OFFLINE: logging.WARNING,
+    EventKind.WORKER_QUARANTINED: logging.ERROR,
+}
+
+
+def write(events: Sequence[Event], term: int) -> None:
+    """One line per event. term: the leader's."""
+    for event in events:
+        level = _LEVELS[event.kind]
+        if log.isEnabledFor(level):
+            log.log(level, "%s", _sentence(event), extra=_fields(event, term))
+
+
+def _sentence(event: Event) -> str:
+    words = [str(event.kind)]
+    if event.attempt is not None:
+        words.append(f"in attempt {event.attempt.attempt}")
+    if event.circuit is not None:
+        words.append(f"{event.circuit.name}, verifying key {event.circuit.verifying_key_sha256}")
+    if event.worker is not None and event.worker.reason:
+        words.append(event.worker.reason)
+    if event.kind in _WITH_REASON and event.task is not None:
+        words.append(f"{event.task.error_code}: {event.task.error_message}")
+    return ", ".join(words)
+
+
+_WITH_REASON = frozenset({EventKind.TASK_REQUEUED, EventKind.TASK_FAILED})
+
+
+def _fields(event: Event, term: int) -> dict[str, object]:
+    fields: dict[str, object] = {"term": term}
+    if event.task is not None:
+        fields["task_id"] = event.task.id
+    if event.attempt is not None:
+        fields["worker_id"] = event.attempt.worker_id
+    if event.worker is not None:
+        fields["worker_id"] = event.worker.id
+    return fields

@@ -1,0 +1,1 @@
+"""What every daemon does alike: logs, life cycle, HTTPS for health and metrics, first checks."""

@@ -1,0 +1,118 @@
+"""A gateway's configuration: what it is, what good values are, and every mistake that can be found early.
+
+Variables: GATEWAY_ and the key in capitals, `_` for `.`: GATEWAY_BIND, GATEWAY_RATE_PER_SECOND,
+GATEWAY_COORDINATORS="['10.0.0.1:9090', '10.0.0.2:9090']", GATEWAY_API_KEYS_FILE.
+"""
+
+import stat
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from daemon import preflight
+from gateway.callers import ApiKeyError, ApiKeys
+from pki.identity import Role
+from settings import (
+    Address,
+    AnchoredPath,
+    Count,
+    Fault,
+    LogLevel,
+    Name,
+    ReachableAddress,
+    Section,
+    Size,
+    TlsSettings,
+    TrustDomain,
+    clashing_binds,
+    read,
+    repeated,
+)
+
+PREFIX = "GATEWAY"
+
+
+class RateSettings(Section):
+    """How many requests one caller may make. Callers are told apart by certificate or API key."""
+
+    per_second: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        default=10.0, description="requests a second, over time", examples=["10"]
+    )
+    burst: Annotated[Count, Field(ge=1, le=1_000_000)] = Field(
+        default=20, description="requests at once after a pause", examples=["20"]
+    )
+
+
+class MetricsSettings(Section):
+    """HTTPS /health and /ready for any certificate of the network, /metrics for prometheus and admin."""
+
+    bind: Address = Field(
+        default=Address.parse("0.0.0.0:9093"),
+        description="where to listen",
+        examples=["0.0.0.0:9093"],
+    )
+
+
+class GatewaySettings(Section):
+    """Everything that a gateway is told."""
+
+    id: Name = Field(description="this gateway's id, the name in its certificate", examples=["gateway-1"])
+    trust_domain: TrustDomain = Field(
+        default="zkp.local", description="the network whose certificates are accepted", examples=["zkp.local"]
+    )
+    log_level: LogLevel = Field(default="info", description="the least severe messages to log", examples=["info"])
+    bind: Address = Field(
+        default=Address.parse("0.0.0.0:8443"),
+        description="where to listen for clients (HTTPS)",
+        examples=["0.0.0.0:8443"],
+    )
+    coordinators: Annotated[tuple[ReachableAddress, ...], Field(min_length=1)] = Field(
+        description="gRPC addresses of coordinators; any of them tells who leads, so name all",
+        examples=["['192.168.1.10:9090', '192.168.1.11:9090', '192.168.1.12:9090']"],
+    )
+    tls: TlsSettings
+    rate: RateSettings = RateSettings()
+    max_body: Annotated[Size, Field(le=1_000_000_000)] = Field(
+        default=5_000_000, description="the largest request body that is read", examples=["5MB"]
+    )
+    api_keys_file: AnchoredPath | None = Field(
+        default=None,
+        description=(
+            "file of NAME:SHA256HEX lines, mode 0600 (or 0640 with the service's group); without it, client "
+            "certificates alone are accepted; read again on SIGHUP"
+        ),
+        examples=["/etc/zkp/api-keys"],
+    )
+    metrics: MetricsSettings = MetricsSettings()
+
+    def rules(self) -> Iterator[Fault]:
+        yield from repeated("coordinators", [("", address) for address in self.coordinators], "address")
+        yield from clashing_binds({"bind": self.bind, "metrics.bind": self.metrics.bind})
+
+
+def check(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
+    """The settings, once nothing is found wrong with them or the files they name. Raises SettingsError.
+
+    Listens nowhere and changes nothing.
+    """
+    loaded = read(GatewaySettings, path, PREFIX, environ)
+    settings = loaded.settings
+    me = preflight.Member("id", settings.trust_domain, Role.GATEWAY, settings.id)
+    return loaded.require(chain(preflight.certificate(settings.tls, me, {}), _api_keys_file(settings.api_keys_file)))
+
+
+def _api_keys_file(path: Path | None) -> Iterator[Fault]:
+    if path is None:
+        return
+    try:
+        ApiKeys.read(path)
+    except ApiKeyError as error:
+        yield Fault("api_keys_file", str(error), "")
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o027:
+        cure = "chmod 600 it, or 640 for the service's group"
+        yield Fault("api_keys_file", f"{path} is open to others (mode {mode:04o})", cure)

@@ -1,0 +1,240 @@
+"""The description of the API (OpenAPI 3.1), put together from the rules that the code itself goes by.
+
+Patterns, bounds, states, circuits and kinds of problem are taken from where they are enforced. What is
+written here by hand, a test holds against the router and against real answers.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from client.records import TaskState
+from gateway import problems, requests
+from gateway.idempotency import HEADER, KEY_PATTERN, TASK_ID_PATTERN
+from gateway.problems import Kind
+from gateway.schemas import SCHEMAS, reference
+from proofs import circuits
+
+Json = Mapping[str, object]
+
+_API_VERSION = "1.0"  # of these pages: grows when they do, whatever the release
+_GUARDED = (
+    problems.INVALID_HEADER,
+    problems.UNAUTHENTICATED,
+    problems.FORBIDDEN,
+    problems.RATE_LIMITED,
+    problems.INTERNAL,
+)
+_NETWORK = (problems.NETWORK_UNAVAILABLE, problems.NETWORK_FAULT)
+_SUBMITS = (
+    *_GUARDED,
+    *_NETWORK,
+    problems.INVALID_JSON,
+    problems.INVALID_FIELD,
+    problems.BODY_TIMEOUT,
+    problems.KEY_REUSED,
+    problems.BODY_TOO_LARGE,
+    problems.UNSUPPORTED_MEDIA_TYPE,
+    problems.BUSY,
+)
+_READS = (*_GUARDED, *_NETWORK, problems.INVALID_FIELD)
+_READS_ONE = (*_READS, problems.NO_SUCH_TASK)
+_HEADERS: Mapping[int, Json] = {
+    401: {"WWW-Authenticate": {"description": "how to authenticate", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}},
+    503: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}},
+}
+_LOCATION = {"Location": {"description": "the task's page", "schema": {"type": "string"}}}
+
+
+def document(max_body: int) -> dict[str, object]:
+    """The whole description, for a gateway that reads bodies of up to `max_body` bytes."""
+    task, shortcut = "/api/v1/tasks/{id}", "/api/v1/tasks"
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Zero-knowledge proofs",
+            "version": _API_VERSION,
+            "description": _about(max_body),
+        },
+        "security": [{"clientCertificate": []}, {"apiKey": []}],
+        "paths": {
+            "/api/v1/tasks": {"get": _list(), "post": _submit("submitTask", "task", "Submission")},
+            f"{shortcut}/merkle": {"post": _submit("submitMerkleProof", "merkle_proof", "MerkleRequest")},
+            f"{shortcut}/range": {"post": _submit("submitRangeProof", "range_proof", "RangeRequest")},
+            f"{shortcut}/addition": {"post": _submit("submitAddition", "addition", "AdditionRequest")},
+            task: {"parameters": [_parameter_id()], "get": _get(), "delete": _cancel()},
+            f"{task}/proof": {"parameters": [_parameter_id()], "get": _proof()},
+            "/health": {"get": _state("health", "Whether this gateway can serve")},
+            "/ready": {"get": _state("ready", "Whether to send callers to this gateway")},
+            "/openapi.json": {"get": _description()},
+        },
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "clientCertificate": {
+                    "type": "mutualTLS",
+                    "description": "a certificate of the network with the role client, gateway or admin",
+                },
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "a key that the operator made"},
+            },
+        },
+    }
+
+
+def _about(max_body: int) -> str:
+    return (
+        "Submit a task, wait for it, fetch its proof; anyone can check that with the circuit's verifying key.\n\n"
+        "Refusals are problem details (RFC 9457); `field` names what is wrong, `type` tells causes apart. "
+        f"Bodies are UTF-8 JSON of at most {max_body} bytes, with no unknown and no doubled keys. Every answer "
+        "carries X-Request-Id, the caller's own if it matches [A-Za-z0-9._-]{1,64}. Requests are limited "
+        "for each caller; private inputs are never logged and never returned."
+    )
+
+
+def _submit(operation: str, circuit: str, schema: str) -> Json:
+    known = circuits.CATALOGUE.get(circuit)
+    return {
+        "operationId": operation,
+        "summary": f"Ask for a proof that {known.statement}" if known else "Ask for a proof of any circuit",
+        "parameters": [_idempotency_key()],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference(schema)}}},
+        "responses": {
+            "202": {
+                "description": "a majority of the coordinators has the task",
+                "headers": _LOCATION,
+                "content": {"application/json": {"schema": reference("Accepted")}},
+            },
+            **_refusals(_SUBMITS),
+        },
+    }
+
+
+def _list() -> Json:
+    parameters = (
+        _query("state", "only tasks in this state", {"type": "string", "enum": [*TaskState]}),
+        _query("circuit", "only tasks of this circuit", {"type": "string", "enum": [*circuits.NAMES]}),
+        _query(
+            "page_size",
+            "tasks on a page",
+            {"type": "integer", "minimum": 1, "maximum": requests.MAX_PAGE_SIZE, "default": requests.PAGE_SIZE},
+        ),
+        _query(
+            "page_token",
+            "next_page_token of the page before",
+            {"type": "string", "pattern": requests.PAGING_PATTERN},
+        ),
+    )
+    return {
+        "operationId": "listTasks",
+        "summary": "List tasks, newest first",
+        "parameters": list(parameters),
+        "responses": {"200": _json("a page of tasks, without their proofs", "TaskPage"), **_refusals(_READS)},
+    }
+
+
+def _get() -> Json:
+    return {
+        "operationId": "getTask",
+        "summary": "Look at a task, or wait for its end",
+        "parameters": [_wait()],
+        "responses": {"200": _json("the task as it is now", "Task"), **_refusals(_READS_ONE)},
+    }
+
+
+def _cancel() -> Json:
+    return {
+        "operationId": "cancelTask",
+        "summary": "Cancel a task; cancelling it again succeeds",
+        "responses": {
+            "200": _json("the cancelled task", "Task"),
+            **_refusals((*_READS_ONE, problems.TASK_ENDED)),
+        },
+    }
+
+
+def _proof() -> Json:
+    return {
+        "operationId": "getProof",
+        "summary": "Fetch what `zkp verify` reads, or wait for it",
+        "parameters": [_wait()],
+        "responses": {
+            "200": _json("the proof document", "ProofDocument"),
+            **_refusals((*_READS_ONE, problems.NOT_COMPLETED)),
+        },
+    }
+
+
+def _state(operation: str, summary: str) -> Json:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "security": [],
+        "responses": {
+            "200": _json("yes", "State"),
+            "503": _json("no: the proving network cannot be reached, or this gateway is stopping", "State"),
+            **_refusals((problems.INTERNAL,)),
+        },
+    }
+
+
+def _description() -> Json:
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "operationId": "describe",
+        "summary": "This description",
+        "security": [],
+        "responses": {
+            "200": {"description": "OpenAPI 3.1", "content": content},
+            **_refusals((problems.INTERNAL,)),
+        },
+    }
+
+
+def _refusals(kinds: Iterable[Kind]) -> dict[str, object]:
+    by_status: dict[int, list[Kind]] = {}
+    for kind in sorted(kinds, key=lambda kind: kind.status):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {str(status): _refusal(status, causes) for status, causes in by_status.items()}
+
+
+def _refusal(status: int, causes: Iterable[Kind]) -> Json:
+    causes = tuple(causes)
+    types = {"properties": {"type": {"enum": [kind.type_uri for kind in causes]}, "status": {"const": status}}}
+    schema = {"allOf": [reference("Problem"), types]}
+    answer: dict[str, object] = {
+        "description": "; ".join(kind.title for kind in causes),
+        "content": {problems.CONTENT_TYPE: {"schema": schema}},
+    }
+    if status in _HEADERS:
+        answer["headers"] = _HEADERS[status]
+    return answer
+
+
+def _json(description: str, schema: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
+
+
+def _query(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _wait() -> Json:
+    schema = {"type": "integer", "minimum": 0, "maximum": requests.MAX_WAIT_S, "default": 0}
+    return _query("wait", "answer when the task has ended, or after so many seconds", schema)
+
+
+def _parameter_id() -> Json:
+    schema = {"type": "string", "pattern": TASK_ID_PATTERN}
+    return {"name": "id", "in": "path", "required": True, "description": "the task's id", "schema": schema}
+
+
+def _idempotency_key() -> Json:
+    return {
+        "name": HEADER,
+        "in": "header",
+        "required": False,
+        "description": (
+            "the same key and body from the same caller is the same task, however often it is sent; another "
+            "body under that key is refused. A range proof then needs its blinding given"
+        ),
+        "schema": {"type": "string", "pattern": KEY_PATTERN},
+    }

@@ -1,0 +1,103 @@
+"""What the gateway says when it refuses: problem details (RFC 9457), one kind a cause.
+
+A kind fixes the status, the title and the type URI, so that a program can tell causes apart and the API
+description can list them. The detail is one line for a person: what is wrong and what would be right. It
+never repeats a private input.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+CONTENT_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One cause of refusal. `slug` ends its type URI; `status` is the HTTP status it always has."""
+
+    slug: str
+    status: int
+    title: str
+
+    @property
+    def type_uri(self) -> str:
+        """The `type` member: an identifier to compare, not an address to open."""
+        return f"urn:zkp:problem:{self.slug}"
+
+
+INVALID_JSON = Kind("invalid-json", 400, "The body is not valid JSON")
+INVALID_FIELD = Kind("invalid-field", 400, "A field of the request is wrong")
+INVALID_HEADER = Kind("invalid-header", 400, "A header of the request is wrong")
+UNAUTHENTICATED = Kind("unauthenticated", 401, "Who is calling is not known")
+FORBIDDEN = Kind("forbidden", 403, "This caller may not use the task API")
+NO_SUCH_TASK = Kind("no-such-task", 404, "No such task")
+NO_SUCH_PAGE = Kind("no-such-page", 404, "No such page")
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The page does not take this method")
+BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time")
+TASK_ENDED = Kind("task-ended", 409, "The task has already ended")
+NOT_COMPLETED = Kind("not-completed", 409, "The task has no proof")
+KEY_REUSED = Kind("idempotency-key-reused", 409, "The idempotency key belongs to another submission")
+BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body is not application/json")
+RATE_LIMITED = Kind("rate-limited", 429, "Too many requests from this caller")
+INTERNAL = Kind("internal", 500, "The gateway failed")
+NETWORK_FAULT = Kind("network-fault", 502, "The proving network failed")
+BUSY = Kind("busy", 503, "The gateway is busy")
+NETWORK_UNAVAILABLE = Kind("network-unavailable", 503, "The proving network cannot take this now")
+
+KINDS = tuple(value for value in tuple(globals().values()) if isinstance(value, Kind))
+
+
+class Problem(Exception):
+    """A refusal on its way to the caller.
+
+    `field` is the path of the field at fault as the caller wrote it, or the name of a header or a query
+    parameter; `retry_after` is in seconds, and the header rounds it up to whole ones.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        field: str | None = None,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.field = field
+        self._retry_after = retry_after
+        self._headers = dict(headers)
+
+    def __reduce__(self) -> tuple[type["Problem"], tuple[Kind, str, str | None]]:
+        """Survive the way back from a process pool; what the pool raises has no headers."""
+        return type(self), (self.kind, self.detail, self.field)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the refusal."""
+        if self._retry_after is None:
+            return self._headers
+        return {**self._headers, "Retry-After": str(max(1, math.ceil(self._retry_after)))}
+
+    def document(self, request_id: str) -> dict[str, str | int]:
+        """The body, for a request known in the logs as `request_id`."""
+        members: dict[str, str | int] = {
+            "type": self.kind.type_uri,
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "request_id": request_id,
+        }
+        if self.field is not None:
+            members["field"] = self.field
+        return members
+
+
+def wrong_field(field: str, message: str) -> Problem:
+    """A field of the body, or a query parameter, that is wrong: `message` follows the field's name."""
+    return Problem(INVALID_FIELD, f"{field}: {message}", field)

@@ -1,0 +1,159 @@
+"""A gateway from start to stop: what it is made of, in the order in which one part needs the other."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge
+
+from client.leader import LeaderConnection
+from client.tasks import TaskClient
+from daemon.https import HttpsListener
+from daemon.lifecycle import Lifecycle
+from daemon.monitoring import monitoring_application
+from daemon.preflight import tls_files
+from gateway.app import application
+from gateway.callers import ApiKeys, Callers
+from gateway.config import GatewaySettings
+from gateway.edge import HTTP_ERRORS, Edge, Guard
+from gateway.handlers import BodyLimits, TaskPages
+from gateway.network import Network
+from gateway.preparation import Preparation
+from gateway.ratelimit import RateLimit
+from gateway.reach import Reach
+from pki.tls import TlsMaterial
+
+log = logging.getLogger("zkp.gateway")
+
+_NETWORK_TIMEOUT_S = 10.0  # for finding a leader who answers; an election takes well under a second
+_BODY_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+_REMEMBERED_CALLERS = 10_000
+_PROCESSES = 2
+_BODIES = 64  # in memory at a time, each of up to `max_body`; half of them for one caller: a burst fits
+_WAITING = 1_000  # long polls at a time, each a stream to the leader
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Gateway:
+    """One gateway, put together: the door for callers, and the one for whoever watches it.
+
+    Whoever makes it starts and closes `preparation`; `stopping` says whether the process has been told to
+    stop; `clock`, with its time zone, whether a certificate is still good. Raises `ApiKeyError`.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        material: TlsMaterial,
+        network: Network,
+        preparation: Preparation,
+        stopping: Callable[[], bool],
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._clock = clock
+        self._callers = Callers(_read_keys(settings))
+        self._registry = CollectorRegistry()
+        self._preparation = preparation
+        self._gauges()
+        logging.getLogger("aiohttp.server").addFilter(HTTP_ERRORS)
+        self.reach = Reach(network)
+        """To be run in the background."""
+        self.door = HttpsListener(
+            self._application(network),
+            settings.bind.host,
+            settings.bind.port,
+            material.server_context(require_client=False),
+            stop_timeout=_STOP_TIMEOUT_S,
+        )
+        bind = settings.metrics.bind
+        self.watch = HttpsListener(self._watched(), bind.host, bind.port, material.server_context())
+
+    async def start(self) -> None:
+        """Listen. Raises `ListenError`."""
+        await self.watch.start()
+        await self.door.start()
+
+    async def stop(self) -> None:
+        """Let what was begun end, then close; also after a start that failed."""
+        await self.door.stop()
+        await self.watch.stop()
+
+    def reload_keys(self) -> None:
+        """Read the API keys again; raises `ApiKeyError`, and then the old ones stay good."""
+        self._callers.keys = _read_keys(self._settings)
+        log.info("API keys read: %d", len(self._callers.keys))
+
+    def _application(self, network: Network) -> web.Application:
+        settings = self._settings
+        limits = BodyLimits(settings.max_body, _BODY_TIMEOUT_S)
+        pages = TaskPages(network, self._preparation, limits, max_waiting=_WAITING)
+        rate = RateLimit(settings.rate.per_second, settings.rate.burst, _REMEMBERED_CALLERS, time.monotonic)
+        guard = Guard(self._callers, rate, settings.trust_domain, self._clock)
+        return application(
+            pages,
+            Edge(self._registry, time.monotonic),
+            guard,
+            healthy=lambda: self.reach.reachable,
+            ready=self._is_ready,
+            max_body=settings.max_body,
+        )
+
+    def _watched(self) -> web.Application:
+        return monitoring_application(
+            self._settings.trust_domain,
+            health=lambda: (self.reach.reachable, self._report()),
+            ready=lambda: (self._is_ready(), self._report()),
+            registry=self._registry,
+            clock=self._clock,
+        )
+
+    def _is_ready(self) -> bool:
+        return self.reach.reachable and not self._stopping()
+
+    def _report(self) -> Mapping[str, object]:
+        network = "reachable" if self.reach.reachable else "unreachable"
+        return {"id": self._settings.id, "network": network, "stopping": self._stopping()}
+
+    def _gauges(self) -> None:
+        preparing = Gauge("zkp_gateway_bodies", "Bodies being read or prepared.", registry=self._registry)
+        preparing.set_function(lambda: self._preparation.held)
+        reachable = Gauge(
+            "zkp_gateway_network_reachable",
+            "1 when the leading coordinator answered last.",
+            registry=self._registry,
+        )
+        reachable.set_function(lambda: float(self.reach.reachable))
+
+
+async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
+    """Serve until told to stop. Raises `DaemonError`, `TlsError`, `ApiKeyError`."""
+    material = TlsMaterial.load(tls_files(settings.tls))
+    preparation = Preparation(_PROCESSES, _BODIES)
+    async with LeaderConnection([str(address) for address in settings.coordinators], material) as leader:
+        network = TaskClient(leader, timeout=_NETWORK_TIMEOUT_S)
+        gateway = Gateway(settings, material, network, preparation, life.stop.is_set)
+        life.on_reload(material.reload)
+        life.on_reload(gateway.reload_keys)
+        try:
+            await preparation.start()
+            await gateway.start()
+            life.background(gateway.reach.run(), name="reach")
+            log.info("serving on %s", settings.bind)
+            life.ready(f"serving on {settings.bind}")
+            await life.stop.wait()
+        finally:
+            await gateway.stop()
+            await preparation.close()
+
+
+def _read_keys(settings: GatewaySettings) -> ApiKeys:
+    return ApiKeys() if settings.api_keys_file is None else ApiKeys.read(settings.api_keys_file)

@@ -1,0 +1,182 @@
+"""Who is accepted as a coordinator, and what is said about everybody else; over real sockets."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from client.dial import TlsDialer
+from client.errors import NoLeader, Untrusted
+from client.failures import DialFailed
+from client.leader import LeaderConnection
+from client.tasks import TaskClient
+from pki.authority import Authority
+from pki.identity import Role
+from pki.tls import TlsMaterial
+from protocol.v1 import coordinator_pb2 as pb
+from tests.integration.fakes.coordinators import HOST, WAIT_S, YESTERDAY, Cluster, Network
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Network:
+    """An authority for this test alone."""
+    return Network(tmp_path)
+
+
+@pytest.fixture
+async def cluster(network: Network) -> AsyncIterator[Cluster]:
+    """One coordinator, which leads."""
+    async with Cluster(network, 1) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def serving(material: TlsMaterial) -> AsyncIterator[str]:
+    """The address of a gRPC server with these credentials and no services."""
+    server = grpc.aio.server()
+    port = server.add_secure_port(f"{HOST}:0", material.grpc_server_credentials())
+    await server.start()
+    yield f"{HOST}:{port}"
+    await server.stop(0)
+
+
+@asynccontextmanager
+async def listening(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """The address of a TCP server that talks like this; ends when every conversation has."""
+    talks: set[asyncio.Task[None]] = set()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks.add(task)
+        await talk(reader, writer)
+
+    server = await asyncio.start_server(note, HOST, 0)
+    yield f"{HOST}:{server.sockets[0].getsockname()[1]}"
+    server.close()
+    await server.wait_closed()
+    await asyncio.wait(talks, timeout=WAIT_S)
+
+
+async def reason(material: TlsMaterial, address: str) -> str:
+    """Why an address cannot be dialled."""
+    with pytest.raises(DialFailed) as caught:
+        await TlsDialer(material).dial(address, 2.0)
+    return caught.value.reason
+
+
+async def test_a_coordinator_is_accepted(network: Network, cluster: Cluster) -> None:
+    """The line works for calls at once."""
+    line = await TlsDialer(network.material("client-1", Role.CLIENT)).dial(cluster.addresses[0], 2.0)
+    cluster.submit(pb.Submission(task_id="t-1"))
+    task = await line.call(lambda stubs: stubs.tasks.GetTask, pb.GetTaskRequest(task_id="t-1"), timeout=5)
+    assert task.id == "t-1"
+    await line.close()
+
+
+async def test_a_worker_is_no_coordinator(network: Network) -> None:
+    """A valid certificate of the right host and trust domain, but of another role, is turned away."""
+    async with serving(network.material("worker-1", Role.WORKER)) as address:
+        why = await reason(network.material("client-1", Role.CLIENT), address)
+    assert why == "spiffe://zkp.local/worker/worker-1 is not a coordinator"
+
+
+async def test_another_authority_is_not_trusted(tmp_path: Path, cluster: Cluster) -> None:
+    """A client of another network refuses our coordinators, says why, and does not wait for a deadline."""
+    stranger = Network(tmp_path / "elsewhere")
+    async with LeaderConnection(cluster.addresses, stranger.material("client-1", Role.CLIENT)) as connection:
+        with pytest.raises(Untrusted, match=r"its certificate is refused: .*certificate"):
+            await TaskClient(connection).get("t-1")
+
+
+async def test_a_client_that_the_server_does_not_trust_is_told(network: Network, cluster: Cluster) -> None:
+    """A certificate of another authority, together with the right roots: the server hangs up, and that is said."""
+    now = datetime.now(UTC)
+    issued = Authority.create("zkp.local", now=now).issue("client-1", Role.CLIENT, now=now)
+    ours = network.issue("client-2", Role.CLIENT)
+    files = issued.write(network.directory)
+    shutil.copy(ours.ca, files.ca)
+    with_own_root = files.ca.read_bytes() + issued.ca_pem  # our side must accept its own chain
+    files.ca.write_bytes(with_own_root)
+    assert "may refuse our certificate" in await reason(TlsMaterial.load(files), cluster.addresses[0])
+
+
+async def test_a_certificate_for_another_host_is_refused(network: Network) -> None:
+    """The address that was dialled must be in the certificate."""
+    now = datetime.now(UTC)
+    issued = network.authority.issue("coordinator-9", Role.COORDINATOR, ["localhost"], now=now)
+    async with serving(TlsMaterial.load(issued.write(network.directory))) as address:
+        assert "IP address mismatch" in await reason(network.material("client-1", Role.CLIENT), address)
+
+
+async def test_an_expired_certificate_is_refused(network: Network) -> None:
+    """A coordinator whose certificate has run out is not dialled."""
+    issued = network.authority.issue(
+        "coordinator-9", Role.COORDINATOR, [HOST], now=YESTERDAY, life=timedelta(hours=1)
+    )
+    material = TlsMaterial.load(issued.write(network.directory), clock=lambda: YESTERDAY)
+    async with serving(material) as address:
+        assert "expired" in await reason(network.material("client-1", Role.CLIENT), address)
+
+
+async def test_a_port_without_tls_is_named_as_such(network: Network) -> None:
+    """Plain TCP that talks back is not mistaken for a coordinator."""
+
+    async def babble(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with listening(babble) as address:
+        assert "no TLS 1.3 there" in await reason(network.material("client-1", Role.CLIENT), address)
+
+
+async def test_a_silent_port_is_given_up(network: Network) -> None:
+    """Something that accepts and says nothing costs the dial's time and no more."""
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with listening(keep_silent) as address:
+        with pytest.raises(DialFailed, match=r"no answer within 0\.2 s"):
+            await TlsDialer(network.material("client-1", Role.CLIENT)).dial(address, 0.2)
+
+
+async def test_nobody_there_is_said_with_the_address(network: Network, cluster: Cluster) -> None:
+    """A coordinator that does not run is named in the error, with the reason."""
+    await cluster.nodes[0].stop()
+    address = cluster.addresses[0]
+    async with LeaderConnection((address,), network.material("client-1", Role.CLIENT)) as connection:
+        with pytest.raises(NoLeader, match=f"{address}: connection refused"):
+            await TaskClient(connection, timeout=0.3).get("t-1")
+
+
+async def test_reloaded_credentials_are_used_for_new_calls(network: Network, cluster: Cluster) -> None:
+    """After the files changed and were reloaded, the next call comes with the new certificate."""
+    files = network.issue("client-1", Role.CLIENT)
+    material = TlsMaterial.load(files)
+    seen: list[bytes] = []
+    admit = cluster.nodes[0].admit
+
+    async def note(method: str, context: Any) -> str:
+        seen.append(context.auth_context()["x509_pem_cert"][0])
+        return await admit(method, context)
+
+    cluster.nodes[0].admit = note  # type: ignore[method-assign]
+    cluster.submit(pb.Submission(task_id="t-1", circuit="addition"))
+    async with LeaderConnection(cluster.addresses, material) as connection:
+        client = TaskClient(connection)
+        await client.get("t-1")
+        await client.get("t-1")
+        network.issue("client-1", Role.CLIENT, replace=True)
+        assert material.reload()
+        await client.get("t-1")
+    assert seen[0] == seen[1] != seen[2]

@@ -1,0 +1,194 @@
+"""A coordinator's front without a cluster behind it: real gRPC and HTTPS over mutual TLS, on a local replicator."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import grpc
+
+from coordinator.authorization import Authorization, BoundedLog
+from coordinator.circuit_keys import CircuitKeys
+from coordinator.cluster import Cluster, Member
+from coordinator.health import Health, RecordStatus
+from coordinator.leases import LeaseTiming
+from coordinator.metrics import Metrics
+from coordinator.refusals import Unavailable
+from coordinator.rpc.admin_service import AdminService
+from coordinator.rpc.gate import Gate
+from coordinator.rpc.server import RpcServer
+from coordinator.rpc.task_service import TaskService
+from coordinator.rpc.worker_service import WorkerService, WorkerTiming
+from coordinator.services import Outside, Services
+from coordinator.store import Database, Record
+from coordinator.task_record import TaskRecord
+from coordinator.tasks import TaskLimits
+from coordinator.verification import Verification
+from daemon.https import HttpsListener
+from daemon.monitoring import monitoring_application
+from pki.authority import Authority
+from pki.identity import Role
+from pki.tls import TlsMaterial
+from proofs import circuits
+from protocol.v1 import coordinator_pb2 as pb
+from tests.unit.coordinator.fakes import KEY, KnowingVerifier, LocalReplicator
+
+LEADER_ADDRESS = "10.0.0.2:9090"
+HELD = LeaseTiming(lease_s=10, start_s=30, limit_s=100)
+
+
+class Identities:
+    """Certificates of one network, written where gRPC can read them."""
+
+    def __init__(self, directory: Path, trust_domain: str = "zkp.local") -> None:
+        self._directory = directory
+        self.authority = Authority.create(trust_domain, now=datetime.now(UTC))
+        self._made: dict[str, TlsMaterial] = {}
+
+    def material(self, name: str, role: Role) -> TlsMaterial:
+        if name not in self._made:
+            issued = self.authority.issue(name, role, ["127.0.0.1"], now=datetime.now(UTC))
+            self._made[name] = TlsMaterial.load(issued.write(self._directory))
+        return self._made[name]
+
+    def reissue(self, name: str, role: Role) -> int:
+        """A new certificate in the place of the old one; its serial number."""
+        issued = self.authority.issue(name, role, ["127.0.0.1"], now=datetime.now(UTC))
+        issued.write(self._directory, replace=True)
+        return issued.certificate.serial_number
+
+
+class Front:
+    """coordinator-1, with its doors open. `skew`: how far the server's clock for certificates is ahead."""
+
+    def __init__(self, identities: Identities) -> None:
+        self.identities = identities
+        self.skew = timedelta()
+        self.stopping = False
+        self.replicator = LocalReplicator()
+        self.metrics = Metrics()
+        self.verifier = KnowingVerifier()
+        self.record_status = RecordStatus("ok", 0, "")
+        self.material = identities.material("coordinator-1", Role.COORDINATOR)
+        self._verification = Verification(self.verifier)
+        # No server is there: everything comes from memory.
+        record = Record(Database({"host": "/nonexistent", "dbname": "zkp"}, application="test"), 2)
+        outside = Outside(
+            replicator=self.replicator,
+            record=TaskRecord(record, lambda: self.replicator.state),
+            keep_record=_nothing,
+            keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
+            verification=self._verification,
+            metrics=self.metrics,
+            clock=time.monotonic,
+        )
+        self.services = Services(outside, TaskLimits(1_000, 10_000, 3), HELD)
+        members = [
+            Member("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090"),
+            Member("coordinator-2", "10.0.0.2:7000", LEADER_ADDRESS),
+        ]
+        self.cluster = Cluster(members, self.replicator)
+        self.health = Health(
+            self.replicator,
+            self.cluster,
+            self.services,
+            lambda: self.record_status,
+            version="test",
+            stopping=lambda: self.stopping,
+        )
+        self.metrics.watch(self.replicator, self.health, self.material.seconds_to_expiry)
+        self.rpc = self._rpc()
+        application = monitoring_application(
+            "zkp.local", health=self.health.health, ready=self.health.ready, registry=self.metrics.registry
+        )
+        self.https = HttpsListener(application, "127.0.0.1", 0, self.material.server_context())
+        self.port = 0
+
+    def _rpc(self) -> RpcServer:
+        authorization = Authorization(
+            "zkp.local",
+            now=lambda: datetime.now(UTC) + self.skew,
+            log=BoundedLog(time.monotonic),
+            count=lambda reason: self.metrics.refused("grpc", reason),
+        )
+        admin = AdminService(
+            self.replicator,
+            self.cluster,
+            self.services.leases,
+            self.health,
+            clock=time.monotonic,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            version="test",
+        )
+        return RpcServer(
+            Gate(authorization, self.cluster.leader_address, self.metrics.called),
+            tasks=TaskService(self.services.tasks),
+            workers=WorkerService(self.services.workers, self.services.reports, WorkerTiming(3_000, 10_000, 100_000)),
+            admin=admin,
+            can_serve=self.health.can_serve,
+        )
+
+    async def start(self) -> None:
+        self.port = await self.rpc.start("127.0.0.1:0", self.material.grpc_server_credentials())
+        await self.https.start()
+
+    async def stop(self) -> None:
+        await self.services.stop(Unavailable("end of the test"))
+        await self.rpc.stop(0.2)
+        await self.https.stop()
+        self._verification.close()
+
+    async def lead(self) -> None:
+        self.replicator.elect()
+        await self.services.leadership.ready.wait()
+
+    @asynccontextmanager
+    async def channel(self, name: str, role: Role) -> AsyncIterator[grpc.aio.Channel]:
+        """A connection with this certificate."""
+        credentials = self.identities.material(name, role).grpc_channel_credentials()
+        async with grpc.aio.secure_channel(f"127.0.0.1:{self.port}", credentials) as channel:
+            yield channel
+
+    async def get(self, path: str, name: str, role: Role) -> tuple[int, object]:
+        """An HTTPS request with this certificate: its status and JSON."""
+        context = self.identities.material(name, role).client_context()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"https://127.0.0.1:{self.https.port}{path}", ssl=context) as answer,
+        ):
+            return answer.status, await answer.json()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the server notices a moment later than the caller. Fails after ten seconds."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - nothing in the product tells tests
+                await asyncio.sleep(0.01)
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+async def _nothing(_: int) -> None:
+    await asyncio.Event().wait()
+
+
+def submission(task_id: str, a: int = 1, b: int = 2) -> pb.Submission:
+    """A real submission of the addition circuit."""
+    prepared = circuits.prepare("addition", {"a": a, "b": b})
+    return pb.Submission(
+        task_id=task_id, circuit="addition", inputs=prepared.inputs, public_inputs=prepared.public_inputs
+    )
+
+
+def introduction(worker_id: str, capacity: int = 1) -> pb.RegisterWorkerRequest:
+    """How a worker with the cluster's keys introduces itself."""
+    return pb.RegisterWorkerRequest(
+        worker_id=worker_id,
+        incarnation="first",
+        capacity=capacity,
+        circuits=[pb.CircuitKey(circuit="addition", verifying_key_sha256=KEY)],
+        version="1.0",
+    )

@@ -1,0 +1,70 @@
+"""A prover process that does what its inputs say; all around the proof itself is the real `worker.prover`.
+
+Inputs are {"do": …}: "prove" at once, "wait" for the file "until" to appear, "allocate" more than there is, "abort"
+as Rust does when memory runs out, "panic", "exit". Before anything else the file "begun", if it is named, is made
+with the process id in it.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from proofs.errors import ProverFailed, UnsatisfiedInputs
+from worker import prover
+
+PROOF = b"\x01" * 256
+SECRET = "4711000815"
+
+
+class PanicException(BaseException):
+    """Not an Exception, as Rust panics are not."""
+
+
+class Puppet:
+    """In place of `proofs.groth16.Prover`."""
+
+    def prove(self, inputs: bytes, public_inputs: Sequence[str]) -> bytes:
+        wish: dict[str, Any] = json.loads(inputs)
+        if "begun" in wish:
+            fresh = Path(wish["begun"] + ".new")
+            fresh.write_text(str(os.getpid()))
+            fresh.rename(wish["begun"])
+        match wish["do"]:
+            case "wait":
+                while not Path(wish["until"]).exists():
+                    time.sleep(0.01)
+            case "allocate":
+                bytearray(1 << 40)
+            case "abort":
+                os.write(2, b"memory allocation of 1099511627776 bytes failed\n")
+                os.abort()
+            case "panic":
+                raise PanicException(f"called unwrap on {SECRET}")
+            case "exit":
+                os._exit(3)
+            case "fail":
+                raise ProverFailed("the prover library failed (WitnessError)")
+            case "refuse":
+                raise UnsatisfiedInputs("the inputs do not lead to the public inputs that are to be proved")
+        return PROOF
+
+
+def job_inputs(do: str, **files: Path) -> bytes:
+    """What tells a puppet what to do."""
+    return json.dumps({"do": do, "secret": SECRET, **{key: str(path) for key, path in files.items()}}).encode()
+
+
+def command(memory_limit: int = 10**9) -> tuple[str, ...]:
+    """How to start one."""
+    return (sys.executable, "-m", "tests.integration.fakes.prover", "unused", str(memory_limit))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        prover._load = lambda _: {"addition": Puppet()}  # type: ignore[dict-item]
+        prover.main()

@@ -1,0 +1,161 @@
+"""What is no proper HTTPS request is refused in bounded time and memory, and harms nobody else."""
+
+import asyncio
+import json
+import logging
+import ssl
+
+import pytest
+
+from gateway import serve as serving
+from tests.integration.gateway.conftest import Running, Serve
+
+_BAD_REQUEST = (b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")
+_PROBLEM = b'"request_id": '
+_ANSWER_S = 30  # far more than any answer takes, so that a test that hangs fails
+
+
+async def exchange(running: Running, sent: bytes, context: ssl.SSLContext | None, *, last: bytes = b"\x00") -> bytes:
+    """Send bytes as they are, over TLS or not; what comes back until the end, or until `last` is in it."""
+    async with asyncio.timeout(_ANSWER_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+        received = b""
+        try:
+            writer.write(sent)
+            await writer.drain()
+            while last not in received and (chunk := await reader.read(65536)):
+                received += chunk
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+    return received
+
+
+def known(running: Running) -> ssl.SSLContext:
+    """What a client with a certificate dials with."""
+    return running.caller().context
+
+
+def post(headers: str, body: bytes = b"") -> bytes:
+    """A submission as it goes over the wire."""
+    head = f"POST /api/v1/tasks/addition HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+async def still_serves(running: Running) -> bool:
+    """Whether a proper request is answered."""
+    return (await running.caller().post("/api/v1/tasks/addition", {"a": 1, "b": 2})).status == 202
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /health HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        bytes(range(256)) * 64,
+        b"\x16\x03\x01\xff\xff" + b"\x00" * 70_000,
+        b"\x7f\xff\xff\xff",
+    ],
+)
+async def test_what_is_not_tls_gets_no_further(running: Running, sent: bytes) -> None:
+    """Plain HTTP, random bytes, lengths without end: at most a sentence comes back."""
+    received = await exchange(running, sent, None)
+    assert b"HTTP/1.1 200" not in received
+    assert len(received) < 300
+    assert await still_serves(running)
+
+
+async def test_silent_connections_block_nobody(running: Running) -> None:
+    """Neither before their handshake nor after it."""
+    context = known(running)
+    opened = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(30)]
+    opened += [await asyncio.open_connection("127.0.0.1", running.port, ssl=context) for _ in range(10)]
+    assert await still_serves(running)
+    for _, writer in opened:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("length", [2**31, 2**63, 5_000_001])
+async def test_an_announced_length_over_the_limit_is_refused_at_once(running: Running, length: int) -> None:
+    """Before a byte of it is read."""
+    received = await exchange(running, post(f"Content-Length: {length}\r\n"), known(running), last=_PROBLEM)
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert b"body-too-large" in received
+    assert running.network.submissions == []
+
+
+async def test_chunks_without_end_are_cut_off(running: Running) -> None:
+    """At the limit, whatever was not announced."""
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    received = await exchange(
+        running, post("Transfer-Encoding: chunked\r\n", chunk * 90), known(running), last=_PROBLEM
+    )
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_broken_chunks_are_a_bad_request(running: Running) -> None:
+    """Not a fault of the gateway."""
+    received = await exchange(running, post("Transfer-Encoding: chunked\r\n", b"zz\r\nnonsense\r\n"), known(running))
+    assert received.startswith(_BAD_REQUEST)
+    assert await still_serves(running)
+
+
+async def test_a_body_that_does_not_come_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408, and the connection is closed."""
+    monkeypatch.setattr(serving, "_BODY_TIMEOUT_S", 0.2)
+    running = await serve()
+    received = await exchange(running, post("Content-Length: 100\r\n", b'{"a": '), known(running), last=_PROBLEM)
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert running.network.submissions == []
+
+
+async def test_a_caller_that_hangs_up_in_its_body_leaves_no_trace(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is submitted, the next caller is served, and no fault is logged."""
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=known(running))
+    writer.write(post("Content-Length: 100\r\n", b'{"a": 1, "b": 2}'))
+    await writer.drain()
+    writer.transport.abort()
+    assert await still_serves(running)
+    assert len(running.network.submissions) == 1
+    await running.gateway.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: gateway\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        post("Content-Length: 5\r\nContent-Length: 6\r\n", b"{}"),
+        post("Content-Length: -1\r\n", b"{}"),
+        post("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", b"{}"),
+    ],
+)
+async def test_what_is_not_http_is_a_bad_request(running: Running, sent: bytes) -> None:
+    """Also where two readers could see two different requests."""
+    received = await exchange(running, sent, known(running))
+    assert received.startswith(_BAD_REQUEST)
+    assert running.network.submissions == []
+
+
+async def test_bytes_behind_a_body_are_in_no_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong length turns the rest of a body into a broken request: it may be somebody's secret."""
+    body = json.dumps({"a": 1, "b": 2}).encode()
+    secret = b'{"leaves": [31337313373133731337]}\r\n\r\n'
+    with caplog.at_level(logging.DEBUG):
+        received = await exchange(running, post(f"Content-Length: {len(body)}\r\n", body + secret), known(running))
+    assert received.startswith(_BAD_REQUEST)
+    assert "a caller sent what is no HTTP request" in caplog.text
+    assert "31337" not in caplog.text
+
+
+async def test_many_requests_on_one_connection_are_answered_in_order(running: Running) -> None:
+    """Pipelined, as HTTP allows."""
+    one = post("Content-Length: 16\r\n", b'{"a": 1, "b": 2}')
+    last = post("Content-Length: 16\r\nConnection: close\r\n", b'{"a": 1, "b": 3}')
+    received = await exchange(running, one * 5 + last, known(running))
+    assert received.count(b"HTTP/1.1 202 ") == 6
+    assert received.rindex(b'"4"') > received.rindex(b'"3"')

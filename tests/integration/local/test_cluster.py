@@ -1,0 +1,176 @@
+"""The cluster on one machine, with real processes."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from client.cli import app
+from client.local.cluster import LocalCluster
+from client.local.errors import LocalClusterError
+from client.local.https import HttpsCaller
+from client.local.layout import ADMIN, COORDINATORS
+from client.local.process import remnants
+
+MEMBERS = ["postgres", "coordinator-1", "coordinator-2", "coordinator-3", "worker-1", "worker-2", "gateway"]
+
+
+def pids(cluster: LocalCluster) -> dict[str, int | None]:
+    """Which process each member is."""
+    return {member.name: member.pid for member in cluster.members()}
+
+
+def test_everything_runs_and_serves(cluster: LocalCluster) -> None:
+    """After `up` every member is a process of its own, and every daemon says that it is ready."""
+    assert list(pids(cluster)) == MEMBERS
+    assert len(set(pids(cluster).values()) - {None}) == len(MEMBERS)
+    caller = HttpsCaller(cluster.layout.identity(ADMIN))
+    assert all(caller.ready(own["health"]) for own in cluster.profile.addresses.values())
+
+
+def test_one_of_the_nodes_leads(cluster: LocalCluster) -> None:
+    """The nodes agree on a leader, who is one of them."""
+    leader = cluster.leader()
+
+    assert leader is not None
+    assert leader.id in COORDINATORS
+    assert leader.term > 0
+
+
+def test_private_files_are_private(cluster: LocalCluster) -> None:
+    """Nobody else looks into the directory, and every private key is its owner's alone."""
+    root = cluster.layout.root
+
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert all(stat.S_IMODE(key.stat().st_mode) in {0o600, 0o400} for key in root.rglob("*.key"))
+    keys = list(root.glob("identities/*/key.pem"))
+    assert len(keys) == 8
+    assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
+
+
+def test_a_second_up_starts_nothing(cluster: LocalCluster) -> None:
+    """What runs is left alone."""
+    before = pids(cluster)
+
+    assert cluster.up() is False
+    assert pids(cluster) == before
+
+
+def test_up_starts_what_is_missing(cluster: LocalCluster) -> None:
+    """After a crash of some members `up` brings back those, and only those."""
+    before = pids(cluster)
+    cluster.kill("worker-1")
+    cluster.kill("coordinator-2")
+    assert {name for name, pid in pids(cluster).items() if pid is None} == {"worker-1", "coordinator-2"}
+
+    assert cluster.up() is True
+
+    after = pids(cluster)
+    assert {name for name in MEMBERS if after[name] != before[name]} == {"worker-1", "coordinator-2"}
+    assert None not in after.values()
+
+
+def test_after_a_leader_is_killed_another_leads_in_a_later_term(cluster: LocalCluster) -> None:
+    """Two of three go on, and the dead one comes back as a follower."""
+    before = cluster.wait_for_leader()
+    cluster.kill(before.id)
+
+    after = cluster.wait_for_leader(other_than=before)
+
+    assert after.id != before.id
+    assert after.term > before.term
+    cluster.up()
+
+
+def test_a_stopped_postgres_comes_back(cluster: LocalCluster) -> None:
+    """The record's server can be stopped, killed and started by itself, as tests and players want."""
+    cluster.stop("postgres")
+    cluster.start("postgres")
+    cluster.kill("postgres")
+    cluster.start("postgres")
+
+    assert pids(cluster)["postgres"] is not None
+    cluster.up()
+
+
+def test_an_unknown_member_is_named(cluster: LocalCluster) -> None:
+    """A slip of the keyboard kills nothing."""
+    with pytest.raises(LocalClusterError, match="there is no worker-9: the members are postgres, coordinator-1"):
+        cluster.kill("worker-9")
+
+
+def test_two_commands_at_once_do_not_mix(cluster: LocalCluster) -> None:
+    """While one command works on the cluster another is told to wait."""
+    refused: list[str] = []
+
+    def interfere(_: str) -> None:
+        if not refused:
+            with pytest.raises(LocalClusterError) as caught:
+                LocalCluster(cluster.layout.root).down()
+            refused.append(str(caught.value))
+
+    cluster.up(interfere)
+
+    assert "another `zkp local` is at work" in refused[0]
+
+
+def test_status_shows_processes_nodes_and_workers(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """`zkp local status --json` is the whole picture for a program."""
+    assert app.run(["local", "status", "--json", "--dir", str(cluster.layout.root)]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert [process["state"] for process in found["processes"]] == ["up"] * len(MEMBERS)
+    assert [node["id"] for node in found["cluster"]["nodes"]] == list(COORDINATORS)
+    assert {worker["id"] for worker in found["cluster"]["workers"]} == {"worker-1", "worker-2"}
+
+
+def test_logs_are_shown_by_name(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every daemon's lines are found, and readable."""
+    assert app.run(["local", "logs", "gateway", "-n", "3", "--dir", str(cluster.layout.root)]) == 0
+    assert 0 < len(capsys.readouterr().out.splitlines()) <= 3
+
+    assert app.run(["local", "logs", "--dir", str(cluster.layout.root)]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name} " in shown for name in MEMBERS)
+
+
+def test_a_daemon_that_dies_early_is_named_and_nothing_stays(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` fails with the daemon's own last words and stops what it had started."""
+    monkeypatch.setenv("GATEWAY_BIND", "nonsense")
+    broken = LocalCluster(tmp_path / "zkp", keys=keys)
+
+    with pytest.raises(LocalClusterError, match=r"^gateway ended: .*GATEWAY_BIND.* \(its log: .*gateway\.log\)$"):
+        broken.up()
+
+    assert not broken.running()
+    assert remnants(broken.layout.root) == []
+
+
+def test_down_stops_everything_and_up_goes_on_from_there(tmp_path: Path, keys: Path) -> None:
+    """Tasks that were accepted before are there after, with their proofs; stopping twice is stopping once."""
+    cluster = LocalCluster(tmp_path / "zkp", keys=keys)
+    where = ["--dir", str(cluster.layout.root)]
+    proof = tmp_path / "proof.json"
+    try:
+        assert cluster.up() is True
+        addresses = cluster.profile.addresses
+        submitted = ["submit", "addition", "--a", "20", "--b", "22", "--task-id", "kept", "--wait", *where]
+        assert app.run(submitted) == 0
+
+        said: list[str] = []
+        assert cluster.down(said.append) is True
+        stopped = [line.removesuffix(" stopped") for line in said]
+        assert (stopped[0], stopped[-1], sorted(stopped)) == ("gateway", "postgres", sorted(MEMBERS))
+        assert cluster.down() is False
+        assert not cluster.running()
+        assert remnants(cluster.layout.root) == []
+
+        assert cluster.up() is True
+        assert cluster.profile.addresses == addresses
+        assert app.run(["get", "kept", "--out", str(proof), *where]) == 0
+    finally:
+        cluster.down()
+    assert json.loads(proof.read_text(encoding="utf-8"))["public_inputs"] == ["42"]

@@ -1,0 +1,53 @@
+"""The demo: the whole main job, and nothing left behind however it ends."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.local.cluster import LocalCluster
+from client.local.process import python_module, remnants
+
+LEAVES = Path(__file__).parents[3] / "examples" / "allowlist.csv"
+_PATIENCE = 240.0
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo that has just been started."""
+    command = python_module("client", "local", "demo", "--dir", str(tmp_path / "demo"), "--leaves", str(LEAVES))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        yield process
+        process.kill()
+    LocalCluster(tmp_path / "demo").down()
+
+
+def test_the_demo_does_the_main_job(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    """A killed leader, every task completed once, every proof verified, no process left, status 0."""
+    said, _ = demo.communicate(timeout=_PATIENCE)
+
+    assert demo.returncode == 0, said
+    assert "==> killed the leader coordinator-" in said
+    assert "34 of 34 proofs are valid" in said
+    assert "34 tasks submitted, 34 completed, each with exactly one accepted result" in said
+    assert "PostgreSQL holds the same 34" in said
+    assert remnants(tmp_path / "demo") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(
+    demo: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C and a polite kill both stop what was started."""
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("coordinator-1 is ready"):
+            break
+    demo.send_signal(number)
+    said, _ = demo.communicate(timeout=_PATIENCE)
+
+    assert demo.returncode == 130, said
+    assert "stopped every process" in said
+    assert remnants(tmp_path / "demo") == []

@@ -1,0 +1,131 @@
+"""The embedded PostgreSQL: served over a Unix socket alone, to its owner alone, and back after a crash."""
+
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from client.local.postgres import EmbeddedPostgres
+from client.local.process import ProcessRecord, spawn, working_in
+
+_PATIENCE = 30.0
+
+
+class Server:
+    """A server below a directory, started and killed by a test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.postgres = EmbeddedPostgres(self.directory / "postgres")
+        self.record: ProcessRecord | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        self.postgres.initialise()
+        log = self.directory / "postgres.log"
+        self.record = spawn(self.postgres.command(), log=log, environ=dict(os.environ))
+        while not self.postgres.ready(self.record.pid):
+            assert self.record.alive(), log.read_text()
+            self.record.wait(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL the server, and wait for its children to notice."""
+        if self.record is not None:
+            self.record.stop(_PATIENCE, first=signal.SIGKILL)
+        for child in working_in(self.directory / "postgres"):
+            child.wait(_PATIENCE)
+
+    def ask(self, statement: str) -> object:
+        """The first column of the first row."""
+        with psycopg.connect(self.postgres.url) as connection:
+            row = connection.execute(statement.encode()).fetchone()
+            return row[0] if row else None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that runs."""
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+    made.postgres.forget_socket()
+
+
+def test_it_serves_over_its_socket_and_listens_on_no_port(server: Server) -> None:
+    """Nobody reaches it over a network, not even from this machine."""
+    assert server.ask("SHOW listen_addresses") == ""
+    assert server.ask("SELECT inet_server_addr() IS NULL")
+
+
+def test_only_its_owner_may_open_the_socket(server: Server) -> None:
+    """There is no password: the directory and the socket are closed to other users."""
+    directory = server.postgres.socket_directory
+
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / ".s.PGSQL.5432").stat().st_mode & 0o777 == 0o700
+
+
+def test_root_does_not_run_it_as_root(server: Server) -> None:
+    """The server's user is an ordinary one, whoever started it."""
+    assert server.record is not None
+    user = Path(f"/proc/{server.record.pid}").stat().st_uid
+
+    assert user == (pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid())
+
+
+def test_it_comes_back_after_a_crash_with_what_was_committed(server: Server) -> None:
+    """SIGKILL loses nothing that was committed."""
+    with psycopg.connect(server.postgres.url) as connection:
+        connection.execute(b"CREATE TABLE kept AS SELECT 42 AS value")
+    server.kill()
+
+    server.start()
+
+    assert server.ask("SELECT value FROM kept") == 42
+
+
+def test_a_start_that_was_cut_short_does_not_bar_the_next(server: Server) -> None:
+    """The empty lock file of a server that was killed while starting is no obstacle."""
+    server.kill()
+    (server.directory / "postgres" / "postmaster.pid").write_bytes(b"")
+
+    server.postgres.forget_half_start()
+    server.start()
+
+    assert server.ask("SELECT 1") == 1
+
+
+def test_a_path_too_long_for_a_socket_gets_a_short_directory_for_it(tmp_path: Path) -> None:
+    """A deep checkout works as well; the short directory goes when the cluster stops."""
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    server = Server(deep)
+    try:
+        server.start()
+        short = server.postgres.socket_directory
+        assert not short.is_relative_to(deep)
+        assert server.ask("SELECT 1") == 1
+    finally:
+        server.kill()
+        server.postgres.forget_socket()
+    assert not short.exists()
+
+
+def test_a_parent_that_is_closed_to_others_is_no_obstacle(tmp_path: Path) -> None:
+    """A checkout below a private home works, and nobody's permissions are widened for it."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    server = Server(home)
+    try:
+        server.start()
+        assert server.ask("SELECT 1") == 1
+        assert home.stat().st_mode & 0o777 == 0o700
+    finally:
+        server.kill()
+        shutil.rmtree(home)

@@ -1,0 +1,252 @@
+"""Prover processes: what they prove, how they die, and that nobody dies with them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from proofs import circuits
+from proofs.groth16 import Verifier
+from proofs.keys import KeyStore
+from tests.integration.fakes import prover as puppet
+from tests.integration.fakes.prover import PROOF, job_inputs
+from worker.errors import PoolError
+from worker.job import AttemptId, Job, ProvingFailed
+from worker.pool import ProverPool, prover_command
+
+WAIT_S = 60.0
+GIGABYTE = 10**9
+
+
+def job(inputs: bytes, *public_inputs: str, time_limit: float = 60.0) -> Job:
+    return Job(AttemptId("t-1", 1), "addition", inputs, public_inputs, "", time_limit)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Look again and again: what is waited for happens in another process."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def told(pid: int, file: str) -> bytes:
+    """What the kernel says of a process."""
+    return Path(f"/proc/{pid}/{file}").read_bytes()
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ProverPool]:
+    """Two puppets, started."""
+    pool = ProverPool(puppet.command(), 2)
+    await pool.start()
+    yield pool
+    await pool.stop()
+
+
+@pytest.fixture
+async def real(keys_dir: Path) -> AsyncIterator[ProverPool]:
+    """One real prover, started."""
+    pool = ProverPool(prover_command(keys_dir, GIGABYTE), 1)
+    await pool.start()
+    yield pool
+    await pool.stop()
+
+
+async def failure_of(pool: ProverPool, wanted: Job) -> ProvingFailed:
+    with pytest.raises(ProvingFailed) as caught:
+        await pool.prove(wanted)
+    assert puppet.SECRET not in str(caught.value)
+    return caught.value
+
+
+async def test_a_real_proof_verifies(real: ProverPool, keys: KeyStore) -> None:
+    """What comes out of the process is a proof of the statement that went in."""
+    prepared = circuits.prepare("addition", circuits.find("addition").sample)
+    finished = await real.prove(job(prepared.inputs, *prepared.public_inputs))
+    assert Verifier(keys).verify("addition", finished.proof, prepared.public_inputs)
+    assert finished.id == AttemptId("t-1", 1)
+
+
+async def test_inputs_that_prove_something_else_are_final(real: ProverPool) -> None:
+    """The task fails for good, the process lives on."""
+    (pid,) = real.processes
+    prepared = circuits.prepare("addition", circuits.find("addition").sample)
+    failure = await failure_of(real, job(prepared.inputs, "12345"))
+    assert (failure.code, failure.retryable) == ("unsatisfied_inputs", False)
+    assert real.processes == (pid,)
+
+
+@pytest.mark.parametrize("inputs", [b"", b"{}", b"[", b"\xff\xfe", b'{"a": 1}'])
+async def test_malformed_inputs_are_final(real: ProverPool, inputs: bytes) -> None:
+    """Bytes that are no inputs of the circuit harm nobody and are not tried again."""
+    failure = await failure_of(real, job(inputs, "5"))
+    assert (failure.code, failure.retryable) == ("invalid_inputs", False)
+
+
+async def test_an_unknown_circuit_is_for_another_worker(pool: ProverPool) -> None:
+    """There may be one that has its keys."""
+    unknown = Job(AttemptId("t-1", 1), "merkle_proof", b"{}", (), "", 60.0)
+    failure = await failure_of(pool, unknown)
+    assert (failure.code, failure.retryable) == ("key_mismatch", True)
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "words"),
+    [
+        ("fail", "prover_failed", "WitnessError"),
+        ("panic", "prover_failed", "PanicException"),
+        ("exit", "prover_failed", "ended with exit status 3"),
+        ("allocate", "out_of_memory", "memory_limit"),
+        ("abort", "out_of_memory", "memory_limit"),
+    ],
+)
+async def test_whatever_one_proof_does_the_next_one_is_proved(
+    pool: ProverPool, do: str, code: str, words: str
+) -> None:
+    """A failure, a panic, a death and a lack of memory each cost one attempt, which may be tried again."""
+    failure = await failure_of(pool, job(job_inputs(do)))
+    assert (failure.code, failure.retryable) == (code, True)
+    assert words in failure.message
+    assert (await pool.prove(job(job_inputs("prove")))).proof == PROOF
+
+
+async def test_a_killed_prover_costs_its_attempt_only(pool: ProverPool, tmp_path: Path) -> None:
+    """SIGKILL in the middle of a proof: that attempt fails, the neighbour's goes on, the slot is used again."""
+    neighbour = asyncio.create_task(
+        pool.prove(job(job_inputs("wait", begun=tmp_path / "begun-1", until=tmp_path / "go")))
+    )
+    await until((tmp_path / "begun-1").exists)
+    victim = asyncio.create_task(
+        pool.prove(job(job_inputs("wait", begun=tmp_path / "begun-2", until=tmp_path / "never")))
+    )
+    await until((tmp_path / "begun-2").exists)
+    os.kill(int((tmp_path / "begun-2").read_text()), signal.SIGKILL)
+    with pytest.raises(ProvingFailed, match="was ended by SIGKILL"):
+        await victim
+    (tmp_path / "go").touch()
+    assert (await neighbour).proof == PROOF
+    assert (await pool.prove(job(job_inputs("prove")))).proof == PROOF
+
+
+async def test_the_time_limit_ends_a_proof(pool: ProverPool, tmp_path: Path) -> None:
+    """Its process is killed, and the attempt may be tried elsewhere."""
+    before = set(pool.processes)
+    failure = await failure_of(pool, job(job_inputs("wait", until=tmp_path / "never"), time_limit=0.2))
+    assert (failure.code, failure.message, failure.retryable) == ("timeout", "no proof within 0.2 s", True)
+    assert len(before & set(pool.processes)) == 1
+    assert sum(map(runs, before)) == 1
+
+
+async def test_a_cancelled_proof_stops_at_once(pool: ProverPool, tmp_path: Path) -> None:
+    """Nobody burns CPU for a proof that is not wanted."""
+    before = pool.processes
+    proving = asyncio.create_task(
+        pool.prove(job(job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never")))
+    )
+    await until((tmp_path / "begun").exists)
+    assert pool.busy == 1
+    proving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await proving
+    assert pool.busy == 0
+    assert sum(map(runs, before)) == 1
+
+
+async def test_more_jobs_than_slots_wait_their_turn(pool: ProverPool) -> None:
+    """No more than two are proved at once, and all are proved."""
+    finished = await asyncio.gather(*(pool.prove(job(job_inputs("prove"))) for _ in range(20)))
+    assert len(finished) == 20
+    assert len(set(pool.processes)) == 2
+
+
+async def test_stopping_leaves_no_process(tmp_path: Path) -> None:
+    """Not even one that is proving."""
+    pool = ProverPool(puppet.command(), 2)
+    await pool.start()
+    pids = pool.processes
+    proving = asyncio.create_task(
+        pool.prove(job(job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never")))
+    )
+    await until((tmp_path / "begun").exists)
+    proving.cancel()
+    await asyncio.wait([proving])
+    await pool.stop()
+    assert not any(map(runs, pids))
+
+
+async def test_provers_die_with_their_worker(tmp_path: Path) -> None:
+    """However the agent ends, SIGKILL included, no prover stays behind, not even in the middle of a proof."""
+    script = f"""
+import asyncio
+from tests.integration.fakes import prover as puppet
+from tests.integration.worker.test_pool import job
+from worker.pool import ProverPool
+async def main():
+    pool = ProverPool(puppet.command(), 2)
+    await pool.start()
+    print(*pool.processes, flush=True)
+    await pool.prove(job({job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never")!r}))
+asyncio.run(main())
+"""
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert agent.stdout is not None
+    pids = [int(pid) for pid in (await agent.stdout.readline()).split()]
+    await until((tmp_path / "begun").exists)
+    assert len(pids) == 2
+    agent.kill()
+    await agent.wait()
+    await until(lambda: not any(map(runs, pids)))
+
+
+async def test_provers_step_back(pool: ProverPool) -> None:
+    """They are nicer than the agent, bounded in memory, first in line for the kernel, and leave no core file."""
+    (pid, _) = pool.processes
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    limits = told(pid, "limits").decode()
+    assert any(line.split()[:4] == ["Max", "data", "size", str(GIGABYTE)] for line in limits.splitlines())
+    assert any(line.split()[:5] == ["Max", "core", "file", "size", "0"] for line in limits.splitlines())
+    assert int(told(pid, "oom_score_adj")) >= 500
+
+
+async def test_settings_are_not_handed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent was told through its environment is not the provers' business."""
+    monkeypatch.setenv("WORKER_SOMETHING", puppet.SECRET)
+    monkeypatch.setenv("KEEP_THIS", "kept")
+    pool = ProverPool(puppet.command(), 1)
+    await pool.start()
+    (pid,) = pool.processes
+    environment = told(pid, "environ")
+    await pool.stop()
+    assert puppet.SECRET.encode() not in environment
+    assert b"KEEP_THIS=kept" in environment
+
+
+async def test_keys_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
+    """The message says which file and what to do."""
+    damaged = KeyStore(tmp_path / "keys")
+    damaged.build("addition")
+    (tmp_path / "keys" / "addition" / "proving.key").write_bytes(b"not a key")
+    pool = ProverPool(prover_command(tmp_path / "keys", GIGABYTE), 1)
+    with pytest.raises(PoolError, match=r"addition/proving\.key: does not match circuit\.json"):
+        await pool.start()
+    await pool.stop()
+
+
+async def test_a_program_that_cannot_start_is_named() -> None:
+    """A missing interpreter is one line, not a traceback."""
+    pool = ProverPool(("/nowhere/python",), 1)
+    with pytest.raises(PoolError, match=r"/nowhere/python: cannot be started: No such file"):
+        await pool.start()

@@ -1,0 +1,142 @@
+"""What operators ask, against doubles."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from client.admin import AdminClient, ClusterStatus, Node
+from client.errors import NoLeader, NotFound, Refused
+from client.failures import CallFailed
+from protocol.v1 import coordinator_pb2 as pb
+from tests.unit.client import network as doubles
+from tests.unit.client.network import A, B, C, Network, follower
+from tests.unit.client.virtual_time import run
+
+ADDRESSES = {"coordinator-1": A, "coordinator-2": B, "coordinator-3": C}
+
+
+def node(name: str, leader: str, *, term: int = 7, workers: int = 0) -> doubles.Node:
+    """A coordinator that sees `leader` lead and everybody else follow."""
+
+    async def status(_: Any) -> pb.ClusterStatusResponse:
+        leads = name == leader
+        return pb.ClusterStatusResponse(
+            answered_by=name,
+            leader=leader,
+            term=term,
+            commit_index=40 if leads else 39,
+            last_applied=38,
+            nodes=[
+                pb.NodeStatus(
+                    id=peer,
+                    raft_address=f"{peer}:7000",
+                    grpc_address=address,
+                    role="leader" if peer == leader else "follower" if peer == name or leads else "unknown",
+                )
+                for peer, address in ADDRESSES.items()
+            ],
+            workers=[pb.WorkerStatus(id=f"worker-{number}", state="online", capacity=2) for number in range(workers)],
+            tasks={"pending": 3},
+            database="ok" if leads else "unknown",
+            version="1.0",
+        )
+
+    return doubles.Node(ClusterStatus=status)
+
+
+def ask(network: Network) -> ClusterStatus:
+    async def scenario() -> ClusterStatus:
+        async with network.connect() as connection:
+            return await AdminClient(connection).cluster_status()
+
+    return run(scenario())
+
+
+def test_the_leaders_view_and_each_nodes_own_word_make_one_picture() -> None:
+    """Workers and database come from the leader, indices from each node itself."""
+    network = Network({address: node(name, "coordinator-2", workers=2) for name, address in ADDRESSES.items()})
+    status = ask(network)
+    assert (status.leader, status.term, status.database, status.tasks) == ("coordinator-2", 7, "ok", {"pending": 3})
+    assert [worker.id for worker in status.workers] == ["worker-0", "worker-1"]
+    assert [(each.id, each.role, each.commit_index, each.term) for each in status.nodes] == [
+        ("coordinator-1", "follower", 39, 7),
+        ("coordinator-2", "leader", 40, 7),
+        ("coordinator-3", "follower", 39, 7),
+    ]
+
+
+def test_a_node_that_is_down_shows_as_unreachable() -> None:
+    """Its row says why, and keeps its name from what the others know."""
+    network = Network({A: node("coordinator-1", "coordinator-1"), B: node("coordinator-2", "coordinator-1")})
+    assert ask(network).nodes[2] == Node(
+        id="coordinator-3",
+        role="unreachable",
+        raft_address="coordinator-3:7000",
+        grpc_address=C,
+        problem="connection refused: nothing listens there",
+    )
+
+
+def test_the_newest_term_wins() -> None:
+    """A node cut off in an old term does not decide who leads."""
+    network = Network({A: node("coordinator-1", "coordinator-1", term=5), B: node("coordinator-2", "coordinator-2")})
+    status = ask(network)
+    assert (status.leader, status.term) == ("coordinator-2", 7)
+    assert [each.role for each in status.nodes[:2]] == ["leader", "leader"]  # each says so itself, in its term
+    assert [each.term for each in status.nodes[:2]] == [5, 7]
+
+
+def test_a_hanging_node_does_not_hold_up_the_others() -> None:
+    """It is shown as it is after a few seconds."""
+
+    async def hang(_: Any) -> Any:
+        await asyncio.sleep(3600)
+
+    network = Network(
+        {A: node("coordinator-1", "coordinator-1"), B: doubles.Node(ClusterStatus=hang)},
+    )
+    status = ask(network)
+    assert status.nodes[1].role == "unreachable"
+    assert "Deadline" in status.nodes[1].problem
+
+
+def test_nobody_at_all_is_an_error_with_every_reason() -> None:
+    """Without one answer there is nothing to show but what was tried."""
+    with pytest.raises(NoLeader, match=rf"{A}: connection refused.*{C}: connection refused"):
+        ask(Network({}))
+
+
+def test_who_is_no_admin_is_told_so() -> None:
+    """A refusal of the certificate is not shown as an unreachable node."""
+
+    async def refuse(_: Any) -> Any:
+        raise CallFailed(grpc.StatusCode.PERMISSION_DENIED, "needs the role admin")
+
+    with pytest.raises(Refused, match="needs the role admin"):
+        ask(Network({A: doubles.Node(ClusterStatus=refuse)}))
+
+
+def test_commands_go_to_the_leader() -> None:
+    """Leadership is handed over and workers released through whoever leads."""
+
+    async def transfer(request: pb.TransferLeadershipRequest) -> pb.TransferLeadershipResponse:
+        return pb.TransferLeadershipResponse(leader=request.to)
+
+    async def release(request: pb.ReleaseWorkerRequest) -> pb.ReleaseWorkerResponse:
+        if request.worker_id != "worker-1":
+            raise CallFailed(grpc.StatusCode.NOT_FOUND, f"there is no worker {request.worker_id!r}")
+        return pb.ReleaseWorkerResponse()
+
+    network = Network({A: follower(B), B: doubles.Node(TransferLeadership=transfer, ReleaseWorker=release)})
+
+    async def scenario() -> None:
+        async with network.connect(A, B) as connection:
+            admin = AdminClient(connection)
+            assert await admin.transfer_leadership("coordinator-3") == "coordinator-3"
+            await admin.release_worker("worker-1")
+            with pytest.raises(NotFound, match="no worker 'worker-9'"):
+                await admin.release_worker("worker-9")
+
+    run(scenario())

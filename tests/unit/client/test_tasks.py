@@ -1,0 +1,364 @@
+"""What clients do with tasks, against doubles in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from client.errors import ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound
+from client.failures import CallFailed
+from client.records import Accepted, Submission, TaskState
+from client.tasks import TaskClient
+from protocol.v1 import coordinator_pb2 as pb
+from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
+from tests.unit.client.virtual_time import run
+
+LOST = CallFailed(grpc.StatusCode.UNAVAILABLE, "connection lost")
+
+
+def task(task_id: str, state: Any = pb.TASK_STATE_PENDING, revision: int = 1) -> pb.Task:
+    return pb.Task(id=task_id, state=state, revision=revision)
+
+
+def submission(number: int) -> Submission:
+    return Submission(f"t-{number}", "addition", b"{}", ("5",))
+
+
+class Acceptor:
+    """A leader's stream of submissions; `breaks` after that many answers, once."""
+
+    def __init__(self, *, breaks: int | None = None) -> None:
+        self.breaks = breaks
+        self.seen: list[str] = []
+        self.accepted: set[str] = set()
+        self.streams = 0
+        self.broken = asyncio.Event()
+
+    async def stream(self, requests: AsyncIterator[pb.Submission]) -> AsyncIterator[pb.SubmitResult]:
+        self.streams += 1
+        async for message in requests:
+            self.seen.append(message.task_id)
+            answer = self.answer(message)
+            if self.breaks is not None and len(self.seen) > self.breaks:
+                self.breaks = None
+                self.broken.set()
+                raise LOST
+            yield answer
+
+    def node(self) -> Node:
+        """A leader with this behaviour."""
+        return Node(StreamSubmissions=self.stream, SubmitTasks=self.together)
+
+    async def together(self, request: pb.SubmitTasksRequest) -> pb.SubmitTasksResponse:
+        self.seen.extend(message.task_id for message in request.submissions)
+        return pb.SubmitTasksResponse(results=[self.answer(message) for message in request.submissions])
+
+    def answer(self, message: pb.Submission) -> pb.SubmitResult:
+        duplicate = message.task_id in self.accepted
+        self.accepted.add(message.task_id)
+        return pb.SubmitResult(accepted=pb.SubmitTaskResponse(task=task(message.task_id), duplicate=duplicate))
+
+
+class Refuser(Acceptor):
+    """Refuses what is named, for as long as `times` says."""
+
+    def __init__(self, refusals: dict[str, pb.Refusal], *, times: int = 10**9) -> None:
+        super().__init__()
+        self.refusals = refusals
+        self.times = times
+
+    def answer(self, message: pb.Submission) -> pb.SubmitResult:
+        if message.task_id in self.refusals and self.times > 0:
+            self.times -= 1
+            return pb.SubmitResult(refused=self.refusals[message.task_id])
+        return super().answer(message)
+
+
+def submit_many(network: Network, count: int, *, window: int = 4, timeout: float = 15.0) -> list[Any]:
+    """The outcomes of `count` submissions."""
+
+    async def scenario() -> list[Any]:
+        async with network.connect() as connection:
+            client = TaskClient(connection, timeout=timeout)
+            submissions = [submission(number) for number in range(count)]
+            return [outcome async for outcome in client.submit_many(submissions, window=window)]
+
+    return run(scenario())
+
+
+def ids(outcomes: list[tuple[Submission, Accepted | ClientError]]) -> list[str]:
+    """Ids of accepted tasks; every outcome must belong to its submission."""
+    accepted = []
+    for asked, outcome in outcomes:
+        assert isinstance(outcome, Accepted), outcome
+        assert outcome.task.id == asked.task_id
+        accepted.append(outcome.task.id)
+    return accepted
+
+
+def test_many_submissions_come_back_in_order() -> None:
+    """One stream serves them all, whatever the window."""
+    acceptor = Acceptor()
+    outcomes = submit_many(Network({A: acceptor.node()}), 25)
+    assert ids(outcomes) == [f"t-{number}" for number in range(25)]
+    assert acceptor.streams == 1
+
+
+def test_the_window_bounds_what_is_unanswered() -> None:
+    """No more submissions are under way than the window allows."""
+
+    class Slow(Acceptor):
+        most = 0
+
+        async def stream(self, requests: AsyncIterator[pb.Submission]) -> AsyncIterator[pb.SubmitResult]:
+            waiting: list[pb.Submission] = []
+
+            async def read() -> None:
+                async for message in requests:
+                    waiting.append(message)  # noqa: PERF401 - one by one, to see how many wait
+
+            reading = asyncio.create_task(read())
+            for _ in range(20):
+                await asyncio.sleep(1)
+                self.most = max(self.most, len(waiting))
+                yield self.answer(waiting.pop(0))
+            reading.cancel()
+
+    slow = Slow()
+    assert len(submit_many(Network({A: slow.node()}), 20, window=4, timeout=60)) == 20
+    assert slow.most == 4
+
+
+def test_what_was_not_answered_is_sent_again_after_a_failover() -> None:
+    """The new leader gets the unanswered ones in their order, and every submission is accepted once."""
+    first, second = Acceptor(breaks=5), Acceptor()
+    network = Network({A: first.node(), B: follower(A), C: follower(A)})
+
+    async def fail_over() -> None:
+        await first.broken.wait()
+        network.nodes.update({A: follower(B), B: second.node(), C: follower(B)})
+
+    async def scenario() -> list[Any]:
+        async with network.connect() as connection:
+            failing_over = asyncio.create_task(fail_over())
+            submissions = [submission(number) for number in range(12)]
+            outcomes = [outcome async for outcome in TaskClient(connection).submit_many(submissions, window=4)]
+            await failing_over
+            return outcomes
+
+    assert ids(run(scenario())) == [f"t-{number}" for number in range(12)]
+    assert second.seen == [f"t-{number}" for number in range(5, 12)]
+
+
+def test_a_refused_submission_stops_nothing() -> None:
+    """Its error comes in its place, with the field."""
+    bad = pb.Refusal(status="INVALID_ARGUMENT", message="inputs.a: too large", field="inputs.a")
+    refuser = Refuser({"t-1": bad})
+    outcomes = submit_many(Network({A: refuser.node()}), 3)
+    assert [type(outcome) for _, outcome in outcomes] == [Accepted, InvalidSubmission, Accepted]
+    assert outcomes[1][1].field == "inputs.a"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pb.Refusal(status="UNAVAILABLE", message="outcome unknown: send the same id again"),
+        pb.Refusal(status="FAILED_PRECONDITION", message="Not leader, connect to: 10.0.0.1:9090"),
+        pb.Refusal(status="RESOURCE_EXHAUSTED", message="full"),
+    ],
+)
+def test_a_passing_refusal_is_retried(refusal: pb.Refusal) -> None:
+    """Unknown outcomes, lost leadership and a full queue within the deadline are no outcomes yet."""
+    refuser = Refuser({"t-1": refusal}, times=2)
+    outcomes = submit_many(Network({A: refuser.node()}), 4)
+    assert ids(outcomes) == ["t-0", "t-1", "t-2", "t-3"]
+
+
+def test_a_full_network_is_an_outcome_at_the_deadline() -> None:
+    """Waiting has an end, and the error says when to come back."""
+    refuser = Refuser({"t-0": pb.Refusal(status="RESOURCE_EXHAUSTED", message="full")})
+    ((_, outcome),) = submit_many(Network({A: refuser.node()}), 1, timeout=5.0)
+    assert isinstance(outcome, Exhausted)
+
+
+def test_without_a_leader_each_submission_ends_with_no_leader() -> None:
+    """Nothing hangs, and the message names what was tried."""
+    outcomes = submit_many(Network({A: follower(None)}), 3, timeout=5.0)
+    assert [type(outcome) for _, outcome in outcomes] == [NoLeader] * 3
+    assert "knows no leader" in str(outcomes[2][1])
+
+
+def test_a_refused_stream_is_everybodys_outcome() -> None:
+    """Who may not submit at all is told so for each submission."""
+
+    async def refuse(_: Any) -> pb.SubmitTasksResponse:
+        raise CallFailed(grpc.StatusCode.PERMISSION_DENIED, "workers may not submit")
+
+    outcomes = submit_many(Network({A: Node(SubmitTasks=refuse)}), 2)
+    assert ["workers may not submit" in str(outcome) for _, outcome in outcomes] == [True, True]
+
+
+def test_abandoning_the_outcomes_ends_the_stream() -> None:
+    """A caller that breaks off leaves nothing running behind."""
+    acceptor = Acceptor()
+
+    async def scenario() -> set[asyncio.Task[Any]]:
+        async with Network({A: acceptor.node()}).connect() as connection:
+            outcomes = TaskClient(connection).submit_many([submission(number) for number in range(100)])
+            await anext(outcomes)
+            await outcomes.aclose()
+            return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+    assert run(scenario()) == set()
+
+
+def watched(network: Network, task_id: str = "t-1") -> list[tuple[TaskState, int]]:
+    """The states and revisions that a watch yields."""
+
+    async def scenario() -> list[tuple[TaskState, int]]:
+        async with network.connect() as connection:
+            return [(seen.state, seen.revision) async for seen in TaskClient(connection).watch(task_id)]
+
+    return run(scenario())
+
+
+def versions(*messages: pb.Task, end: Exception | None = None) -> Any:
+    async def watch(_: Any) -> AsyncIterator[pb.Task]:
+        for message in messages:
+            yield message
+        if end is not None:
+            raise end
+
+    return watch
+
+
+def test_a_watch_ends_with_the_final_state() -> None:
+    """Each change is seen once, and nothing after the end."""
+    network = Network(
+        {
+            A: Node(
+                WatchTask=versions(
+                    task("t-1", pb.TASK_STATE_PENDING, 1),
+                    task("t-1", pb.TASK_STATE_ASSIGNED, 2),
+                    task("t-1", pb.TASK_STATE_COMPLETED, 5),
+                )
+            )
+        }
+    )
+    assert watched(network) == [(TaskState.PENDING, 1), (TaskState.ASSIGNED, 2), (TaskState.COMPLETED, 5)]
+
+
+def test_a_watch_survives_a_failover_without_going_back() -> None:
+    """The new leader repeats an old version: it is left out."""
+    network = Network(
+        {
+            A: Node(
+                WatchTask=versions(
+                    task("t-1", pb.TASK_STATE_PENDING, 1), task("t-1", pb.TASK_STATE_ASSIGNED, 4), end=LOST
+                )
+            ),
+            B: follower(C),
+            C: Node(
+                WatchTask=versions(
+                    task("t-1", pb.TASK_STATE_PENDING, 3),
+                    task("t-1", pb.TASK_STATE_ASSIGNED, 4),
+                    task("t-1", pb.TASK_STATE_FAILED, 6),
+                )
+            ),
+        }
+    )
+    assert watched(network) == [(TaskState.PENDING, 1), (TaskState.ASSIGNED, 4), (TaskState.FAILED, 6)]
+
+
+@pytest.mark.parametrize("end", [None, LOST, not_leader(B)])
+def test_a_stream_that_ends_early_is_opened_again(end: Exception | None) -> None:
+    """Only a final state ends a watch, not a coordinator that closes the stream."""
+    network = Network(
+        {
+            A: Node(WatchTask=versions(task("t-1", pb.TASK_STATE_PENDING, 1), end=end)),
+            B: Node(WatchTask=versions(task("t-1", pb.TASK_STATE_CANCELLED, 2))),
+        }
+    )
+    assert watched(network) == [(TaskState.PENDING, 1), (TaskState.CANCELLED, 2)]
+
+
+def test_watching_nothing_is_not_found() -> None:
+    """An unknown task is an error and no endless wait."""
+    network = Network(
+        {A: Node(WatchTask=versions(end=CallFailed(grpc.StatusCode.NOT_FOUND, "there is no task 't-1'")))}
+    )
+    with pytest.raises(NotFound, match="no task 't-1'"):
+        watched(network)
+
+
+def test_waiting_gives_the_final_task() -> None:
+    """`wait` is the last version of `watch`."""
+    network = Network({A: Node(WatchTask=versions(task("t-1"), task("t-1", pb.TASK_STATE_COMPLETED, 2)))})
+
+    async def scenario() -> Any:
+        async with network.connect() as connection:
+            return await TaskClient(connection).wait("t-1")
+
+    assert run(scenario()).state is TaskState.COMPLETED
+
+
+def test_a_listing_follows_its_pages() -> None:
+    """Pages are asked for until there is no token, or until the limit."""
+
+    async def page(request: pb.ListTasksRequest) -> pb.ListTasksResponse:
+        first = int(request.page_token or 0)
+        last = min(first + request.page_size, 2500)
+        tasks = [task(f"t-{number}") for number in range(first, last)]
+        return pb.ListTasksResponse(tasks=tasks, next_page_token=str(last) if last < 2500 else "")
+
+    network = Network({A: Node(ListTasks=page)})
+
+    async def scenario(limit: int | None) -> int:
+        async with network.connect() as connection:
+            seen = [found.id async for found in TaskClient(connection).list(limit=limit)]
+            assert len(set(seen)) == len(seen)
+            return len(seen)
+
+    assert run(scenario(None)) == 2500
+    assert run(scenario(1200)) == 1200
+    assert run(scenario(0)) == 0
+
+
+def test_a_listing_asks_for_what_was_wanted() -> None:
+    """State and circuit go along with every page."""
+
+    async def page(request: pb.ListTasksRequest) -> pb.ListTasksResponse:
+        assert (request.state, request.circuit, request.page_size) == (pb.TASK_STATE_FAILED, "addition", 7)
+        return pb.ListTasksResponse(tasks=[task("t-1", pb.TASK_STATE_FAILED)])
+
+    async def scenario() -> Any:
+        async with Network({A: Node(ListTasks=page)}).connect() as connection:
+            return await TaskClient(connection).page(state=TaskState.FAILED, circuit="addition", size=7)
+
+    assert run(scenario()).next_token == ""
+
+
+def test_a_submission_is_sent_as_it_is_and_a_cancellation_too() -> None:
+    """Single calls reach their methods and come back as values."""
+
+    async def submit(request: pb.SubmitTaskRequest) -> pb.SubmitTaskResponse:
+        return pb.SubmitTaskResponse(task=task(request.submission.task_id), duplicate=True)
+
+    async def cancel(request: pb.CancelTaskRequest) -> pb.Task:
+        raise CallFailed(grpc.StatusCode.FAILED_PRECONDITION, f"task {request.task_id} has completed")
+
+    async def get(request: pb.GetTaskRequest) -> pb.Task:
+        return task(request.task_id, pb.TASK_STATE_IN_PROGRESS)
+
+    async def scenario() -> None:
+        network = Network({A: Node(SubmitTask=submit, CancelTask=cancel, GetTask=get)})
+        async with network.connect() as connection:
+            client = TaskClient(connection)
+            assert (await client.submit(submission(1))).duplicate
+            assert (await client.get("t-1")).state is TaskState.IN_PROGRESS
+            with pytest.raises(Conflict, match="t-1 has completed"):
+                await client.cancel("t-1")
+
+    run(scenario())

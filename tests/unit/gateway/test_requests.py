@@ -1,0 +1,204 @@
+"""What callers ask for becomes a submission, or a refusal that names the field and the cure."""
+
+import json
+import pickle
+
+import pytest
+
+from client.records import TaskState
+from gateway.problems import INVALID_FIELD, NO_SUCH_TASK, Problem
+from gateway.requests import (
+    Listing,
+    Prepared,
+    read_listing,
+    read_nothing,
+    read_submission,
+    read_task_id,
+    read_wait,
+)
+from proofs import circuits
+from proofs.field import ORDER
+from proofs.merkle_proof import MAX_LEAVES
+
+RANGE = {"value": 42, "min": 18, "max": 120}
+
+
+def read(document: object, circuit: str | None = None, *, keyed: bool = False) -> Prepared:
+    """The submission that a document comes to."""
+    return read_submission(json.dumps(document).encode(), circuit, keyed=keyed)
+
+
+def refusal(document: object, circuit: str | None = None, *, keyed: bool = False) -> Problem:
+    """The refusal of a document."""
+    with pytest.raises(Problem) as caught:
+        read(document, circuit, keyed=keyed)
+    assert caught.value.kind is INVALID_FIELD
+    assert caught.value.field is not None
+    assert caught.value.detail.startswith(f"{caught.value.field}: ")
+    return caught.value
+
+
+@pytest.mark.parametrize("circuit", circuits.NAMES)
+def test_the_shortcut_and_the_general_page_come_to_the_same(circuit: str) -> None:
+    """Both prepare the request as the catalogue of circuits does."""
+    sample = dict(circuits.find(circuit).sample)
+    expected = circuits.prepare(circuit, sample)
+    direct = read(sample, circuit)
+    general = read({"circuit": circuit, "inputs": sample, "max_retries": 2})
+    assert (direct.inputs, direct.public_inputs) == (expected.inputs, expected.public_inputs)
+    assert (general.inputs, general.public_inputs) == (expected.inputs, expected.public_inputs)
+    assert (direct.max_retries, general.max_retries) == (None, 2)
+
+
+@pytest.mark.parametrize("leaves", [[5], [5, 6, 7], list(range(1, 12))])
+def test_lists_of_any_length_work(leaves: list[int]) -> None:
+    """A list's length need not be a power of two."""
+    assert len(read({"leaves": leaves, "leaf_index": len(leaves) - 1}, "merkle_proof").public_inputs) == 1
+
+
+@pytest.mark.parametrize(
+    ("circuit", "document", "field"),
+    [
+        ("merkle_proof", {"leaves": [1, 2, 3], "leaf_index": 3}, "leaf_index"),
+        ("merkle_proof", {"leaves": [1, 2, 3], "leaf_index": -1}, "leaf_index"),
+        ("merkle_proof", {"leaves": [1, 2, 3], "leaf_index": True}, "leaf_index"),
+        ("merkle_proof", {"leaves": [1, 2, 3]}, "leaf_index"),
+        ("merkle_proof", {"leaves": [], "leaf_index": 0}, "leaves"),
+        ("merkle_proof", {"leaves": "1", "leaf_index": 0}, "leaves"),
+        ("merkle_proof", {"leaves": [1] * (MAX_LEAVES + 1), "leaf_index": 0}, "leaves"),
+        ("merkle_proof", {"leaves": [1, ORDER], "leaf_index": 0}, "leaves[1]"),
+        ("merkle_proof", {"leaves": [1, 1.5], "leaf_index": 0}, "leaves[1]"),
+        ("merkle_proof", {"leaves": [1, None], "leaf_index": 0}, "leaves[1]"),
+        ("merkle_proof", {"leaves": [1], "leaf_index": 0, "leaf": 1}, "leaf"),
+        ("range_proof", {**RANGE, "min": 121}, "min"),
+        ("range_proof", {**RANGE, "value": 17}, "value"),
+        ("range_proof", {**RANGE, "value": 121}, "value"),
+        ("range_proof", {**RANGE, "max": 2**64}, "max"),
+        ("range_proof", {**RANGE, "blinding": ORDER}, "blinding"),
+        ("addition", {"a": 1}, "b"),
+        ("addition", {"a": "one", "b": 2}, "a"),
+    ],
+)
+def test_a_wrong_field_is_named_on_both_pages(circuit: str, document: dict[str, object], field: str) -> None:
+    """The general page puts "inputs." before it, as the caller wrote it."""
+    assert refusal(document, circuit).field == field
+    assert refusal({"circuit": circuit, "inputs": document}).field == f"inputs.{field}"
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "words"),
+    [
+        ({"circuit": "merkle", "inputs": {}}, "circuit", "did you mean merkle_proof?"),
+        ({"circuit": "sudoku", "inputs": {}}, "circuit", "known are merkle_proof, range_proof, addition"),
+        ({"circuit": 7, "inputs": {}}, "circuit", "must be a string"),
+        ({"inputs": {}}, "circuit", "is missing"),
+        ({"circuit": "\ud800", "inputs": {}}, "circuit", "is unknown"),
+        ({"circuit": "addition"}, "inputs", "must be an object with a, b"),
+        ({"circuit": "addition", "inputs": [1, 2]}, "inputs", "must be an object"),
+        ({"circuit": "addition", "inputs": {}, "max_retry": 1}, "max_retry", "did you mean max_retries?"),
+        ({"circuit": "addition", "inputs": {}, "zz": 1}, "zz", "known are: circuit, inputs, max_retries"),
+        ({"circuit": "addition", "inputs": {}, "max_retries": -1}, "max_retries", "from 0 to 100"),
+        ({"circuit": "addition", "inputs": {}, "max_retries": True}, "max_retries", "whole number"),
+        ({"circuit": "addition", "inputs": {}, "max_retries": 10**30}, "max_retries", "from 0 to 100"),
+    ],
+)
+def test_what_surrounds_the_inputs_is_checked(document: object, field: str, words: str) -> None:
+    """Unknown circuits and fields come with the nearest known one."""
+    problem = refusal(document)
+    assert problem.field == field
+    assert words in problem.detail
+
+
+def test_a_drawn_blinding_is_handed_back_and_hides_the_value() -> None:
+    """Two requests for the same value have different commitments, and each caller can open its own."""
+    first, second = read(RANGE, "range_proof"), read(RANGE, "range_proof")
+    assert first.public_inputs != second.public_inputs
+    assert first.drawn_blinding is not None
+    again = circuits.prepare("range_proof", {**RANGE, "blinding": first.drawn_blinding})
+    assert again.public_inputs == first.public_inputs
+
+
+def test_a_given_blinding_is_used_and_not_handed_back() -> None:
+    """The same request comes to the same submission."""
+    once, twice = (read({**RANGE, "blinding": "7"}, "range_proof", keyed=True) for _ in range(2))
+    assert once == twice
+    assert once.drawn_blinding is None
+
+
+@pytest.mark.parametrize("blinding", [{}, {"blinding": None}])
+def test_an_idempotency_key_needs_a_blinding(blinding: dict[str, object]) -> None:
+    """A blinding drawn anew would make each repetition another submission, and a derived one hides nothing."""
+    problem = refusal({**RANGE, **blinding}, "range_proof", keyed=True)
+    assert problem.field == "blinding"
+    assert "Idempotency-Key" in problem.detail
+    assert refusal({"circuit": "range_proof", "inputs": RANGE}, keyed=True).field == "inputs.blinding"
+
+
+def test_nothing_private_is_shown() -> None:
+    """Neither reprs nor refusals repeat an input."""
+    secret = 4242424242
+    prepared = read({**RANGE, "value": secret, "max": 2**40}, "range_proof")
+    assert str(secret) not in repr(prepared)
+    assert str(prepared.drawn_blinding) not in repr(prepared)
+    assert str(secret) not in refusal({**RANGE, "value": secret}, "range_proof").detail
+
+
+def test_a_refusal_comes_back_whole_from_another_process() -> None:
+    """Bodies are read on processes of their own, and exceptions travel pickled."""
+    sent = refusal({"leaves": [], "leaf_index": 0}, "merkle_proof")
+    received = pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own bytes
+    assert received.document("r") == sent.document("r")
+
+
+def test_a_listing_is_read() -> None:
+    """Every filter is optional."""
+    everything = Listing(state=None, circuit="", page_size=100, page_token="")
+    assert read_listing({}) == everything
+    query = {"state": ["in_progress"], "circuit": ["addition"], "page_size": ["7"], "page_token": ["abc="]}
+    assert read_listing(query) == Listing(TaskState.IN_PROGRESS, "addition", 7, "abc=")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"state": ["done"]}, "state"),
+        ({"circuit": ["merkle"]}, "circuit"),
+        ({"page_size": ["0"]}, "page_size"),
+        ({"page_size": ["1001"]}, "page_size"),
+        ({"page_size": ["ten"]}, "page_size"),
+        ({"page_size": ["٣"]}, "page_size"),
+        ({"page_token": ["a b"]}, "page_token"),
+        ({"page_token": ["\udcff"]}, "page_token"),
+        ({"states": ["pending"]}, "states"),
+        ({"state": ["pending", "failed"]}, "state"),
+    ],
+)
+def test_a_wrong_filter_is_named(query: dict[str, list[str]], field: str) -> None:
+    """Query parameters are checked as strictly as bodies."""
+    with pytest.raises(Problem) as caught:
+        read_listing(query)
+    assert (caught.value.kind, caught.value.field) == (INVALID_FIELD, field)
+
+
+def test_a_wait_is_bounded() -> None:
+    """From no wait to a minute, in whole seconds."""
+    assert [read_wait({}), read_wait({"wait": ["0"]}), read_wait({"wait": ["60"]})] == [0, 0, 60]
+    for wrong in ("61", "-1", "1.5", "", "abc"):
+        with pytest.raises(Problem) as caught:
+            read_wait({"wait": [wrong]})
+        assert caught.value.field == "wait"
+
+
+def test_pages_without_parameters_take_none() -> None:
+    """A misplaced parameter is not ignored."""
+    read_nothing({})
+    with pytest.raises(Problem):
+        read_nothing({"wait": ["1"]})
+
+
+@pytest.mark.parametrize("text", ["", "a" * 65, "a b", "é", "a/b", "a\n"])
+def test_an_impossible_id_is_not_found(text: str) -> None:
+    """The network is not asked for ids that cannot exist."""
+    with pytest.raises(Problem) as caught:
+        read_task_id(text)
+    assert caught.value.kind is NO_SUCH_TASK

@@ -1,0 +1,90 @@
+"""What the daemons of a local cluster are told: the daemons' own schemas are the judge."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from client.local import configuration, ports
+from client.local.layout import COORDINATORS, GATEWAY, Layout, worker_names
+from coordinator.config import ALIASES, CoordinatorSettings
+from gateway.config import GatewaySettings
+from settings import Section, read
+from worker.config import WorkerSettings
+
+ROOT = Path("/somewhere/.zkp")
+SCHEMAS: dict[str, type[Section]] = {
+    "coordinator": CoordinatorSettings,
+    "worker": WorkerSettings,
+    "gateway": GatewaySettings,
+}
+MEMBERS = (*COORDINATORS, *worker_names(2), GATEWAY)
+DATABASE = {"ZKP_DATABASE_URL": "postgresql://postgres@/postgres?host=/somewhere/.zkp/postgres"}
+
+
+def documents(base: int = 17000) -> dict[str, dict[str, object]]:
+    """Every member's configuration."""
+    return configuration.documents(Layout(ROOT), ROOT / "keys", configuration.addresses(base, 2))
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_daemon_accepts_its_configuration(name: str, tmp_path: Path) -> None:
+    """Nothing is unknown, missing or against a rule in what is written for a daemon."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(configuration.text(documents()[name]), encoding="utf-8")
+    kind = name.partition("-")[0]
+
+    loaded = read(SCHEMAS[kind], path, kind.upper(), DATABASE if kind == "coordinator" else {}, ALIASES)
+
+    assert isinstance(loaded.settings, SCHEMAS[kind])
+
+
+def test_no_two_listeners_share_a_port() -> None:
+    """Every address of the cluster is another one."""
+    places = configuration.addresses(17000, 9)
+    addresses = [address for own in places.values() for address in own.values()]
+
+    assert len(set(addresses)) == len(addresses)
+
+
+def test_the_ports_stay_within_their_block() -> None:
+    """Nine workers fit beside the rest into one block of a hundred ports."""
+    places = configuration.addresses(17000, 9)
+    taken = {configuration.port_of(address) for own in places.values() for address in own.values()}
+
+    assert min(taken) >= 17000
+    assert max(taken) < 17000 + ports.BLOCK
+
+
+def test_each_coordinator_has_its_own_id_ports_and_directory() -> None:
+    """Nothing that must differ between nodes is shared."""
+    nodes = [documents()[name] for name in COORDINATORS]
+
+    for key in ("node", "grpc", "health", "metrics"):
+        assert len({yaml.safe_dump(node[key]) for node in nodes}) == len(COORDINATORS)
+
+
+def test_advertised_addresses_are_the_ones_that_are_listened_on() -> None:
+    """What others are told to dial is what the node binds, and no wildcard."""
+    for name in COORDINATORS:
+        document = yaml.safe_load(configuration.text(documents()[name]))
+        assert document["raft"]["advertise"] == document["raft"]["bind"]
+        assert document["grpc"]["advertise"] == document["grpc"]["bind"]
+        assert document["raft"]["advertise"].startswith("127.0.0.1:")
+
+
+def test_one_node_founds_the_cluster() -> None:
+    """A second founder could make a second cluster."""
+    founders = []
+    for name in COORDINATORS:
+        raft = documents()[name]["raft"]
+        assert isinstance(raft, dict)
+        founders.append(raft["bootstrap"])
+
+    assert founders == [True, False, False]
+
+
+def test_the_database_is_in_no_file() -> None:
+    """Its URL may hold a password, so that it travels in the environment."""
+    for document in documents().values():
+        assert "postgres" not in configuration.text(document)

@@ -1,0 +1,1 @@
+"""The replicated state machine, its bytes and its replication: no sockets, no sleeps, no files but scenarios."""

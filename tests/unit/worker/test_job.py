@@ -1,0 +1,28 @@
+"""Assignments as values."""
+
+from protocol.v1 import coordinator_pb2 as pb
+from worker.job import AttemptId, Job
+
+
+def test_an_assignment_becomes_a_job() -> None:
+    """Every field arrives, the time limit in seconds."""
+    message = pb.Assignment(
+        task_id="t-1",
+        attempt=2,
+        circuit="addition",
+        inputs=b"{}",
+        public_inputs=["5"],
+        verifying_key_sha256="ab",
+        time_limit_ms=1500,
+    )
+    assert Job.read(message) == Job(AttemptId("t-1", 2), "addition", b"{}", ("5",), "ab", 1.5)
+
+
+def test_a_missing_limit_is_an_hour() -> None:
+    """Nothing may hold a slot for ever."""
+    assert Job.read(pb.Assignment()).time_limit == 3600
+
+
+def test_private_inputs_are_in_no_repr() -> None:
+    """A job can be shown in a traceback without telling a secret."""
+    assert "4711" not in repr(Job.read(pb.Assignment(inputs=b'{"a":"4711"}')))

@@ -1,0 +1,42 @@
+"""The retry policy is a value, and pure."""
+
+import ast
+import inspect
+from types import ModuleType
+
+import pytest
+
+import client
+import client.backoff
+import worker
+import worker.retry
+from worker.retry import RetryPolicy, Trouble
+
+
+def test_nothing_is_retried_once_it_is_settled() -> None:
+    """A report that can never be taken is not sent again."""
+    assert RetryPolicy().delay(Trouble.SETTLED, 1, 0.5) is None
+
+
+def test_an_absent_leader_is_asked_again_soon() -> None:
+    """The first retry comes within an election's time, a later one within seconds."""
+    policy = RetryPolicy()
+    assert policy.delay(Trouble.AWAY, 1, 0.999) < 0.25
+    assert 5 <= policy.delay(Trouble.AWAY, 50, 0.0) <= 10
+
+
+def test_a_refusal_is_not_hurried() -> None:
+    """Only an operator can end a quarantine: ask every few seconds at most, every minute at least."""
+    policy = RetryPolicy()
+    assert policy.delay(Trouble.REFUSED, 1, 0.0) >= 5
+    assert policy.delay(Trouble.REFUSED, 50, 0.999) <= 60
+
+
+@pytest.mark.parametrize("module", [client, client.backoff, worker, worker.retry])
+def test_the_policy_imports_no_io(module: ModuleType) -> None:
+    """Neither it nor what it imports knows a clock, randomness, a file or a socket."""
+    allowed = {"dataclasses", "enum", "client.backoff"}
+    tree = ast.parse(inspect.getsource(module))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= allowed

@@ -1,0 +1,136 @@
+"""The worker's life on the network: find the leader, serve it, find the next one, for ever.
+
+What it works on goes on meanwhile: coordinators that are away for minutes cost a worker nothing but new
+tasks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from enum import StrEnum
+
+from client.errors import ClientError, NoLeader, NotFound
+from client.failures import CallFailed
+from client.leader import LeaderConnection, Route
+from worker.reports import trouble
+from worker.retry import RetryPolicy, Trouble
+from worker.session import Membership, Session
+from worker.workbench import Workbench
+
+log = logging.getLogger("zkp.worker")
+
+_PATIENCE_S = 30.0  # of one search; then its failure is logged and the next one begins
+_HAND_BACK_S = 5.0
+
+
+class Phase(StrEnum):
+    """How the worker stands with the coordinators."""
+
+    SEARCHING = "searching"
+    ONLINE = "online"
+    REFUSED = "refused"
+    DRAINING = "draining"
+
+
+class Agent:
+    """One worker. Run `serve` until it is time to stop, then `drain` while it goes on, then cancel it."""
+
+    def __init__(
+        self,
+        *,
+        connection: LeaderConnection,
+        membership: Membership,
+        workbench: Workbench,
+        policy: RetryPolicy | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._connection = connection
+        self._membership = membership
+        self._workbench = workbench
+        self._policy = policy or RetryPolicy()
+        self._rng = rng or random.SystemRandom()
+        self._draining = asyncio.Event()
+        self._phase = Phase.SEARCHING
+        self._failures = 0
+        self._nudge = asyncio.Event()
+
+    @property
+    def phase(self) -> Phase:
+        """What /health says."""
+        return Phase.DRAINING if self._draining.is_set() else self._phase
+
+    @property
+    def leader(self) -> str | None:
+        """The address of the leader that this worker serves, if any."""
+        return self._connection.leader if self._phase is Phase.ONLINE else None
+
+    async def serve(self) -> None:
+        """Never returns; cancel it."""
+        while True:
+            route = self._connection.route(_PATIENCE_S)
+            try:
+                while True:
+                    await self._serve_next(route)
+            except ClientError as error:
+                self._failures += 1
+                await self._pause(error)
+
+    def retry_now(self) -> None:
+        """Do not wait for the next try: something has changed, the certificate perhaps."""
+        self._nudge.set()
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more tasks, finish what can be finished in `timeout` seconds, hand back the rest.
+
+        Proofs that nobody has taken by then stay in the spool.
+        """
+        self._draining.set()
+        log.info("stopping with %d attempts held", len(self._workbench.held()))
+        await self._workbench.drain(timeout)
+        await self._workbench.close(_HAND_BACK_S)
+
+    async def _serve_next(self, route: Route) -> None:
+        """Serve whoever may lead until that ends; raises the `ClientError` of an answer that is final."""
+        line = await route.line()
+        session = Session(line, self._membership, self._workbench, self._draining)
+        known = False
+
+        def registered() -> None:
+            nonlocal known
+            known = True
+            route.reached(line)
+            self._phase = Phase.ONLINE
+            log.info("registered with the leader", extra={"peer": line.address})
+
+        try:
+            await session.run(registered)
+        except CallFailed as failure:
+            self._phase = Phase.SEARCHING
+            if known:
+                log.warning("lost the leader: %s", failure.details, extra={"peer": line.address})
+            if session.settled:
+                self._failures = 0
+            route.failed(line, failure)
+            if known and not session.settled and not failure.not_leader:
+                # It took us in and let us go at once: registering is a replicated command, not a poll.
+                self._failures += 1
+                await asyncio.sleep(self._policy.away.delay(self._failures, self._rng.random()))
+
+    async def _pause(self, error: ClientError) -> None:
+        kind = trouble(error)
+        if kind is Trouble.REFUSED:
+            self._phase = Phase.REFUSED
+            log.error("coordinators refuse this worker, will ask again: %s", error)
+        elif isinstance(error, NoLeader):
+            log.warning("still searching: %s", error)
+        elif isinstance(error, NotFound):
+            log.info("leader does not know this worker, registering again")
+        else:
+            log.error("registration refused, will try again: %s", error)
+        kind = Trouble.AWAY if kind is Trouble.SETTLED else kind
+        delay = self._policy.delay(kind, self._failures, self._rng.random())
+        self._nudge.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._nudge.wait()

@@ -1,0 +1,162 @@
+"""The worker process put together: what `worker --config FILE` runs, from settings to the last report."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from aiohttp import web
+
+from client.leader import LeaderConnection
+from daemon.https import HttpsListener
+from daemon.lifecycle import Lifecycle
+from daemon.monitoring import monitoring_application
+from daemon.preflight import tls_files
+from pki.tls import TlsError, TlsMaterial
+from proofs.errors import ProofsError
+from proofs.keys import KeyStore
+from worker.agent import Agent, Phase
+from worker.config import WorkerSettings
+from worker.errors import KeysError, WorkerError
+from worker.metrics import WorkerMetrics
+from worker.pool import ProverPool, prover_command
+from worker.reports import LeaderReports
+from worker.session import Membership
+from worker.spool import Spool
+from worker.workbench import Workbench
+
+_SPOOL = "spool"
+
+
+def proving_keys(directory: Path) -> dict[str, str]:
+    """Circuits that can be proved with the keys here, and the SHA-256 of their verifying keys.
+
+    Raises `KeysError` when there are none, or they are damaged.
+    """
+    try:
+        store = KeyStore(directory)
+        keys = {name: key for name, key in store.verifying_keys().items() if store.can_prove(name)}
+    except ProofsError as error:
+        raise KeysError(str(error)) from None
+    if not keys:
+        raise KeysError(f"keys_dir: {directory} holds no proving key: copy the network's keys there")
+    return keys
+
+
+async def serve(settings: WorkerSettings, life: Lifecycle) -> None:
+    """Work until `life.stop`; raises `DaemonError` for what an operator has to mend."""
+    keys = proving_keys(settings.keys_dir)
+    try:
+        material = TlsMaterial.load(tls_files(settings.tls))
+    except TlsError as error:
+        raise WorkerError(str(error)) from None
+    spool = Spool(settings.data_dir / _SPOOL)
+    pool = ProverPool(prover_command(settings.keys_dir, settings.memory_limit), settings.max_concurrent_tasks)
+    try:
+        await pool.start()
+        addresses = [str(address) for address in settings.coordinators]
+        async with LeaderConnection(addresses, material) as connection:
+            await _work(
+                life,
+                settings=settings,
+                material=material,
+                keys=keys,
+                spool=spool,
+                pool=pool,
+                connection=connection,
+            )
+    finally:
+        await pool.stop()
+        spool.close()
+
+
+async def _work(
+    life: Lifecycle,
+    *,
+    settings: WorkerSettings,
+    material: TlsMaterial,
+    keys: Mapping[str, str],
+    spool: Spool,
+    pool: ProverPool,
+    connection: LeaderConnection,
+) -> None:
+    metrics = WorkerMetrics()
+    workbench = Workbench(
+        pool=pool,
+        shelf=spool,
+        reporter=LeaderReports(connection, settings.id),
+        tally=metrics,
+        verifying_keys=keys,
+        slots=settings.max_concurrent_tasks,
+    )
+    membership = Membership(
+        worker_id=settings.id,
+        incarnation=secrets.token_hex(16),
+        capacity=settings.max_concurrent_tasks,
+        verifying_keys=keys,
+        version=_version(),
+    )
+    agent = Agent(connection=connection, membership=membership, workbench=workbench)
+    metrics.watch(
+        capacity=membership.capacity,
+        proving=lambda: workbench.proving,
+        held=lambda: len(workbench.held()),
+        online=lambda: agent.phase is Phase.ONLINE,
+    )
+    bind = settings.metrics.bind
+    application = _monitoring(
+        settings.trust_domain, metrics=metrics, agent=agent, membership=membership, workbench=workbench
+    )
+    listener = HttpsListener(application, bind.host, bind.port, material.server_context())
+    await listener.start()
+    workbench.restore(spool.load())
+    serving = life.background(agent.serve(), name="serving the leader")
+
+    def reload() -> None:
+        material.reload()
+        connection.refresh()
+        agent.retry_now()
+
+    life.on_reload(reload)
+    life.ready("working")
+    try:
+        await life.stop.wait()
+        await agent.drain(settings.drain_timeout)
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+        await listener.stop()
+
+
+def _monitoring(
+    trust_domain: str,
+    *,
+    metrics: WorkerMetrics,
+    agent: Agent,
+    membership: Membership,
+    workbench: Workbench,
+) -> web.Application:
+    def health() -> tuple[bool, Mapping[str, object]]:
+        return agent.phase is not Phase.REFUSED, {
+            "id": membership.worker_id,
+            "state": agent.phase,
+            "leader": agent.leader,
+            "capacity": membership.capacity,
+            "proving": workbench.proving,
+            "held": len(workbench.held()),
+            "circuits": list(membership.verifying_keys),
+            "version": membership.version,
+        }
+
+    def ready() -> tuple[bool, Mapping[str, object]]:
+        return agent.phase is Phase.ONLINE, {"state": agent.phase}
+
+    return monitoring_application(trust_domain, health=health, ready=ready, registry=metrics.registry)
+
+
+def _version() -> str:
+    try:
+        return version("zkp-network")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

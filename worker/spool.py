@@ -1,0 +1,145 @@
+"""Finished proofs on disk, from the moment they are made until some leader has taken them.
+
+One file a proof, written beside its place, synced, renamed, directory synced: after a crash a proof is
+there whole or not at all. A checksum guards against the rest. Proofs are no secrets, but the files are 0600
+all the same: who else could need them?
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from protocol.v1 import coordinator_pb2 as pb
+from worker.errors import SpoolError
+from worker.job import AttemptId, FinishedProof
+
+log = logging.getLogger("zkp.worker")
+
+_SUFFIX = ".proof"
+_LOCK = "lock"
+_DIGEST_BYTES = 32
+
+
+class Shelf(Protocol):
+    """Where finished proofs are kept."""
+
+    async def put(self, finished: FinishedProof) -> None:
+        """Keep it durably; raises `SpoolError`."""
+        ...
+
+    async def remove(self, attempt: AttemptId) -> None:
+        """Forget it; it need not be there."""
+        ...
+
+
+class Spool:
+    """The directory `path`, owned by this process alone while it is open."""
+
+    def __init__(self, path: Path, *, limit: int = 4096) -> None:
+        """Open, and create if need be. `limit`: the most proofs to keep. Raises `SpoolError`."""
+        self._path = path
+        self._limit = limit
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            self._lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise SpoolError(f"{path}: another worker uses it: give each worker its own data_dir") from None
+
+    def close(self) -> None:
+        """Let another process have it."""
+        os.close(self._lock)
+
+    def load(self) -> list[FinishedProof]:
+        """Every proof that an earlier process left, oldest attempt ids first.
+
+        What cannot be read is set aside.
+        """
+        found = []
+        try:
+            paths = sorted(self._path.iterdir())
+        except OSError as error:
+            raise _unusable(self._path, error) from None
+        for path in paths:
+            if path.suffix == ".new":
+                path.unlink(missing_ok=True)  # a write that a crash cut short
+            elif path.suffix == _SUFFIX:
+                finished = _read(path)
+                if finished is None:
+                    path.rename(path.with_suffix(".damaged"))
+                    log.warning("spooled proof is damaged, set aside: %s", path)
+                else:
+                    found.append(finished)
+        return found
+
+    async def put(self, finished: FinishedProof) -> None:
+        await asyncio.to_thread(self._write, finished)
+
+    async def remove(self, attempt: AttemptId) -> None:
+        # Not synced: a proof that comes back after a crash is offered again, and dropped when told so.
+        await asyncio.to_thread(self._file(attempt).unlink, missing_ok=True)
+
+    def _file(self, attempt: AttemptId) -> Path:
+        # Task ids are clients' words: a digest of them makes a safe name.
+        name = hashlib.sha256(f"{attempt.attempt}:{attempt.task_id}".encode()).hexdigest()
+        return self._path / f"{name}{_SUFFIX}"
+
+    def _write(self, finished: FinishedProof) -> None:
+        final = self._file(finished.id)
+        fresh = final.with_suffix(".new")
+        try:
+            if sum(1 for path in self._path.iterdir() if path.suffix == _SUFFIX) >= self._limit:
+                raise SpoolError(f"{self._path}: holds {self._limit} proofs that nobody has taken")
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_encode(finished))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(final)
+            _sync_directory(self._path)
+        except OSError as error:
+            raise _unusable(self._path, error) from None
+
+
+def _encode(finished: FinishedProof) -> bytes:
+    body = pb.CompletionReport(
+        task_id=finished.id.task_id,
+        attempt=finished.id.attempt,
+        proof=finished.proof,
+        proving_ms=finished.proving_ms,
+    ).SerializeToString()
+    return hashlib.sha256(body).digest() + body
+
+
+def _read(path: Path) -> FinishedProof | None:
+    try:
+        data = path.read_bytes()
+        digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            return None
+        report = pb.CompletionReport.FromString(body)
+    except (OSError, DecodeError):
+        return None
+    return FinishedProof(AttemptId(report.task_id, report.attempt), report.proof, report.proving_ms)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unusable(path: Path, error: OSError) -> SpoolError:
+    return SpoolError(f"{path}: {error.strerror}: let this worker's user write there, and free space")
