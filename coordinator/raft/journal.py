@@ -157,10 +157,8 @@ class Journal:
 
     def require_start(self) -> None:
         """Without a snapshot the log must begin with the first entry. Raises StorageError."""
-        if self._entries and self._entries[0][1] != 1:
-            raise StorageError(
-                f"journal: entries before {self._entries[0][1]} are missing and no snapshot holds them: {_CURE}"
-            )
+        if self._entries and (first := self._entries[0][1]) != 1:
+            raise StorageError(f"journal: entries before {first} are missing and no snapshot holds them: {_CURE}")
 
     def restart_from(self, before: Entry, last: Entry) -> None:
         """Begin at a snapshot: `last` is the entry that it includes last, `before` the one before that.
@@ -168,9 +166,9 @@ class Journal:
         Entries behind them stay when the log holds both; otherwise the log is replaced by the two. Raises
         StorageError when the log begins behind the snapshot: entries between the two are missing.
         """
-        if self._entries and self._entries[0][1] > last[1]:
+        if self._entries and (first := self._entries[0][1]) > last[1]:
             raise StorageError(
-                f"journal: entries {last[1] + 1} to {self._entries[0][1] - 1} are missing behind the snapshot: {_CURE}"
+                f"journal: entries {last[1] + 1} to {first - 1} are missing behind the snapshot: {_CURE}"
             )
         position = before[1] - self._entries[0][1] if self._entries else -1
         if 0 <= position < len(self._entries) - 1 and self._entries[position : position + 2] == [
