@@ -27,7 +27,7 @@ Resp = TypeVar("Resp")
 
 _DIAL_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 5.0  # at one address: a stopped leader must not eat the whole deadline
-_ROUNDS = Backoff(initial=0.05, ceiling=1.0)
+_ROUNDS = Backoff(initial=0.05, ceiling=1.0, factor=1.5)
 
 
 class LeaderConnection:

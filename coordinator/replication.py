@@ -181,7 +181,7 @@ class Replicator:
                 group = self._next_group()
                 try:
                     await self._commit_group(group)
-                except RaftError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
                     _fail(group, error)
         finally:
             self._committing = None
@@ -199,7 +199,7 @@ class Replicator:
         encoded = [waiting.command for waiting in group if waiting.command is not None]
         entry = codec.encode_group(self._clock_ms(), self._log.term, encoded)
         outcomes = await self._log.propose(entry)
-        if not isinstance(outcomes, list):
+        if not isinstance(outcomes, list) or len(outcomes) != len(encoded):
             raise RaftError("the log gave no outcomes")
         following = iter(outcomes)
         for waiting in group:

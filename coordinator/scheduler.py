@@ -129,6 +129,31 @@ def _seats(state: State, connected: Iterable[str], resting: Collection[str]) -> 
     return _Seats(capacity, busy, capable)
 
 
+class _Heads:
+    """The first task of each line that is not decided on yet, the longest waiting of them first."""
+
+    def __init__(self, pending: PendingTasks, serves: Callable[[str], bool]) -> None:
+        self._heap: list[tuple[int, str, str]] = []  # (position, circuit, task id)
+        self._rest: dict[str, Iterator[tuple[str, int]]] = {}
+        for circuit, line in pending.lines():
+            if serves(circuit):
+                self._rest[circuit] = line
+                self.advance(circuit)
+
+    def pop(self) -> tuple[str, str] | None:
+        """(circuit, task id); its line stands still until `advance`."""
+        if not self._heap:
+            return None
+        _, circuit, task_id = heapq.heappop(self._heap)
+        return circuit, task_id
+
+    def advance(self, circuit: str) -> None:
+        """Let the next task of this line come forward."""
+        head = next(self._rest[circuit], None)
+        if head is not None:
+            heapq.heappush(self._heap, (head[1], circuit, head[0]))
+
+
 def plan(
     state: State,
     pending: PendingTasks,
@@ -146,22 +171,11 @@ def plan(
     node can check proofs of a circuit.
     """
     seats = _seats(state, connected, resting)
-    lines: list[tuple[int, str, str]] = []  # (position, circuit, task id) at the head of each line
-    rest: dict[str, Iterator[tuple[str, int]]] = {}
+    heads = _Heads(pending, serves)
     skips: dict[str, int] = {}
-
-    def advance(circuit: str) -> None:
-        head = next(rest[circuit], None)
-        if head is not None:
-            heapq.heappush(lines, (head[1], circuit, head[0]))
-
-    for circuit, line in pending.lines():
-        if serves(circuit):
-            rest[circuit] = line
-            advance(circuit)
     assignments: list[Assign] = []
-    while lines and len(assignments) < limit:
-        _, circuit, task_id = heapq.heappop(lines)
+    while len(assignments) < limit and (head := heads.pop()) is not None:
+        circuit, task_id = head
         if not seats.any_free(circuit):
             continue  # the whole line waits
         worker_id = seats.take(circuit, avoided.get(task_id))
@@ -169,7 +183,6 @@ def plan(
             assignments.append(Assign(task_id, worker_id))
         else:
             skips[circuit] = skips.get(circuit, 0) + 1
-            if skips[circuit] > _SKIPS:
-                continue
-        advance(circuit)
+        if skips.get(circuit, 0) <= _SKIPS:
+            heads.advance(circuit)
     return assignments

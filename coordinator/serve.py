@@ -76,7 +76,6 @@ class Coordinator:
     def __init__(self, settings: CoordinatorSettings, material: TlsMaterial, stopping: Callable[[], bool]) -> None:
         self._settings = settings
         self._material = material
-        self._stopping = stopping
         self._metrics = Metrics()
         store = KeyStore(settings.proofs.keys_dir)
         self._verification = Verification(Verifier(store))

@@ -86,7 +86,7 @@ class Agent:
         Proofs that nobody has taken by then stay in the spool.
         """
         self._draining.set()
-        log.info("stopping with %d attempts held", len(self._workbench.held()))
+        log.info("stopping, attempts held: %d", len(self._workbench.held()))
         await self._workbench.drain(timeout)
         await self._workbench.close(_HAND_BACK_S)
 

@@ -186,6 +186,8 @@ class RaftNode:
             return
         self._campaign_if_due(core)
         core.doTick(0)
+        if not self._options.peer_ids and core.raftCommitIndex < core.last_log_index():
+            core.doTick(0)  # The engine commits before it takes commands: alone, nothing would come to wake it.
         self._journal.sync()
         self._announce(core)
         self._pursue_transfer(core)

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from coordinator.authorization import Authorization
+from coordinator.raft import NotLeader
 from coordinator.refusals import TimedOut, Unauthenticated
 from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
 from pki.identity import Identity
@@ -21,6 +22,7 @@ from pki.identity import Identity
 log = logging.getLogger("zkp.coordinator")
 
 _LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
+_ELECTION_LOOKS, _ELECTION_LOOK_S = 15, 0.02
 _INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error: the coordinator's log says more")
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -154,6 +156,8 @@ class Gate(grpc.aio.ServerInterceptor):
                     raise
                 raise _too_long(limit_s) from None
         except KNOWN as error:
+            if isinstance(error, NotLeader) and limit_s is None:
+                await self._leader_known()
             return status_of(error, self._find_leader), None
         except grpc.aio.AbortError:
             raise
@@ -162,6 +166,14 @@ class Gate(grpc.aio.ServerInterceptor):
         except Exception:
             log.exception("call of %s failed", method)
             return _INTERNAL, None
+
+    async def _leader_known(self) -> None:
+        """Streams end in the very moment of deposition: their callers are better sent on a little later, but to
+        whom the others have elected, than at once into the blue."""
+        for _ in range(_ELECTION_LOOKS):
+            if self._find_leader() is not None:
+                return
+            await asyncio.sleep(_ELECTION_LOOK_S)
 
 
 def _code_name(context: Context) -> str:

@@ -146,7 +146,8 @@ async def test_the_stream_sends_a_worker_to_the_new_leader(
     """Original defect: followers held worker streams open for ever, and workers never registered again."""
     stream = worker.ReceiveTasks(HERE, timeout=20)
     await stream.initial_metadata()
-    leader.replicator.depose("coordinator-2")
+    leader.replicator.depose(None)  # the others have not elected yet
+    leader.replicator.log.leader_id = "coordinator-2"
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stream.read()
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION

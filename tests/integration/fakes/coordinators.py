@@ -25,7 +25,7 @@ from protocol.v1 import coordinator_pb2_grpc as pb_grpc
 TRUST_DOMAIN = "zkp.local"
 HOST = "127.0.0.1"
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
-WAIT_S = 60.0  # how long a test waits for something before it fails
+WAIT_S = 30.0  # how long a test waits for something before it fails
 
 Attempt = tuple[str, int]
 

@@ -345,6 +345,7 @@ async def test_a_quarantined_worker_waits_to_be_released(
         assert "worker-1 is quarantined: sent a false proof" in caplog.text
         cluster.quarantined.clear()
         worker.agent.retry_now()
+        await cluster.until(lambda: cluster.records.streams)
         rig.give("t-1")
         await cluster.until(completed(cluster))
 

@@ -1,7 +1,7 @@
 """A small language for histories of the state machine: commands and, indented below each, what came of it.
 
-Lines at the margin are commands, `# …` are comments, indented lines are outcomes. `replay` carries out the commands and
-writes the whole text again with the outcomes as they are, so that a failing scenario shows as a diff.
+Lines at the margin are commands, `# …` are comments, indented lines are outcomes. `replay` carries out the commands
+and writes the whole text again with the outcomes as they are, so that a failing scenario shows as a diff.
 
     at MS · term N                          the leader's clock and term for what follows
     circuit NAME KEY                        register a circuit

@@ -1,0 +1,127 @@
+"""Log entries and snapshots: what goes in comes out, and nothing but CodecError comes of broken bytes."""
+
+import re
+from contextlib import suppress
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.codec import CodecError, capture_state, decode_group, decode_state, encode_command, encode_group
+from coordinator.commands import (
+    Assign,
+    Command,
+    Complete,
+    Group,
+    Projected,
+    RegisterCircuit,
+    RegisterWorker,
+    Submit,
+)
+from coordinator.state import State
+from protocol.v1 import replicated_pb2 as pb
+from tests.unit.state.histories import COMMANDS, bytes_of, repeatable
+
+
+def busy_state() -> State:
+    """Something of everything."""
+    state = State()
+    for command in (
+        RegisterCircuit("addition", "key"),
+        RegisterWorker("w", "first", 2, frozenset({"range_proof", "addition"}), (), "1"),
+        Submit("t1", "client", "addition", b"secret", ("1", "2"), 3),
+        Submit("t2", "client", "addition", b"secret", (), 3),
+        Submit("t3", "client", "addition", b"secret", (), 3),
+        Assign("t1", "w"),
+        Assign("t2", "w"),
+        Complete("t2", "w", 1, b"proof"),
+        Projected(2, 0),
+    ):
+        assert state.apply(command, 1_000, 7).refusal is None
+    return state
+
+
+@repeatable
+@given(now_ms=st.integers(0, 2**62), term=st.integers(0, 2**63), commands=st.lists(COMMANDS, max_size=5))
+def test_a_group_comes_back_as_it_was(now_ms: int, term: int, commands: list[Command]) -> None:
+    """Every command with every value, in order, with the leader's stamps."""
+    data = encode_group(now_ms, term, [encode_command(command) for command in commands])
+    assert decode_group(data) == Group(now_ms, term, tuple(commands))
+
+
+def test_empty_values_do_not_make_a_command_disappear() -> None:
+    """A command whose every value is empty is still that command."""
+    group = decode_group(encode_group(0, 0, [encode_command(Projected(0, 0)), encode_command(Assign("", ""))]))
+    assert group.commands == (Projected(0, 0), Assign("", ""))
+
+
+def test_every_kind_of_command_has_its_message() -> None:
+    """What the state machine can be asked and what the log can carry are the same list."""
+    kinds = {re.sub("(?<!^)(?=[A-Z])", "_", command.__name__).lower() for command in get_args(Command)}
+    assert kinds == {field.name for field in pb.Command.DESCRIPTOR.oneofs_by_name["kind"].fields}
+
+
+@repeatable
+@given(data=st.binary(max_size=200))
+def test_random_bytes_are_an_error_of_the_codec(data: bytes) -> None:
+    """Nothing but CodecError, neither for log entries nor for snapshots."""
+    for decode in (decode_group, decode_state):
+        with suppress(CodecError):
+            decode(data)
+
+
+@repeatable
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.integers(0, 10_000))
+def test_damaged_snapshots_are_an_error_of_the_codec(place: int, value: int, cut: int) -> None:
+    """One byte changed or the end cut off: decoded to something, or refused with CodecError."""
+    data = bytearray(bytes_of(busy_state()))
+    data[place % len(data)] = value
+    for damaged in (bytes(data), bytes(data[: cut % len(data)])):
+        with suppress(CodecError):
+            decode_state(damaged)
+
+
+def test_a_command_of_a_later_version_is_an_error() -> None:
+    """An entry that holds a kind this version does not know is refused whole."""
+    known = pb.Group(commands=[encode_command(Assign("t", "w")), pb.Command()]).SerializeToString()
+    with pytest.raises(CodecError, match="unknown kind"):
+        decode_group(known)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("tasks", {"id": "t", "state": "lost in thought"}),
+        ("workers", {"id": "w", "state": "asleep"}),
+        ("outbox", {"revision": 1, "kind": "something happened"}),
+    ],
+)
+def test_unknown_states_in_a_snapshot_are_refused(part: str, values: dict[str, object]) -> None:
+    """A later version's snapshot does not load half."""
+    message = pb.State()
+    getattr(message, part).add(**values)
+    with pytest.raises(CodecError):
+        decode_state(message.SerializeToString())
+
+
+def test_a_snapshot_is_of_the_moment_when_it_was_taken() -> None:
+    """What happens after `capture_state` does not show in bytes that are made later, in another thread."""
+    state = busy_state()
+    expected = bytes_of(state)
+    encode = capture_state(state)
+    state.apply(Assign("t3", "w"), 2_000, 8)
+    state.apply(Projected(8, 9_000), 2_000, 8)
+    assert encode() == expected
+    assert bytes_of(state) != expected
+
+
+def test_a_restored_state_equals_the_original() -> None:
+    """Every public attribute, the derived ones included."""
+    state = busy_state()
+    restored = decode_state(bytes_of(state))
+    for name in ("revision", "projected", "clock_ms", "tasks", "workers", "circuits", "outbox", "counts"):
+        assert getattr(restored, name) == getattr(state, name), name
+    assert list(restored.queue) == list(state.queue) == ["t3"]
+    assert list(restored.finished) == list(state.finished) == ["t2"]
+    assert restored.leases == state.leases == {"w": {"t1"}}
