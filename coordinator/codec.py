@@ -35,6 +35,7 @@ _KIND_OF_COMMAND: dict[type, str] = {
     commands.Release: "release",
     commands.RegisterCircuit: "register_circuit",
     commands.Projected: "projected",
+    commands.RevokeCertificate: "revoke_certificate",
 }
 
 
@@ -73,12 +74,14 @@ _DECODERS: dict[str, Callable[[Any], commands.Command]] = {
         frozenset(m.circuits),
         tuple((held.task_id, held.attempt) for held in m.held),
         m.version,
+        m.certificate_serial,
     ),
     "mark_offline": lambda m: commands.MarkOffline(m.worker_id, m.incarnation),
     "quarantine": lambda m: commands.Quarantine(m.worker_id, m.reason),
     "release": lambda m: commands.Release(m.worker_id),
     "register_circuit": lambda m: commands.RegisterCircuit(m.name, m.verifying_key_sha256),
     "projected": lambda m: commands.Projected(m.revision, m.forget_before_ms),
+    "revoke_certificate": lambda m: commands.RevokeCertificate(m.serial, m.subject, m.reason, m.not_after_ms),
 }
 
 
@@ -105,7 +108,7 @@ def decode_group(data: bytes) -> commands.Group:
 
 # ------------------------------------------------------------ snapshots
 
-Slotted = model.Task | model.Attempt | model.Worker | model.Circuit
+Slotted = model.Task | model.Attempt | model.Worker | model.Circuit | model.Revocation
 
 
 def _values(value: Slotted) -> dict[str, Any]:
@@ -139,6 +142,10 @@ def _circuit_from_pb(m: pb.Circuit) -> model.Circuit:
     return model.Circuit(**{name: getattr(m, name) for name in model.Circuit.__slots__})
 
 
+def _revocation_from_pb(m: pb.Revocation) -> model.Revocation:
+    return model.Revocation(**{name: getattr(m, name) for name in model.Revocation.__slots__})
+
+
 def _event_to_pb(event: model.Event) -> pb.Event:
     return pb.Event(
         revision=event.revision,
@@ -148,6 +155,7 @@ def _event_to_pb(event: model.Event) -> pb.Event:
         attempt=pb.TaskAttempt(**_values(event.attempt)) if event.attempt else None,
         worker=_worker_to_pb(event.worker) if event.worker else None,
         circuit=pb.Circuit(**_values(event.circuit)) if event.circuit else None,
+        revocation=pb.Revocation(**_values(event.revocation)) if event.revocation else None,
     )
 
 
@@ -160,6 +168,7 @@ def _event_from_pb(m: pb.Event) -> model.Event:
         attempt=_attempt_from_pb(m.attempt) if m.HasField("attempt") else None,
         worker=_worker_from_pb(m.worker) if m.HasField("worker") else None,
         circuit=_circuit_from_pb(m.circuit) if m.HasField("circuit") else None,
+        revocation=_revocation_from_pb(m.revocation) if m.HasField("revocation") else None,
     )
 
 
@@ -169,11 +178,8 @@ def capture_state(state: State) -> Callable[[], bytes]:
     Copying the collections is enough, because what is in them never changes.
     """
     message = pb.State(revision=state.revision, projected=state.projected, clock_ms=state.clock_ms)
-    tasks, workers, circuits = (
-        list(state.tasks.values()),
-        list(state.workers.values()),
-        list(state.circuits.values()),
-    )
+    tasks, workers = list(state.tasks.values()), list(state.workers.values())
+    circuits, revoked = list(state.circuits.values()), list(state.revoked.values())
     outbox, queue = list(state.outbox), list(state.queue)
 
     def encode() -> bytes:
@@ -182,6 +188,7 @@ def capture_state(state: State) -> Callable[[], bytes]:
         message.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
         message.outbox.extend(_event_to_pb(event) for event in outbox)
         message.queue.extend(queue)
+        message.revoked.extend(pb.Revocation(**_values(revocation)) for revocation in revoked)
         return message.SerializeToString()
 
     return encode
@@ -198,6 +205,7 @@ def decode_state(data: bytes) -> State:
         state.circuits = {circuit.name: _circuit_from_pb(circuit) for circuit in m.circuits}
         state.outbox = deque(_event_from_pb(event) for event in m.outbox)
         state.queue = OrderedDict.fromkeys(m.queue)
+        state.revoked = {revocation.serial: _revocation_from_pb(revocation) for revocation in m.revoked}
     except (DecodeError, ValueError) as error:
         raise CodecError(f"snapshot does not decode: {error}") from error
     _rebuild_indexes(state)

@@ -78,6 +78,8 @@ class RegisterWorker:
     circuits: frozenset[str]
     held: tuple[tuple[str, int], ...]
     version: str
+    certificate_serial: str = ""
+    """Of the certificate that it registered with: when that is revoked, the worker is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,20 @@ class Projected:
     forget_before_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class RevokeCertificate:
+    """Nobody may use this certificate any more; what its holder works on is taken back.
+
+    serial: hexadecimal, lower case, without leading zeros; subject: whose it is, as ROLE/NAME, or empty;
+    not_after_ms: when it expires anyway, and may be forgotten here.
+    """
+
+    serial: str
+    subject: str
+    reason: str
+    not_after_ms: int
+
+
 Command = (
     Submit
     | Cancel
@@ -127,6 +143,7 @@ Command = (
     | Release
     | RegisterCircuit
     | Projected
+    | RevokeCertificate
 )
 
 

@@ -111,6 +111,8 @@ class Worker:
     reason: str
     registered_ms: int
     revision: int
+    certificate_serial: str = ""
+    """Of the certificate that it registered with, hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,19 @@ class Circuit:
     name: str
     verifying_key_sha256: str
     registered_ms: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A certificate that nobody may use any more. `subject`: whose it was, as ROLE/NAME, or empty."""
+
+    serial: str
+    subject: str
+    reason: str
+    revoked_ms: int
+    not_after_ms: int
+    """When it expires anyway."""
     revision: int
 
 
@@ -138,6 +153,7 @@ class EventKind(StrEnum):
     WORKER_QUARANTINED = "worker quarantined"
     WORKER_RELEASED = "worker released"
     CIRCUIT_REGISTERED = "circuit registered"
+    CERTIFICATE_REVOKED = "certificate revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,7 @@ class Event:
     attempt: Attempt | None = None
     worker: Worker | None = None
     circuit: Circuit | None = None
+    revocation: Revocation | None = None
 
 
 class RefusalCode(StrEnum):

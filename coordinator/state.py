@@ -6,6 +6,7 @@ equal for ever.
 """
 
 import hashlib
+import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from coordinator.commands import (
     RegisterCircuit,
     RegisterWorker,
     Release,
+    RevokeCertificate,
     Start,
     Submit,
 )
@@ -37,11 +39,17 @@ from coordinator.model import (
     Outcome,
     Refusal,
     RefusalCode,
+    Revocation,
     Task,
     TaskState,
     Worker,
     WorkerState,
 )
+
+MAX_REVOKED = 100_000
+"""Revoked certificates to remember at once; those that have expired make room."""
+
+_SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")  # at most 20 octets, RFC 5280
 
 
 class Move(Enum):
@@ -91,7 +99,8 @@ def submission_digest(circuit: str, inputs: bytes, public_inputs: Iterable[str])
 
 
 class State:
-    """Tasks, attempts, leases, workers, circuits and the outbox of events that the record still lacks.
+    """Tasks, attempts, leases, workers, circuits, revoked certificates, and the outbox of events that the record
+    still lacks.
 
     Readers may look at every public attribute; only `apply` changes them.
     """
@@ -105,6 +114,8 @@ class State:
         self.tasks: dict[str, Task] = {}
         self.workers: dict[str, Worker] = {}
         self.circuits: dict[str, Circuit] = {}
+        self.revoked: dict[str, Revocation] = {}
+        """Serial → its revocation, first revoked first."""
         self.outbox: deque[Event] = deque()
         self.queue: OrderedDict[str, None] = OrderedDict()
         """Ids of pending tasks, next to be assigned first."""
@@ -129,6 +140,7 @@ class State:
             Release: self._release,
             RegisterCircuit: self._register_circuit,
             Projected: self._projected,
+            RevokeCertificate: self._revoke_certificate,
         }
 
     def apply(self, command: Command, now_ms: int, term: int) -> Outcome:
@@ -343,6 +355,8 @@ class State:
         known = self.workers.get(command.worker_id)
         if known is not None and known.state is WorkerState.QUARANTINED:
             return _refused(RefusalCode.NOT_ALLOWED, f"worker {known.id} is quarantined: {known.reason}")
+        if command.certificate_serial in self.revoked:
+            return _refused(RefusalCode.NOT_ALLOWED, f"the certificate of worker {command.worker_id} was revoked")
         held = set(command.held)
         mine = {(task_id, self.tasks[task_id].attempt) for task_id in self.leases.get(command.worker_id, ())}
         worker = Worker(
@@ -355,6 +369,7 @@ class State:
             reason="",
             registered_ms=self.clock_ms,
             revision=self.revision + 1,
+            certificate_serial=command.certificate_serial,
         )
         self.workers[worker.id] = worker
         self._emit(EventKind.WORKER_REGISTERED, worker=worker)
@@ -403,6 +418,39 @@ class State:
         for task_id in sorted(self.leases.get(worker_id, ())):
             self._end_attempt(self.tasks[task_id], AttemptState.LOST, code, message)
 
+    # ------------------------------------------------------------ certificates
+
+    def _revoke_certificate(self, command: RevokeCertificate) -> Outcome:
+        if not _SERIAL.fullmatch(command.serial):
+            return _refused(RefusalCode.INVALID, "serial: write it hexadecimal, lower case, without leading zeros")
+        if command.serial in self.revoked:
+            return Outcome(duplicate=True)
+        if len(self.revoked) >= MAX_REVOKED and not self._forget_expired():
+            return _refused(RefusalCode.NOT_ALLOWED, f"{MAX_REVOKED} certificates are revoked and not yet expired")
+        revocation = Revocation(
+            serial=command.serial,
+            subject=command.subject,
+            reason=command.reason,
+            revoked_ms=self.clock_ms,
+            not_after_ms=command.not_after_ms,
+            revision=self.revision + 1,
+        )
+        self.revoked[revocation.serial] = revocation
+        self._emit(EventKind.CERTIFICATE_REVOKED, revocation=revocation)
+        for worker in [self.workers[worker_id] for worker_id in sorted(self.workers)]:
+            if worker.certificate_serial == command.serial and worker.state is WorkerState.ONLINE:
+                self._set_worker(worker, WorkerState.OFFLINE, "its certificate was revoked", EventKind.WORKER_OFFLINE)
+                self._take_back_leases(worker.id, "lease_lost", f"the certificate of worker {worker.id} was revoked")
+        return Outcome(events=tuple(self._events))
+
+    def _forget_expired(self) -> bool:
+        """Make room; whether there is any now."""
+        kept = {serial: one for serial, one in self.revoked.items() if one.not_after_ms >= self.clock_ms}
+        if len(kept) == len(self.revoked):
+            return False
+        self.revoked = kept
+        return True
+
     # ------------------------------------------------------------ circuits, record
 
     def _register_circuit(self, command: RegisterCircuit) -> Outcome:
@@ -444,9 +492,10 @@ class State:
         attempt: Attempt | None = None,
         worker: Worker | None = None,
         circuit: Circuit | None = None,
+        revocation: Revocation | None = None,
     ) -> None:
         self.revision += 1
-        event = Event(self.revision, self.clock_ms, kind, task, attempt, worker, circuit)
+        event = Event(self.revision, self.clock_ms, kind, task, attempt, worker, circuit, revocation)
         self._events.append(event)
         if task is not None and task.inputs:
             # What waits for PostgreSQL may outlive the task by far, and the record holds no private inputs.

@@ -1,4 +1,4 @@
-"""The life of tasks and workers as log lines, on the leader alone: what happened is said once in the cluster.
+"""The life of tasks, workers and certificates as log lines, on the leader alone: what happened is said once in the cluster.
 
 Never inputs, never proofs. What happens thousands of times a second is said at debug level.
 """
@@ -21,6 +21,7 @@ _LEVELS = {
     EventKind.WORKER_REGISTERED: logging.INFO,
     EventKind.WORKER_RELEASED: logging.INFO,
     EventKind.CIRCUIT_REGISTERED: logging.INFO,
+    EventKind.CERTIFICATE_REVOKED: logging.WARNING,
     EventKind.WORKER_OFFLINE: logging.WARNING,
     EventKind.WORKER_QUARANTINED: logging.ERROR,
 }
@@ -40,6 +41,8 @@ def _sentence(event: Event) -> str:
         words.append(f"in attempt {event.attempt.attempt}")
     if event.circuit is not None:
         words.append(f"{event.circuit.name}, verifying key {event.circuit.verifying_key_sha256}")
+    if event.revocation is not None:
+        words += filter(None, (event.revocation.serial, event.revocation.subject, event.revocation.reason))
     if event.worker is not None and event.worker.reason:
         words.append(event.worker.reason)
     if event.kind in _WITH_REASON and event.task is not None:

@@ -80,6 +80,7 @@ class _Slot:
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._last_words: asyncio.Task[bytes] | None = None
+        self._stopping = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -153,17 +154,18 @@ class _Slot:
         return await frames.receive(_pipe(process.stdout))
 
     async def stop(self) -> None:
-        """Kill the process, if it runs, and forget it."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        if process.stdin is not None:
-            process.stdin.close()
-        await process.wait()
-        if self._last_words is not None:
-            await self._last_words
+        """Kill the process, if there is one; it has gone when this returns, whoever else stops it too."""
+        async with self._stopping:
+            if self._process is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            await self._process.wait()
+            if self._last_words is not None:
+                await self._last_words
+            self._process = None
 
     async def _why_it_never_began(self) -> str:
         if self._process is None or self._last_words is None:

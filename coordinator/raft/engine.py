@@ -342,6 +342,20 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
             self._next_index()[node] = max(self._next_index()[node], ahead)
         self._next_index()[node] = min(self._next_index()[node], self.last_log_index() + 1)
 
+    def feed_learner(self, peer: str, message: dict[str, Any]) -> None:
+        """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
+        if self.role() != LEADER:
+            return
+        node = self._nodes[peer]
+        self._SyncObj__raftMatchIndex[node] = 0
+        self._SyncObj__lastResponseTime[node] = 0.0
+        following = min(message["next_node_idx"], self.last_log_index() + 1)
+        self._next_index()[node] = following if message["reset"] else max(self._next_index()[node], following)
+
+    def add_no_op(self) -> None:
+        """Queue an entry that says nothing, to have something new committed."""
+        self._SyncObj__commandsQueue.put_nowait((_NO_OP, None))
+
     def step_down(self, peer: str, term: int) -> None:
         """Take over a higher term that a peer has shown, without voting for it."""
         message = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}

@@ -113,6 +113,8 @@ class RaftNode:
         self._leading_term: int | None = None
         self._leader_heard = float("-inf")
         self._votes: set[tuple[int, str]] = set()
+        self._vouched: dict[str, int] = {}
+        """Peers that are catching up → the entry whose commitment ends that."""
         self._prevote = PreVote(options.node_id, len(options.peer_ids) + 1)
         self._transfer: tuple[str | None, float] | None = None
         """Who is to lead (None once it was asked to) and until when to wait, while leadership is handed over."""
@@ -158,6 +160,7 @@ class RaftNode:
         if core is None:
             return
         core.disconnected(peer)
+        self._vouched.pop(peer, None)
         if core.role() != LEADER and core.leader_id() == peer:
             # A process that dies closes its connections: no need to wait for the silence to grow long.
             self._leader_heard = float("-inf")
@@ -312,6 +315,10 @@ class RaftNode:
     def send(self, peer: str, envelope: pb.Envelope) -> None:
         """Stamp and send an envelope."""
         self._sequence[peer] = self._sequence.get(peer, 0) + 1
+        if envelope.HasField("next_index"):
+            envelope.next_index.learner = self._membership.standing is Standing.CATCHING_UP
+        elif envelope.HasField("append_entries"):
+            envelope.append_entries.vouched_index = self._vouched.get(peer, 0)
         envelope.cluster_id = self._membership.cluster_id
         envelope.term = self.term
         envelope.sequence = self._sequence[peer]
@@ -337,10 +344,9 @@ class RaftNode:
             return
         self._leader_heard = engine.now()
         core.feed_entries(peer, message)
-        if self._membership.standing is Standing.CATCHING_UP:
-            behind = envelope.append_entries.commit_index - core.raftCommitIndex
-            if behind <= 0 and core.raftCommitIndex > 1:
-                self._membership.caught_up()
+        vouched = envelope.append_entries.vouched_index
+        if self._membership.standing is Standing.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
+            self._membership.caught_up()
 
     def _on_install_snapshot(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         message = frames.to_engine(envelope)
@@ -359,8 +365,24 @@ class RaftNode:
 
     def _on_next_index(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         # Acknowledgements carry no term in the engine: one of an older term could commit what was never stored.
-        if envelope.term == core.raftCurrentTerm:
+        if envelope.term != core.raftCurrentTerm:
+            return
+        if envelope.next_index.learner:
+            self._on_learner(core, peer, envelope)
+        else:
+            self._vouched.pop(peer, None)
             core.feed_acknowledgement(peer, frames.to_engine(envelope))
+
+    def _on_learner(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """A peer without its disk may have voted, and acknowledged entries, that it forgot.
+
+        It counts again once an entry is committed, without it, that was made after it came back: a leader that
+        commits so is no relic of an older term, and the peer then holds all that was committed before.
+        """
+        core.feed_learner(peer, frames.to_engine(envelope))
+        if core.role() == LEADER and peer not in self._vouched:
+            self._vouched[peer] = core.last_log_index() + 1
+            core.add_no_op()
 
     def _on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         if self._membership.standing is Standing.VOTER:
@@ -420,6 +442,7 @@ class RaftNode:
 
     def _role_changed(self, before: int, after: int) -> None:
         log.info("entering %s state", ROLE_NAMES[after], extra={"term": self.term})
+        self._vouched.clear()
         if before == LEADER:
             self._transfer = None
             self._fail_waiting()

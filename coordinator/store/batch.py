@@ -1,7 +1,7 @@
 """Events → rows: what a batch of events leaves behind, as columns for the statements in `queries.sql`. Pure.
 
-Only the last after-image of each task, attempt, worker and circuit is written, so the order within a batch is
-kept without writing each step of it.
+Only the last after-image of each task, attempt, worker, circuit and revocation is written, so the order within a
+batch is kept without writing each step of it.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.model import Attempt, Circuit, Event, Task, TaskState, Worker
+from coordinator.model import Attempt, Circuit, Event, Revocation, Task, TaskState, Worker
 from coordinator.store.errors import RecordBehind
 
 Columns = Mapping[str, list[object]]
@@ -26,6 +26,7 @@ class Batch:
     attempts: Mapping[tuple[str, int], Attempt] = field(repr=False)
     workers: Mapping[str, Worker] = field(repr=False)
     circuits: Mapping[str, Circuit] = field(repr=False)
+    revocations: Mapping[str, Revocation] = field(repr=False)
 
 
 def fold(events: Sequence[Event], after: int) -> Batch:
@@ -34,6 +35,7 @@ def fold(events: Sequence[Event], after: int) -> Batch:
     attempts: dict[tuple[str, int], Attempt] = {}
     workers: dict[str, Worker] = {}
     circuits: dict[str, Circuit] = {}
+    revocations: dict[str, Revocation] = {}
     for expected, event in enumerate(events, start=after + 1):
         if event.revision != expected:
             raise RecordBehind(
@@ -47,7 +49,9 @@ def fold(events: Sequence[Event], after: int) -> Batch:
             workers[event.worker.id] = event.worker
         if event.circuit is not None:
             circuits[event.circuit.name] = event.circuit
-    return Batch(events[-1].revision, fingerprint(events[-1]), tasks, attempts, workers, circuits)
+        if event.revocation is not None:
+            revocations.setdefault(event.revocation.serial, event.revocation)
+    return Batch(events[-1].revision, fingerprint(events[-1]), tasks, attempts, workers, circuits, revocations)
 
 
 def fingerprint(event: Event) -> bytes:
@@ -61,6 +65,8 @@ def fingerprint(event: Event) -> bytes:
     parts.append([attempt.attempt, str(attempt.state)] if attempt else None)
     parts.append([worker.id, worker.incarnation, str(worker.state)] if worker else None)
     parts.append([circuit.name, circuit.verifying_key_sha256] if circuit else None)
+    if event.revocation:  # came later: the other events' fingerprints are what they were
+        parts.append([event.revocation.serial])
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
 
@@ -142,6 +148,19 @@ def circuit_columns(circuits: Iterable[Circuit]) -> Columns:
         "verifying_key_sha256": [storable(circuit.verifying_key_sha256) for circuit in rows],
         "registered_ms": [circuit.registered_ms for circuit in rows],
         "revision": [circuit.revision for circuit in rows],
+    }
+
+
+def revocation_columns(revocations: Iterable[Revocation]) -> Columns:
+    """Columns of `write_revocations`."""
+    rows = list(revocations)
+    return {
+        "serial": [revocation.serial for revocation in rows],
+        "subject": [storable(revocation.subject) for revocation in rows],
+        "reason": [storable(revocation.reason) for revocation in rows],
+        "revoked_ms": [revocation.revoked_ms for revocation in rows],
+        "not_after_ms": [revocation.not_after_ms for revocation in rows],
+        "revision": [revocation.revision for revocation in rows],
     }
 
 

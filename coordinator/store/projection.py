@@ -15,6 +15,7 @@ from coordinator.store.batch import (
     Batch,
     attempt_columns,
     circuit_columns,
+    revocation_columns,
     task_columns,
     worker_columns,
 )
@@ -117,6 +118,8 @@ async def _write_rows(cursor: Cursor, batch: Batch) -> frozenset[str]:
         await cursor.execute(QUERIES["write_circuits"], circuit_columns(batch.circuits.values()))
     if batch.workers:
         await cursor.execute(QUERIES["write_workers"], worker_columns(batch.workers.values()))
+    if batch.revocations:
+        await cursor.execute(QUERIES["write_revocations"], revocation_columns(batch.revocations.values()))
     if not batch.tasks:
         return frozenset()
     await cursor.execute(QUERIES["write_tasks"], task_columns(batch.tasks.values()))

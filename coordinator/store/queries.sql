@@ -45,6 +45,17 @@ ON CONFLICT (id) DO UPDATE SET
     version = excluded.version, state = excluded.state, reason = excluded.reason,
     registered_at = excluded.registered_at, revision = excluded.revision
 
+-- name: write_revocations
+-- A certificate is revoked once; one that was forgotten and is revoked again keeps its first date.
+INSERT INTO revocations (serial, subject, reason, revoked_at, not_after, revision)
+SELECT serial, nullif(subject, ''), nullif(reason, ''), to_timestamp(revoked_ms / 1000.0),
+    to_timestamp(not_after_ms / 1000.0), revision
+FROM unnest(
+    %(serial)s::text[], %(subject)s::text[], %(reason)s::text[], %(revoked_ms)s::bigint[],
+    %(not_after_ms)s::bigint[], %(revision)s::bigint[]
+) AS new (serial, subject, reason, revoked_ms, not_after_ms, revision)
+ON CONFLICT (serial) DO NOTHING
+
 -- name: write_tasks
 -- Tasks as they are after the batch. Returns the ids that were written: a task that the record holds as final keeps
 -- what it has.

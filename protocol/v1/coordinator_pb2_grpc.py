@@ -682,6 +682,16 @@ class AdminServiceStub:
                 request_serializer=protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerResponse.FromString,
                 _registered_method=True)
+        self.RevokeCertificates = channel.unary_unary(
+                '/zkp.v1.AdminService/RevokeCertificates',
+                request_serializer=protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesResponse.FromString,
+                _registered_method=True)
+        self.ListRevocations = channel.unary_unary(
+                '/zkp.v1.AdminService/ListRevocations',
+                request_serializer=protocol_dot_v1_dot_coordinator__pb2.ListRevocationsRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_coordinator__pb2.ListRevocationsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -707,6 +717,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeCertificates(self, request, context):
+        """Once this answers, every node that can be reached refuses the certificates within a second, and has ended what
+        their holders had open. Revoking a revoked certificate succeeds. The caller's own is INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevocations(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -724,6 +748,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ReleaseWorker,
                     request_deserializer=protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerResponse.SerializeToString,
+            ),
+            'RevokeCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificates,
+                    request_deserializer=protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesResponse.SerializeToString,
+            ),
+            'ListRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevocations,
+                    request_deserializer=protocol_dot_v1_dot_coordinator__pb2.ListRevocationsRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_coordinator__pb2.ListRevocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -807,6 +841,137 @@ class AdminService:
             '/zkp.v1.AdminService/ReleaseWorker',
             protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerRequest.SerializeToString,
             protocol_dot_v1_dot_coordinator__pb2.ReleaseWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkp.v1.AdminService/RevokeCertificates',
+            protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesRequest.SerializeToString,
+            protocol_dot_v1_dot_coordinator__pb2.RevokeCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkp.v1.AdminService/ListRevocations',
+            protocol_dot_v1_dot_coordinator__pb2.ListRevocationsRequest.SerializeToString,
+            protocol_dot_v1_dot_coordinator__pb2.ListRevocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class RevocationServiceStub:
+    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.WatchRevocations = channel.unary_stream(
+                '/zkp.v1.RevocationService/WatchRevocations',
+                request_serializer=protocol_dot_v1_dot_coordinator__pb2.WatchRevocationsRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_coordinator__pb2.Revocations.FromString,
+                _registered_method=True)
+
+
+class RevocationServiceServicer:
+    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """
+
+    def WatchRevocations(self, request, context):
+        """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
+        UNAVAILABLE when it is cut off from the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_RevocationServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'WatchRevocations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevocations,
+                    request_deserializer=protocol_dot_v1_dot_coordinator__pb2.WatchRevocationsRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_coordinator__pb2.Revocations.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'zkp.v1.RevocationService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('zkp.v1.RevocationService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class RevocationService:
+    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """
+
+    @staticmethod
+    def WatchRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zkp.v1.RevocationService/WatchRevocations',
+            protocol_dot_v1_dot_coordinator__pb2.WatchRevocationsRequest.SerializeToString,
+            protocol_dot_v1_dot_coordinator__pb2.Revocations.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ The coordinator's gRPC API, version 1. Served on port 9090 over mutual TLS.
 
 Who may call what is decided by the role in the caller's certificate:
 WorkerService: workers, each for itself; TaskService: gateways, clients and
-admins; AdminService: admins.
+admins; AdminService: admins; RevocationService: every role that serves others.
 
 A node that is not the leader answers FAILED_PRECONDITION with the text
 "Not leader, connect to: HOST:PORT" and the trailing metadata
@@ -230,6 +230,11 @@ class AdminServiceStub:
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.TransferLeadershipRequest, _coordinator_pb2.TransferLeadershipResponse]
     ReleaseWorker: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ReleaseWorkerRequest, _coordinator_pb2.ReleaseWorkerResponse]
     """Ends a worker's quarantine."""
+    RevokeCertificates: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RevokeCertificatesRequest, _coordinator_pb2.RevokeCertificatesResponse]
+    """Once this answers, every node that can be reached refuses the certificates within a second, and has ended what
+    their holders had open. Revoking a revoked certificate succeeds. The caller's own is INVALID_ARGUMENT.
+    """
+    ListRevocations: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListRevocationsRequest, _coordinator_pb2.ListRevocationsResponse]
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -239,6 +244,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.TransferLeadershipRequest, _coordinator_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
     ReleaseWorker: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ReleaseWorkerRequest, _coordinator_pb2.ReleaseWorkerResponse]  # type: ignore[assignment]
     """Ends a worker's quarantine."""
+    RevokeCertificates: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.RevokeCertificatesRequest, _coordinator_pb2.RevokeCertificatesResponse]  # type: ignore[assignment]
+    """Once this answers, every node that can be reached refuses the certificates within a second, and has ended what
+    their holders had open. Revoking a revoked certificate succeeds. The caller's own is INVALID_ARGUMENT.
+    """
+    ListRevocations: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListRevocationsRequest, _coordinator_pb2.ListRevocationsResponse]  # type: ignore[assignment]
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -264,4 +274,58 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coordinator_pb2.ReleaseWorkerResponse, _abc.Awaitable[_coordinator_pb2.ReleaseWorkerResponse]]:
         """Ends a worker's quarantine."""
 
+    @_abc_1.abstractmethod
+    def RevokeCertificates(
+        self,
+        request: _coordinator_pb2.RevokeCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.RevokeCertificatesResponse, _abc.Awaitable[_coordinator_pb2.RevokeCertificatesResponse]]:
+        """Once this answers, every node that can be reached refuses the certificates within a second, and has ended what
+        their holders had open. Revoking a revoked certificate succeeds. The caller's own is INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRevocations(
+        self,
+        request: _coordinator_pb2.ListRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ListRevocationsResponse, _abc.Awaitable[_coordinator_pb2.ListRevocationsResponse]]: ...
+
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class RevocationServiceStub:
+    """For workers and gateways, which serve others too and have to know whom to refuse."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> RevocationServiceAsyncStub: ...
+    WatchRevocations: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchRevocationsRequest, _coordinator_pb2.Revocations]
+    """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
+    UNAVAILABLE when it is cut off from the others.
+    """
+
+@_typing.type_check_only
+class RevocationServiceAsyncStub(RevocationServiceStub):
+    """For workers and gateways, which serve others too and have to know whom to refuse."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    WatchRevocations: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchRevocationsRequest, _coordinator_pb2.Revocations]  # type: ignore[assignment]
+    """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
+    UNAVAILABLE when it is cut off from the others.
+    """
+
+class RevocationServiceServicer(metaclass=_abc_1.ABCMeta):
+    """For workers and gateways, which serve others too and have to know whom to refuse."""
+
+    @_abc_1.abstractmethod
+    def WatchRevocations(
+        self,
+        request: _coordinator_pb2.WatchRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.Revocations], _abc.AsyncIterator[_coordinator_pb2.Revocations]]:
+        """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
+        UNAVAILABLE when it is cut off from the others.
+        """
+
+def add_RevocationServiceServicer_to_server(servicer: RevocationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

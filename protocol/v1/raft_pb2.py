@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protocol/v1/raft.proto\x12\x0bzkp.raft.v1\"\x81\x04\n\x08\x45nvelope\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12#\n\x05hello\x18\x04 \x01(\x0b\x32\x12.zkp.raft.v1.HelloH\x00\x12\x30\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x18.zkp.raft.v1.RequestVoteH\x00\x12!\n\x04vote\x18\x06 \x01(\x0b\x32\x11.zkp.raft.v1.VoteH\x00\x12\x34\n\x0e\x61ppend_entries\x18\x07 \x01(\x0b\x32\x1a.zkp.raft.v1.AppendEntriesH\x00\x12,\n\nnext_index\x18\x08 \x01(\x0b\x32\x16.zkp.raft.v1.NextIndexH\x00\x12\x38\n\x10install_snapshot\x18\t \x01(\x0b\x32\x1c.zkp.raft.v1.InstallSnapshotH\x00\x12.\n\x0btimeout_now\x18\n \x01(\x0b\x32\x17.zkp.raft.v1.TimeoutNowH\x00\x12\x37\n\x10pre_vote_request\x18\x0b \x01(\x0b\x32\x1b.zkp.raft.v1.PreVoteRequestH\x00\x12\x35\n\x0fpre_vote_answer\x18\x0c \x01(\x0b\x32\x1a.zkp.raft.v1.PreVoteAnswerH\x00\x42\t\n\x07message\"R\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x16\n\x0elast_log_index\x18\x04 \x01(\x04\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x14\n\x04Vote\x12\x0c\n\x04term\x18\x01 \x01(\x04\"M\n\x0ePreVoteRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\".\n\rPreVoteAnswer\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"5\n\x05\x45ntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\"\x7f\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x04\x12\x12\n\nprev_index\x18\x03 \x01(\x04\x12\x11\n\tprev_term\x18\x04 \x01(\x04\x12#\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x12.zkp.raft.v1.Entry\"?\n\tNextIndex\x12\x12\n\nnext_index\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x0f\n\x07success\x18\x03 \x01(\x08\"`\n\x0fInstallSnapshot\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\r\n\x05\x66irst\x18\x04 \x01(\x08\x12\x0c\n\x04last\x18\x05 \x01(\x08\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protocol/v1/raft.proto\x12\x0bzkp.raft.v1\"\xa8\x04\n\x08\x45nvelope\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12#\n\x05hello\x18\x04 \x01(\x0b\x32\x12.zkp.raft.v1.HelloH\x00\x12\x30\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x18.zkp.raft.v1.RequestVoteH\x00\x12!\n\x04vote\x18\x06 \x01(\x0b\x32\x11.zkp.raft.v1.VoteH\x00\x12\x34\n\x0e\x61ppend_entries\x18\x07 \x01(\x0b\x32\x1a.zkp.raft.v1.AppendEntriesH\x00\x12,\n\nnext_index\x18\x08 \x01(\x0b\x32\x16.zkp.raft.v1.NextIndexH\x00\x12\x38\n\x10install_snapshot\x18\t \x01(\x0b\x32\x1c.zkp.raft.v1.InstallSnapshotH\x00\x12.\n\x0btimeout_now\x18\n \x01(\x0b\x32\x17.zkp.raft.v1.TimeoutNowH\x00\x12\x37\n\x10pre_vote_request\x18\x0b \x01(\x0b\x32\x1b.zkp.raft.v1.PreVoteRequestH\x00\x12\x35\n\x0fpre_vote_answer\x18\x0c \x01(\x0b\x32\x1a.zkp.raft.v1.PreVoteAnswerH\x00\x12%\n\x06redial\x18\r \x01(\x0b\x32\x13.zkp.raft.v1.RedialH\x00\x42\t\n\x07message\"R\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x16\n\x0elast_log_index\x18\x04 \x01(\x04\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x14\n\x04Vote\x12\x0c\n\x04term\x18\x01 \x01(\x04\"M\n\x0ePreVoteRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\".\n\rPreVoteAnswer\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"5\n\x05\x45ntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\"\x96\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x04\x12\x12\n\nprev_index\x18\x03 \x01(\x04\x12\x11\n\tprev_term\x18\x04 \x01(\x04\x12#\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x12.zkp.raft.v1.Entry\x12\x15\n\rvouched_index\x18\x06 \x01(\x04\"P\n\tNextIndex\x12\x12\n\nnext_index\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x0f\n\x07success\x18\x03 \x01(\x08\x12\x0f\n\x07learner\x18\x04 \x01(\x08\"`\n\x0fInstallSnapshot\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\r\n\x05\x66irst\x18\x04 \x01(\x08\x12\x0c\n\x04last\x18\x05 \x01(\x08\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x04\"\x08\n\x06Redialb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,25 +32,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.v1.raft_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENVELOPE']._serialized_start=40
-  _globals['_ENVELOPE']._serialized_end=553
-  _globals['_HELLO']._serialized_start=555
-  _globals['_HELLO']._serialized_end=637
-  _globals['_REQUESTVOTE']._serialized_start=639
-  _globals['_REQUESTVOTE']._serialized_end=713
-  _globals['_VOTE']._serialized_start=715
-  _globals['_VOTE']._serialized_end=735
-  _globals['_PREVOTEREQUEST']._serialized_start=737
-  _globals['_PREVOTEREQUEST']._serialized_end=814
-  _globals['_PREVOTEANSWER']._serialized_start=816
-  _globals['_PREVOTEANSWER']._serialized_end=862
-  _globals['_ENTRY']._serialized_start=864
-  _globals['_ENTRY']._serialized_end=917
-  _globals['_APPENDENTRIES']._serialized_start=919
-  _globals['_APPENDENTRIES']._serialized_end=1046
-  _globals['_NEXTINDEX']._serialized_start=1048
-  _globals['_NEXTINDEX']._serialized_end=1111
-  _globals['_INSTALLSNAPSHOT']._serialized_start=1113
-  _globals['_INSTALLSNAPSHOT']._serialized_end=1209
-  _globals['_TIMEOUTNOW']._serialized_start=1211
-  _globals['_TIMEOUTNOW']._serialized_end=1237
+  _globals['_ENVELOPE']._serialized_end=592
+  _globals['_HELLO']._serialized_start=594
+  _globals['_HELLO']._serialized_end=676
+  _globals['_REQUESTVOTE']._serialized_start=678
+  _globals['_REQUESTVOTE']._serialized_end=752
+  _globals['_VOTE']._serialized_start=754
+  _globals['_VOTE']._serialized_end=774
+  _globals['_PREVOTEREQUEST']._serialized_start=776
+  _globals['_PREVOTEREQUEST']._serialized_end=853
+  _globals['_PREVOTEANSWER']._serialized_start=855
+  _globals['_PREVOTEANSWER']._serialized_end=901
+  _globals['_ENTRY']._serialized_start=903
+  _globals['_ENTRY']._serialized_end=956
+  _globals['_APPENDENTRIES']._serialized_start=959
+  _globals['_APPENDENTRIES']._serialized_end=1109
+  _globals['_NEXTINDEX']._serialized_start=1111
+  _globals['_NEXTINDEX']._serialized_end=1191
+  _globals['_INSTALLSNAPSHOT']._serialized_start=1193
+  _globals['_INSTALLSNAPSHOT']._serialized_end=1289
+  _globals['_TIMEOUTNOW']._serialized_start=1291
+  _globals['_TIMEOUTNOW']._serialized_end=1317
+  _globals['_REDIAL']._serialized_start=1319
+  _globals['_REDIAL']._serialized_end=1327
 # @@protoc_insertion_point(module_scope)

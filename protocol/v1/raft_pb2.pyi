@@ -36,6 +36,7 @@ class Envelope(_message.Message):
     TIMEOUT_NOW_FIELD_NUMBER: _builtins.int
     PRE_VOTE_REQUEST_FIELD_NUMBER: _builtins.int
     PRE_VOTE_ANSWER_FIELD_NUMBER: _builtins.int
+    REDIAL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Random 128 bits (hex) made at bootstrap: frames of another cluster are refused."""
     term: _builtins.int
@@ -60,6 +61,8 @@ class Envelope(_message.Message):
     def pre_vote_request(self) -> Global___PreVoteRequest: ...
     @_builtins.property
     def pre_vote_answer(self) -> Global___PreVoteAnswer: ...
+    @_builtins.property
+    def redial(self) -> Global___Redial: ...
     def __init__(
         self,
         *,
@@ -75,12 +78,13 @@ class Envelope(_message.Message):
         timeout_now: Global___TimeoutNow | None = ...,
         pre_vote_request: Global___PreVoteRequest | None = ...,
         pre_vote_answer: Global___PreVoteAnswer | None = ...,
+        redial: Global___Redial | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "hello", b"hello", "install_snapshot", b"install_snapshot", "message", b"message", "next_index", b"next_index", "pre_vote_answer", b"pre_vote_answer", "pre_vote_request", b"pre_vote_request", "request_vote", b"request_vote", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "hello", b"hello", "install_snapshot", b"install_snapshot", "message", b"message", "next_index", b"next_index", "pre_vote_answer", b"pre_vote_answer", "pre_vote_request", b"pre_vote_request", "redial", b"redial", "request_vote", b"request_vote", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "cluster_id", b"cluster_id", "hello", b"hello", "install_snapshot", b"install_snapshot", "message", b"message", "next_index", b"next_index", "pre_vote_answer", b"pre_vote_answer", "pre_vote_request", b"pre_vote_request", "request_vote", b"request_vote", "sequence", b"sequence", "term", b"term", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "cluster_id", b"cluster_id", "hello", b"hello", "install_snapshot", b"install_snapshot", "message", b"message", "next_index", b"next_index", "pre_vote_answer", b"pre_vote_answer", "pre_vote_request", b"pre_vote_request", "redial", b"redial", "request_vote", b"request_vote", "sequence", b"sequence", "term", b"term", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "request_vote", "vote", "append_entries", "next_index", "install_snapshot", "timeout_now", "pre_vote_request", "pre_vote_answer"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "request_vote", "vote", "append_entries", "next_index", "install_snapshot", "timeout_now", "pre_vote_request", "pre_vote_answer", "redial"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -245,10 +249,13 @@ class AppendEntries(_message.Message):
     PREV_INDEX_FIELD_NUMBER: _builtins.int
     PREV_TERM_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    VOUCHED_INDEX_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     commit_index: _builtins.int
     prev_index: _builtins.int
     prev_term: _builtins.int
+    vouched_index: _builtins.int
+    """To a learner: once this index is committed, it has everything that was committed before it came back."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
     def __init__(
@@ -259,10 +266,11 @@ class AppendEntries(_message.Message):
         prev_index: _builtins.int = ...,
         prev_term: _builtins.int = ...,
         entries: _abc.Iterable[Global___Entry] | None = ...,
+        vouched_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "prev_index", b"prev_index", "prev_term", b"prev_term", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "prev_index", b"prev_index", "prev_term", b"prev_term", "term", b"term", "vouched_index", b"vouched_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -275,19 +283,23 @@ class NextIndex(_message.Message):
     NEXT_INDEX_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
     next_index: _builtins.int
     reset: _builtins.bool
     success: _builtins.bool
+    learner: _builtins.bool
+    """The sender lost its disk and is catching up: send it entries, and count it for nothing."""
     def __init__(
         self,
         *,
         next_index: _builtins.int = ...,
         reset: _builtins.bool = ...,
         success: _builtins.bool = ...,
+        learner: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_index", b"next_index", "reset", b"reset", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learner", b"learner", "next_index", b"next_index", "reset", b"reset", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,3 +354,20 @@ class TimeoutNow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimeoutNow: _TypeAlias = TimeoutNow  # noqa: Y015
+
+@_typing.final
+class Redial(_message.Message):
+    """The sender has other certificates than when this connection was made: dial again, and this one will end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redial: _TypeAlias = Redial  # noqa: Y015

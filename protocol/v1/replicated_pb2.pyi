@@ -64,6 +64,7 @@ class Command(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     REGISTER_CIRCUIT_FIELD_NUMBER: _builtins.int
     PROJECTED_FIELD_NUMBER: _builtins.int
+    REVOKE_CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def submit(self) -> Global___Submit: ...
     @_builtins.property
@@ -90,6 +91,8 @@ class Command(_message.Message):
     def register_circuit(self) -> Global___RegisterCircuit: ...
     @_builtins.property
     def projected(self) -> Global___Projected: ...
+    @_builtins.property
+    def revoke_certificate(self) -> Global___RevokeCertificate: ...
     def __init__(
         self,
         *,
@@ -106,12 +109,13 @@ class Command(_message.Message):
         release: Global___Release | None = ...,
         register_circuit: Global___RegisterCircuit | None = ...,
         projected: Global___Projected | None = ...,
+        revoke_certificate: Global___RevokeCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "complete", b"complete", "fail", b"fail", "kind", b"kind", "lose_lease", b"lose_lease", "mark_offline", b"mark_offline", "projected", b"projected", "quarantine", b"quarantine", "register_circuit", b"register_circuit", "register_worker", b"register_worker", "release", b"release", "start", b"start", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "complete", b"complete", "fail", b"fail", "kind", b"kind", "lose_lease", b"lose_lease", "mark_offline", b"mark_offline", "projected", b"projected", "quarantine", b"quarantine", "register_circuit", b"register_circuit", "register_worker", b"register_worker", "release", b"release", "revoke_certificate", b"revoke_certificate", "start", b"start", "submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "complete", b"complete", "fail", b"fail", "kind", b"kind", "lose_lease", b"lose_lease", "mark_offline", b"mark_offline", "projected", b"projected", "quarantine", b"quarantine", "register_circuit", b"register_circuit", "register_worker", b"register_worker", "release", b"release", "start", b"start", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "complete", b"complete", "fail", b"fail", "kind", b"kind", "lose_lease", b"lose_lease", "mark_offline", b"mark_offline", "projected", b"projected", "quarantine", b"quarantine", "register_circuit", b"register_circuit", "register_worker", b"register_worker", "release", b"release", "revoke_certificate", b"revoke_certificate", "start", b"start", "submit", b"submit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["submit", "cancel", "assign", "start", "complete", "fail", "lose_lease", "register_worker", "mark_offline", "quarantine", "release", "register_circuit", "projected"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["submit", "cancel", "assign", "start", "complete", "fail", "lose_lease", "register_worker", "mark_offline", "quarantine", "release", "register_circuit", "projected", "revoke_certificate"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -343,10 +347,13 @@ class RegisterWorker(_message.Message):
     CIRCUITS_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SERIAL_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     incarnation: _builtins.str
     capacity: _builtins.int
     version: _builtins.str
+    certificate_serial: _builtins.str
+    """Of the certificate that the worker registered with, hexadecimal."""
     @_builtins.property
     def circuits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -360,10 +367,11 @@ class RegisterWorker(_message.Message):
         circuits: _abc.Iterable[_builtins.str] | None = ...,
         held: _abc.Iterable[Global___Attempt] | None = ...,
         version: _builtins.str = ...,
+        certificate_serial: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "circuits", b"circuits", "held", b"held", "incarnation", b"incarnation", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "certificate_serial", b"certificate_serial", "circuits", b"circuits", "held", b"held", "incarnation", b"incarnation", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,6 +487,39 @@ class Projected(_message.Message):
 Global___Projected: _TypeAlias = Projected  # noqa: Y015
 
 @_typing.final
+class RevokeCertificate(_message.Message):
+    """Nobody may use this certificate any more; what its holder works on is taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Hexadecimal, lower case, without leading zeros."""
+    subject: _builtins.str
+    """Whose it is, as ROLE/NAME; empty when nobody knows."""
+    reason: _builtins.str
+    not_after_ms: _builtins.int
+    """When the certificate expires anyway, and may be forgotten here."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        not_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after_ms", b"not_after_ms", "reason", b"reason", "serial", b"serial", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeCertificate: _TypeAlias = RevokeCertificate  # noqa: Y015
+
+@_typing.final
 class Task(_message.Message):
     """---------------------------------------------------------------- snapshot"""
 
@@ -573,6 +614,7 @@ class Worker(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REGISTERED_MS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SERIAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     incarnation: _builtins.str
     capacity: _builtins.int
@@ -581,6 +623,7 @@ class Worker(_message.Message):
     reason: _builtins.str
     registered_ms: _builtins.int
     revision: _builtins.int
+    certificate_serial: _builtins.str
     @_builtins.property
     def circuits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -595,10 +638,11 @@ class Worker(_message.Message):
         reason: _builtins.str = ...,
         registered_ms: _builtins.int = ...,
         revision: _builtins.int = ...,
+        certificate_serial: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "circuits", b"circuits", "id", b"id", "incarnation", b"incarnation", "reason", b"reason", "registered_ms", b"registered_ms", "revision", b"revision", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "certificate_serial", b"certificate_serial", "circuits", b"circuits", "id", b"id", "incarnation", b"incarnation", "reason", b"reason", "registered_ms", b"registered_ms", "revision", b"revision", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -631,6 +675,40 @@ class Circuit(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Circuit: _TypeAlias = Circuit  # noqa: Y015
+
+@_typing.final
+class Revocation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REVOKED_MS_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    subject: _builtins.str
+    reason: _builtins.str
+    revoked_ms: _builtins.int
+    not_after_ms: _builtins.int
+    revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        revoked_ms: _builtins.int = ...,
+        not_after_ms: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after_ms", b"not_after_ms", "reason", b"reason", "revision", b"revision", "revoked_ms", b"revoked_ms", "serial", b"serial", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Revocation: _TypeAlias = Revocation  # noqa: Y015
 
 @_typing.final
 class TaskAttempt(_message.Message):
@@ -694,6 +772,7 @@ class Event(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     CIRCUIT_FIELD_NUMBER: _builtins.int
+    REVOCATION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     at_ms: _builtins.int
     kind: _builtins.str
@@ -705,6 +784,8 @@ class Event(_message.Message):
     def worker(self) -> Global___Worker: ...
     @_builtins.property
     def circuit(self) -> Global___Circuit: ...
+    @_builtins.property
+    def revocation(self) -> Global___Revocation: ...
     def __init__(
         self,
         *,
@@ -715,10 +796,11 @@ class Event(_message.Message):
         attempt: Global___TaskAttempt | None = ...,
         worker: Global___Worker | None = ...,
         circuit: Global___Circuit | None = ...,
+        revocation: Global___Revocation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "circuit", b"circuit", "task", b"task", "worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "circuit", b"circuit", "revocation", b"revocation", "task", b"task", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "attempt", b"attempt", "circuit", b"circuit", "kind", b"kind", "revision", b"revision", "task", b"task", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "attempt", b"attempt", "circuit", b"circuit", "kind", b"kind", "revision", b"revision", "revocation", b"revocation", "task", b"task", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -736,6 +818,7 @@ class State(_message.Message):
     CIRCUITS_FIELD_NUMBER: _builtins.int
     OUTBOX_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     projected: _builtins.int
     clock_ms: _builtins.int
@@ -753,6 +836,10 @@ class State(_message.Message):
     def queue(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of pending tasks in the order in which they will be assigned."""
 
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revocation]:
+        """Revoked certificates, first revoked first."""
+
     def __init__(
         self,
         *,
@@ -764,10 +851,11 @@ class State(_message.Message):
         circuits: _abc.Iterable[Global___Circuit] | None = ...,
         outbox: _abc.Iterable[Global___Event] | None = ...,
         queue: _abc.Iterable[_builtins.str] | None = ...,
+        revoked: _abc.Iterable[Global___Revocation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuits", b"circuits", "clock_ms", b"clock_ms", "outbox", b"outbox", "projected", b"projected", "queue", b"queue", "revision", b"revision", "tasks", b"tasks", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuits", b"circuits", "clock_ms", b"clock_ms", "outbox", b"outbox", "projected", b"projected", "queue", b"queue", "revision", b"revision", "revoked", b"revoked", "tasks", b"tasks", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

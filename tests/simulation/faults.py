@@ -26,6 +26,16 @@ def lose_power(cluster: Cluster) -> None:
     cluster.at(_downtime(cluster), node.start)
 
 
+def wipe_disk(cluster: Cluster) -> None:
+    """A node comes back with an empty disk; never a second one before the first has caught up."""
+    if not all(b'"voter"' in (node.disk.durable("membership") or b"") for node in cluster.nodes.values()):
+        return
+    node = _pick(cluster)
+    node.kill(power_loss=True)
+    node.disk.wipe()
+    cluster.at(_downtime(cluster), node.start)
+
+
 def lose_all_power(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
         node.kill(power_loss=True)
@@ -33,14 +43,15 @@ def lose_all_power(cluster: Cluster) -> None:
 
 
 def die_at_io_call(cluster: Cluster) -> None:
-    """The process dies at one of its next I/O calls, then the power fails."""
+    """The process dies at one of its next I/O calls; with it the power fails, or does not."""
     node = _pick(cluster)
     if not node.alive:
         return
     node.disk.die_in = cluster.rng.randint(1, 30)
+    power_loss = cluster.rng.random() < 0.5
 
     def after() -> None:
-        node.kill(power_loss=True)
+        node.kill(power_loss=power_loss)
         node.start()
 
     cluster.at(cluster.rng.uniform(0.05, 0.5), after)
@@ -101,6 +112,7 @@ def transfer(cluster: Cluster) -> None:
 FAULTS: tuple[Callable[[Cluster], None], ...] = (
     kill_process,
     lose_power,
+    wipe_disk,
     lose_all_power,
     die_at_io_call,
     pause,

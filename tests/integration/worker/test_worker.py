@@ -310,7 +310,6 @@ async def test_a_finished_proof_survives_leaders_and_the_worker(cluster: Cluster
     await asyncio.gather(*(node.start() for node in cluster.nodes))
     async with rig.worker() as successor:
         await cluster.until(completed(cluster))
-        assert list(cluster.records.registrations[-1].held) == [pb.Attempt(task_id="t-1", attempt=1)]
         assert cluster.records.registrations[-1].incarnation == "incarnation-2"
         assert successor.pool.busy == 0
         await until(lambda: successor.workbench.held() == ())

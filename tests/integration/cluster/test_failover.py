@@ -1,0 +1,190 @@
+"""Coordinators that die, pause, hand over and come back: what was accepted is completed, once, and recorded once."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from client.local.layout import COORDINATORS
+from client.local.process import python_module
+from client.records import TaskState
+from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen, running
+from tests.integration.cluster.work import (
+    Load,
+    check_proofs,
+    check_recorded_once,
+    finished,
+    submission,
+    submit,
+    under_way,
+)
+
+WORKERS = ("worker-1", "worker-2")
+AWAY_S = float(os.environ.get("ZKP_TEST_COORDINATORS_AWAY_SECONDS", "30"))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
+    """One network for this module."""
+    with running(tmp_path_factory.mktemp("failover"), keys) as network:
+        yield network
+
+
+@pytest.fixture
+def network(shared: Network) -> Network:
+    """The same, with every process running again, whatever the test before has done."""
+    shared.cluster.up()
+    shared.agreed()
+    return shared
+
+
+def terms_in_order_of_assignment(network: Network) -> list[int]:
+    """The terms of all attempts ever written, in the order in which they began."""
+    return [row["term"] for row in network.rows("SELECT term FROM attempts ORDER BY assigned_at, term")]
+
+
+async def test_sixty_tasks_survive_their_leader(network: Network, keys: Path) -> None:
+    """Each is completed with one accepted result, Postgres holds the same 60 once, and no attempt of the dead
+    leader's term is written after the first of the new one's."""
+    wanted = [submission("range_proof") for _ in range(40)] + [submission("merkle_proof") for _ in range(20)]
+    before = network.leader()
+    async with network.client() as client, network.admin() as admin:
+        ids = await submit(client, *wanted)
+        await finished(client, ids[:3])
+        with frozen(*network.provers(*WORKERS)):  # so that what is queued now is queued when the leader dies
+            queued = (await admin.cluster_status()).tasks[TaskState.PENDING]
+            await asyncio.to_thread(network.cluster.kill, before.id)
+            after = await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+        tasks = await finished(client, ids)
+
+    assert len(tasks) == 60
+    assert queued > 30
+    assert after.id != before.id
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+    assert network.rows("SELECT count(*) AS tasks FROM tasks WHERE id = ANY(%s)", ids) == [{"tasks": 60}]
+    terms = terms_in_order_of_assignment(network)
+    assert terms == sorted(terms)
+    assert set(terms) == {before.term, after.term}
+
+
+async def test_a_leader_that_slept_through_its_deposition_writes_nothing(network: Network, keys: Path) -> None:
+    """It wakes up believing that it leads, finds another, and follows; the record knows the order of terms."""
+    before = network.leader()
+    async with network.client() as client:
+        with frozen(network.process(before.id)):
+            after = await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+            meanwhile = await submit(client, *(submission() for _ in range(10)))
+            await finished(client, meanwhile)
+        leader, term = await asyncio.to_thread(network.agreed)
+        tasks = await finished(client, [*meanwhile, *await submit(client, submission())])
+
+    assert leader != before.id
+    assert term >= after.term > before.term
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+    terms = terms_in_order_of_assignment(network)
+    assert terms == sorted(terms)
+
+
+def test_the_record_refuses_the_term_of_a_deposed_leader(network: Network) -> None:
+    """Also to a session that does not come through the coordinators' own code."""
+    (position,) = network.rows("SELECT term FROM projection")
+    before = network.rows("SELECT * FROM attempts ORDER BY task_id, attempt")
+
+    with (
+        psycopg.connect(network.cluster.database_url) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege, match=rf"the writer is the leader of term {position['term']}"),
+    ):
+        connection.execute("SELECT set_config('zkp.term', %s, true)", [str(position["term"] - 1)])
+        connection.execute("UPDATE attempts SET worker_id = 'somebody'")
+
+    assert network.rows("SELECT * FROM attempts ORDER BY task_id, attempt") == before
+
+
+async def test_a_rolling_restart_under_load_loses_nothing(network: Network, keys: Path) -> None:
+    """Every coordinator is stopped and started in turn, the leader last, while tasks keep coming."""
+    leader = network.leader()
+    order = [name for name in COORDINATORS if name != leader.id] + [leader.id]
+    async with network.client() as client:
+        async with Load(client) as load:
+            for name in order:
+                await load.more(5)
+                await asyncio.to_thread(network.cluster.stop, name)
+                await load.more(5)
+                await asyncio.to_thread(network.cluster.start, name)
+                await asyncio.to_thread(network.wait_until_ready, name)
+            await load.more(5)
+        tasks = await finished(client, load.accepted)
+
+    assert len(tasks) >= 35
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+
+
+async def test_leadership_is_handed_over_on_request(network: Network, keys: Path) -> None:
+    """`zkp admin transfer` makes the named node lead in the next term; tasks go on coming and are completed."""
+    before = network.leader()
+    heir = next(name for name in COORDINATORS if name != before.id)
+    command = python_module("client", "admin", "transfer", "--to", heir, "--dir", str(network.layout.root))
+    async with network.client() as client:
+        async with Load(client) as load:
+            await load.more(5)
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+            await load.more(5)
+        tasks = await finished(client, load.accepted)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{heir} leads\n", "")
+    assert network.agreed() == (heir, before.term + 1)
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+
+
+async def test_every_acknowledged_task_survives_the_death_of_everything(network: Network, keys: Path) -> None:
+    """SIGKILL to all processes at once, Postgres included, in the middle of the load; then they start again."""
+    async with network.client() as client:
+        async with Load(client) as load:
+            await submit(client, *(submission("merkle_proof") for _ in range(4)))  # keeps the workers busy
+            await load.more(30)
+            await asyncio.to_thread(network.kill_everything)
+            before = list(load.accepted)
+            await asyncio.to_thread(network.cluster.up)
+            await load.more(5)
+        tasks = await finished(client, load.accepted)
+
+    assert len(before) >= 30
+    assert tasks.keys() >= set(before)
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+
+
+async def test_finished_proofs_wait_for_the_coordinators(network: Network, keys: Path) -> None:
+    """Workers that finish while nobody leads hold their proofs, for as long as it takes, and prove nothing twice."""
+    async with network.client() as client:
+        with frozen(*network.provers(*WORKERS)):
+            ids = await submit(client, submission("merkle_proof"), submission("merkle_proof"))
+            provers = {task_id: (await under_way(client, task_id)).worker_id for task_id in ids}
+            for name in COORDINATORS:
+                await asyncio.to_thread(network.cluster.kill, name)
+        for worker in WORKERS:
+            await asyncio.to_thread(eventually, "a held proof", lambda: _holds_a_finished_proof(network, worker))
+        await asyncio.sleep(AWAY_S)
+        assert all([_holds_a_finished_proof(network, worker) for worker in WORKERS])
+        await asyncio.to_thread(network.cluster.up)
+        tasks = await finished(client, ids)
+
+    assert set(provers.values()) == set(WORKERS)
+    assert {task.id: (task.attempt, task.worker_id) for task in tasks.values()} == {
+        task_id: (1, worker) for task_id, worker in provers.items()
+    }
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+
+
+def _holds_a_finished_proof(network: Network, worker: str) -> bool:
+    health = network.health(worker)
+    return (health.get("held"), health.get("proving")) == (1, 0)

@@ -1,0 +1,126 @@
+"""Tasks for a network under test: made, submitted, kept coming, and held against the record."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from client.records import Accepted, Submission, Task, TaskState
+from client.tasks import TaskClient
+from proofs import circuits
+from proofs.groth16 import Verifier
+from proofs.keys import KeyStore
+from tests.integration.cluster.network import PATIENCE_S, Network, eventually
+
+_NUMBERS = itertools.count(1)
+_LOAD_PAUSE_S = 0.03
+_LIST = list(range(1001, 1031))
+_REQUESTS: Mapping[str, Mapping[str, object]] = {
+    "addition": {"a": 20, "b": 22},
+    "range_proof": {"value": 42, "min": 18, "max": 120, "blinding": 7},
+    "merkle_proof": {"leaves": _LIST, "leaf_index": 17},
+}
+
+
+def submission(circuit: str = "addition", task_id: str | None = None, **request: object) -> Submission:
+    """One task; a request of its own replaces the usual one."""
+    prepared = circuits.prepare(circuit, request or _REQUESTS[circuit])
+    return Submission(task_id or f"{circuit}-{next(_NUMBERS)}", circuit, prepared.inputs, prepared.public_inputs)
+
+
+async def submit(client: TaskClient, *submissions: Submission) -> list[str]:
+    """Have all of them accepted; their ids."""
+    ids = []
+    async for _, outcome in client.submit_many(submissions):
+        assert isinstance(outcome, Accepted), outcome
+        ids.append(outcome.task.id)
+    return ids
+
+
+async def finished(client: TaskClient, ids: Iterable[str]) -> dict[str, Task]:
+    """Every task in its final state."""
+    async with asyncio.timeout(PATIENCE_S):
+        return {task_id: await client.wait(task_id) for task_id in ids}
+
+
+async def under_way(client: TaskClient, task_id: str) -> Task:
+    """The task once a worker proves it."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for task in client.watch(task_id):
+            if task.state is TaskState.IN_PROGRESS:
+                return task
+            assert not task.state.final, task
+    raise AssertionError("watch ends with a final state")
+
+
+def check_proofs(keys: Path, tasks: Mapping[str, Task]) -> None:
+    """Every task is completed, with a proof of what was asked."""
+    verifier = Verifier(KeyStore(keys))
+    for task in tasks.values():
+        assert task.state is TaskState.COMPLETED, task
+        assert verifier.verify(task.circuit, task.proof or b"", task.public_inputs), task
+
+
+def check_recorded_once(network: Network, tasks: Mapping[str, Task]) -> None:
+    """Postgres comes to hold exactly these results, each accepted once, from the attempt and worker it names."""
+    ids = list(tasks)
+
+    def caught_up() -> bool:
+        (row,) = network.rows(
+            "SELECT count(*) AS ended FROM tasks WHERE id = ANY(%s) AND finished_at IS NOT NULL", ids
+        )
+        return bool(row["ended"] == len(ids))
+
+    eventually("the record of every task", caught_up)
+    recorded = network.rows("SELECT id, state, attempt, worker_id, proof FROM tasks WHERE id = ANY(%s)", ids)
+    assert sorted(row["id"] for row in recorded) == sorted(ids)
+    accepted = network.rows(
+        "SELECT task_id, attempt, worker_id FROM attempts WHERE state = 'completed' AND task_id = ANY(%s)", ids
+    )
+    assert sorted(row["task_id"] for row in accepted) == sorted(ids)
+    results = {row["task_id"]: (row["attempt"], row["worker_id"]) for row in accepted}
+    for row in recorded:
+        task = tasks[row["id"]]
+        assert row["state"] == "completed"
+        assert bytes(row["proof"]) == task.proof
+        assert results[task.id] == (row["attempt"], row["worker_id"]) == (task.attempt, task.worker_id)
+
+
+class Load:
+    """Submits one small task after the other for as long as the context lasts, and remembers what was accepted."""
+
+    def __init__(self, client: TaskClient) -> None:
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+        self.accepted: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        (outcome,) = await asyncio.gather(self._task, return_exceptions=True)
+        if error is None and not isinstance(outcome, asyncio.CancelledError):
+            raise outcome
+
+    async def more(self, count: int) -> None:
+        """Wait until that many more were accepted."""
+        wanted = len(self.accepted) + count
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.accepted) < wanted:  # noqa: ASYNC110 - nobody announces it
+                assert self._task is not None
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(_LOAD_PAUSE_S)
+
+    async def _run(self) -> None:
+        while True:
+            answer = await self._client.submit(submission())
+            self.accepted.append(answer.task.id)
+            await asyncio.sleep(_LOAD_PAUSE_S)

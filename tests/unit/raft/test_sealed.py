@@ -1,0 +1,45 @@
+"""Small files with a checksum."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.raft.sealed import SealBroken, seal, unseal
+from tests.unit.raft import repeatable
+
+VALUES = {"term": 12, "voted_for": "coordinator-2"}
+
+
+def test_values_come_back_as_they_were() -> None:
+    """Through one line that an operator can read."""
+    assert unseal(seal(VALUES)) == VALUES
+    assert seal(VALUES).startswith(b'{"term": 12, "voted_for": "coordinator-2"}\n')
+
+
+def test_every_damaged_byte_is_noticed() -> None:
+    """Whichever byte of the line changes, and wherever the file is cut off."""
+    whole = seal(VALUES)
+    for place in range(len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x01
+        with pytest.raises(SealBroken):
+            unseal(bytes(damaged))
+        with pytest.raises(SealBroken):
+            unseal(whole[:place])
+
+
+@repeatable
+@given(data=st.binary(max_size=80))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    """With nothing but SealBroken."""
+    with pytest.raises(SealBroken):
+        unseal(data)
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"null", b"7"])
+def test_only_an_object_is_taken(body: bytes) -> None:
+    """JSON of another shape is not what was sealed, even with a right checksum."""
+    import google_crc32c  # noqa: PLC0415 - for this alone
+
+    with pytest.raises(SealBroken):
+        unseal(body + b"\n" + str(google_crc32c.value(body)).encode() + b"\n")
