@@ -169,7 +169,7 @@ class LeaderConnection:
 class Route:
     """One operation's way to the leader: ask for a line, say what came of it, ask again.
 
-    `patience` (seconds) bounds the search; it starts anew whenever the leader was reached.
+    `patience` (seconds) bounds the search; it starts anew when a leader that was reached fails.
     """
 
     def __init__(self, connection: LeaderConnection, patience: float, rng: random.Random) -> None:
@@ -177,6 +177,7 @@ class Route:
         self._patience = patience
         self._rng = rng
         self._rounds = 0
+        self._reached: Line | None = None
         self._itinerary = Itinerary(connection.addresses, start=rng.randrange(len(connection.addresses)))
         self._itinerary.begin_round(connection.leader)
         self._deadline = asyncio.get_running_loop().time() + patience
@@ -206,10 +207,13 @@ class Route:
         self._connection.remember(line)
         self._rounds = 0
         self._itinerary.reached(line.address)
-        self._deadline = asyncio.get_running_loop().time() + self._patience
+        self._reached = line
 
     def failed(self, line: Line, failure: CallFailed) -> None:
         """Take note that `failure` came over `line`; raises the `ClientError` it means if no retry helps."""
+        if line is self._reached:  # it may have served for hours: the search begins now
+            self._reached = None
+            self._deadline = asyncio.get_running_loop().time() + self._patience
         if failure.not_leader:
             self._connection.forget(line.address)
             self._itinerary.not_leader(line.address, failure.metadata.get(LEADER_METADATA))

@@ -22,12 +22,12 @@ def verify_chain(
     issuers: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     now: datetime,
-) -> None:
-    """Raise `ChainError`, saying why, unless a path from `leaf` over `issuers` ends in one of `roots`."""
+) -> tuple[x509.Certificate, ...]:
+    """The path from `leaf` over `issuers` to one of `roots`, both included; raises `ChainError`, saying why."""
     check_validity(leaf, now)
-    if _is_authority(leaf):
+    if is_authority(leaf):
         raise ChainError("it is a CA certificate, not a leaf: use one from `pki issue`")
-    _climb((leaf,), issuers, roots, now)
+    return _climb((leaf,), issuers, roots, now)
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
@@ -45,8 +45,8 @@ def _climb(
     issuers: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     now: datetime,
-) -> None:
-    """Find an issuer for the last of `path`, one for that, up to a root; else say what was in the way."""
+) -> tuple[x509.Certificate, ...]:
+    """Add an issuer for the last of `path`, one for that, up to a root; else say what was in the way."""
     below = path[-1]
     refusal = ChainError(
         f"no trusted root and no issuing CA signed {below.subject.rfc4514_string()} "
@@ -61,12 +61,11 @@ def _climb(
             continue
         try:
             _check_issuer(candidate, path, now)
-            if candidate not in roots:
-                _climb((*path, candidate), issuers, roots, now)
+            if candidate in roots:
+                return (*path, candidate)
+            return _climb((*path, candidate), issuers, roots, now)
         except ChainError as error:
             obstacle = obstacle or error
-        else:
-            return
     raise obstacle or refusal
 
 
@@ -81,7 +80,7 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], now: datetime) -> None:
     who = issuer.subject.rfc4514_string()
     check_validity(issuer, now)
-    if not _is_authority(issuer):
+    if not is_authority(issuer):
         raise ChainError(f"{who} signed a certificate but is no CA: do not trust it")
     constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     if constraints.path_length is not None and len(path) - 1 > constraints.path_length:
@@ -106,7 +105,8 @@ def _check_names(leaf: x509.Certificate, scope: Scope, issuer: str) -> None:
         raise ChainError(f"{issuer} may not certify the trust domain {trust_domain}, only {scope.trust_domain}")
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether the certificate is a CA's."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value

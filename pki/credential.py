@@ -1,4 +1,4 @@
-"""What an identity's three files hold, read once and checked before anything uses it.
+"""What an identity's files hold, read once and checked before anything uses it.
 
 Each refusal is one line: which file, what is wrong, what to do. Nothing here ever shows a key.
 """
@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from pki.chain import check_validity, verify_chain
-from pki.errors import ChainError, IdentityError, TlsError
+from pki.errors import ChainError, IdentityError, RevocationError, TlsError
 from pki.files import TlsFiles
 from pki.identity import Identity, identity_of
+from pki.revocation import RevocationLists
 
 # BoringSSL (gRPC) has no signature algorithm in common with Ed25519 and P-521 leaves.
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
@@ -33,12 +34,16 @@ class Credential:
     certificate_pem: bytes
     key_pem: bytes = field(repr=False)
     ca_pem: bytes
+    crl_pem: bytes | None
+    issuers: tuple[x509.Certificate, ...] = field(compare=False)  # own issuing CA first, then every trusted root
+    revocations: RevocationLists | None = field(compare=False)
 
     @classmethod
     def read(cls, files: TlsFiles, now: datetime) -> Self:
         """Read and check; raises `TlsError`."""
         certificate_pem = _read(files.certificate)
         ca_pem = _read(files.ca)
+        crl_pem = _read_crl(files.crl)
         key_pem = read_private(files.key)
         leaf, *issuers = _certificates(files.certificate, certificate_pem)
         roots = _certificates(files.ca, ca_pem)
@@ -51,12 +56,14 @@ class Credential:
         try:
             check_validity(leaf, now)
             identity = identity_of(leaf)
-            verify_chain(leaf, issuers, roots, now)
+            _, *path = verify_chain(leaf, issuers, roots, now)
         except IdentityError as error:
             raise TlsError(f"{files.certificate}: {error}") from None
         except ChainError as error:
             raise TlsError(f"{files.certificate} (trusted roots: {files.ca}): {error}") from None
-        return cls(identity, leaf, certificate_pem, key_pem, ca_pem)
+        trusted = tuple(dict.fromkeys((*path, *roots)))
+        revocations = None if crl_pem is None else _revocations(files, crl_pem, leaf, trusted, now)
+        return cls(identity, leaf, certificate_pem, key_pem, ca_pem, crl_pem, trusted, revocations)
 
 
 def read_private(path: Path) -> bytes:
@@ -82,6 +89,26 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def _read_crl(path: Path | None) -> bytes | None:
+    """No list is not a mistake: a network without revocations has none."""
+    return _read(path) if path is not None and path.exists() else None
+
+
+def _revocations(
+    files: TlsFiles, pem: bytes, leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], now: datetime
+) -> RevocationLists:
+    try:
+        found = RevocationLists.read(pem)
+        found.check(issuers, now)
+    except RevocationError as error:
+        raise TlsError(f"{files.crl} {error}") from None
+    for certificate in (leaf, *issuers):
+        if certificate.serial_number in found.serials:
+            who = certificate.subject.rfc4514_string()
+            raise TlsError(f"{files.certificate}: {who} is revoked by {files.crl}: issue a new one with `pki issue`")
+    return found
 
 
 def _unreadable(path: Path, error: OSError) -> TlsError:

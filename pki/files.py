@@ -23,16 +23,20 @@ _LOCK_INTERVAL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where an identity's parts lie: leaf and issuing CA, private key, trusted roots; all PEM."""
+    """Where an identity's parts lie: leaf and issuing CA, private key, trusted roots, revocations; all PEM.
+
+    `crl` names revocation lists that may not be there yet; None takes no notice of any.
+    """
 
     certificate: Path
     key: Path
     ca: Path
+    crl: Path | None = None
 
     @classmethod
     def in_directory(cls, directory: Path) -> Self:
         """The layout that `pki issue` writes."""
-        return cls(directory / "certificate.pem", directory / "key.pem", directory / "ca.pem")
+        return cls(directory / "certificate.pem", directory / "key.pem", directory / "ca.pem", directory / "crl.pem")
 
 
 def create_directory(target: Path, contents: Mapping[str, tuple[bytes, int]], *, mode: int) -> None:

@@ -6,7 +6,7 @@ by asking again at each new connection.
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -14,12 +14,14 @@ from typing import Self
 import grpc
 from cryptography import x509
 
+from pki.contexts import Admission, AdmittedObject, TlsStatistics, client_context, refusal_of, server_context
 from pki.credential import Credential
-from pki.errors import IdentityError, TlsError
+from pki.errors import IdentityError, Refusal, TlsError
 from pki.files import TlsFiles
 from pki.identity import Identity
 from pki.peers import (
     PeerCertificate,
+    grpc_issuer_serials,
     grpc_peer_certificate,
     grpc_peer_identity,
     peer_certificate,
@@ -27,15 +29,19 @@ from pki.peers import (
 )
 
 __all__ = [
+    "AdmittedObject",
     "IdentityError",
     "PeerCertificate",
+    "Refusal",
     "TlsError",
     "TlsFiles",
     "TlsMaterial",
+    "TlsStatistics",
     "grpc_peer_certificate",
     "grpc_peer_identity",
     "peer_certificate",
     "peer_identity",
+    "refusal_of",
 ]
 
 _READ_ATTEMPTS = 3
@@ -59,10 +65,14 @@ class _Generation:
 class TlsMaterial:
     """A process's identity on the network: what it serves with, dials with, and reloads."""
 
-    def __init__(self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation) -> None:
+    def __init__(
+        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, admission: Admission
+    ) -> None:
         self._files = files
         self._clock = clock
+        self._admission = admission
         self._generation = generation
+        self._apply_revocations()
         generation.required.sni_callback = self._serve_current_required
         generation.optional.sni_callback = self._serve_current_optional
         self._required = generation.required
@@ -71,7 +81,8 @@ class TlsMaterial:
     @classmethod
     def load(cls, files: TlsFiles, *, clock: Callable[[], datetime] = _utc_now) -> Self:
         """Read and check the files; raises `TlsError`: one line with the file and the cure."""
-        return cls(files, clock, _read_generation(files, clock()))
+        admission = Admission()
+        return cls(files, clock, _read_generation(files, clock(), admission), admission)
 
     def __repr__(self) -> str:
         return f"TlsMaterial({self.identity}, {self._files.certificate})"
@@ -95,21 +106,64 @@ class TlsMaterial:
         """Seconds until the served leaf expires; negative afterwards."""
         return (self.certificate.not_valid_after_utc - self._clock()).total_seconds()
 
+    def crl_seconds_to_expiry(self) -> float | None:
+        """Seconds until the first revocation list of this process's own chain expires; None without a list."""
+        lists = self._generation.credential.revocations
+        last = None if lists is None else lists.next_update(self._generation.credential.issuers)
+        return None if last is None else (last - self._clock()).total_seconds()
+
+    @property
+    def statistics(self) -> TlsStatistics:
+        """Reloads and refusals so far: one object, which goes on counting."""
+        return self._admission.statistics
+
+    def revoked_serials(self) -> frozenset[int]:
+        """Serial numbers that are refused: those of the revocation lists, and those learned since."""
+        return self._admission.revoked
+
+    def revoke(self, serials: Iterable[int]) -> None:
+        """Refuse these too, at once and through every reload: handshakes, and every checked call after.
+
+        A process that starts again has to be told again.
+        """
+        self._admission.learned |= frozenset(serials)
+        self._apply_revocations()
+
     def reload(self) -> bool:
-        """Read the files again; whether they hold something new.
+        """Read the files again, revocation lists included; whether they hold something new.
 
         Raises `TlsError` when they are broken or name somebody else, and goes on with what it has.
         """
-        fresh = _read_generation(self._files, self._clock())
-        if fresh.credential.identity != self.identity:
-            raise TlsError(
-                f"{self._files.certificate} names {fresh.credential.identity}, and this process is "
-                f"{self.identity}: put its own certificate back, or restart it as the other"
-            )
+        try:
+            fresh = self._read_again()
+        except TlsError:
+            self.statistics.reload_failures += 1
+            raise
         if fresh.credential == self._generation.credential:
             return False
         self._generation = fresh
+        self._apply_revocations()
+        self.statistics.reloads += 1
         return True
+
+    def check_peer(self, connection: ssl.SSLObject | ssl.SSLSocket, now: datetime) -> PeerCertificate:
+        """The certificate behind a verified connection, if its holder may still be served at `now`.
+
+        Raises `IdentityError` when there is none, or it is of another trust domain, not valid now, or revoked.
+        Ask at each request: that is how expiry and revocation act on open connections.
+        """
+        return self._checked(lambda: (peer_certificate(connection), ()), now)
+
+    def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
+        """The same for a gRPC call, from `context.auth_context()`. gRPC checks revocation nowhere else."""
+        trust_domain = self.identity.trust_domain
+        return self._checked(
+            lambda: (
+                grpc_peer_certificate(auth_context, trust_domain, now),
+                grpc_issuer_serials(auth_context),
+            ),
+            now,
+        )
 
     def server_context(self, *, require_client: bool = True) -> ssl.SSLContext:
         """The context to listen with, for as long as the process lives: each handshake uses the newest files.
@@ -145,6 +199,35 @@ class TlsMaterial:
         credential = self._generation.credential
         return grpc.ssl_channel_credentials(credential.ca_pem, credential.key_pem, credential.certificate_pem)
 
+    def _read_again(self) -> _Generation:
+        fresh = _read_generation(self._files, self._clock(), self._admission)
+        if fresh.credential.identity != self.identity:
+            raise TlsError(
+                f"{self._files.certificate} names {fresh.credential.identity}, and this process is "
+                f"{self.identity}: put its own certificate back, or restart it as the other"
+            )
+        if fresh.credential.crl_pem is None and self._generation.credential.crl_pem is not None:
+            raise TlsError(
+                f"{self._files.crl} is gone, and was there before: put it back, or restart to do without revocations"
+            )
+        return fresh
+
+    def _apply_revocations(self) -> None:
+        lists = self._generation.credential.revocations
+        self._admission.revoked = self._admission.learned | (lists.serials if lists is not None else frozenset())
+
+    def _checked(
+        self, shown: Callable[[], tuple[PeerCertificate, tuple[int, ...]]], now: datetime
+    ) -> PeerCertificate:
+        try:
+            certificate, issuers = shown()
+            certificate.check(self.identity.trust_domain, now)
+            certificate.check_revocation(self._admission.revoked, issuers)
+        except IdentityError as error:
+            self._admission.count(error.refusal)
+            raise
+        return certificate
+
     # `SSLContext.load_verify_locations` can only add roots, so a context cannot forget one. OpenSSL calls
     # this at each ClientHello, also without a server name, before it looks at certificates: the connection
     # moves to the newest context, its roots included.
@@ -155,16 +238,16 @@ class TlsMaterial:
         connection.context = self._generation.optional
 
 
-def _read_generation(files: TlsFiles, now: datetime) -> _Generation:
-    """Python loads keys from paths alone: read until the files were the same before and after."""
+def _read_generation(files: TlsFiles, now: datetime, admission: Admission) -> _Generation:
+    """Python loads keys and lists from paths alone: read until the files were the same before and after."""
     for _ in range(_READ_ATTEMPTS):
         credential = Credential.read(files, now)
         try:
             generation = _Generation(
                 credential,
-                required=_server_context(files, credential, ssl.CERT_REQUIRED),
-                optional=_server_context(files, credential, ssl.CERT_OPTIONAL),
-                client=_client_context(files, credential),
+                required=server_context(files, credential, admission, ssl.CERT_REQUIRED),
+                optional=server_context(files, credential, admission, ssl.CERT_OPTIONAL),
+                client=client_context(files, credential, admission),
                 grpc_server=grpc.ssl_server_certificate_configuration(
                     [(credential.key_pem, credential.certificate_pem)], credential.ca_pem
                 ),
@@ -176,26 +259,3 @@ def _read_generation(files: TlsFiles, now: datetime) -> _Generation:
         if Credential.read(files, now) == credential:
             return generation
     raise TlsError(f"{files.certificate} and {files.key} keep changing: reload when they are written")
-
-
-def _server_context(files: TlsFiles, credential: Credential, verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
-    context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential)
-    context.verify_mode = verify_mode
-    context.num_tickets = 0
-    return context
-
-
-def _client_context(files: TlsFiles, credential: Credential) -> ssl.SSLContext:
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential)
-    context.check_hostname = True
-    context.hostname_checks_common_name = False
-    return context
-
-
-def _context(protocol: int, files: TlsFiles, credential: Credential) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.load_verify_locations(cadata=credential.ca_pem.decode("ascii"))
-    context.load_cert_chain(files.certificate, files.key)
-    return context

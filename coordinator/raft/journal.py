@@ -72,6 +72,7 @@ class Journal:
 
     def clear(self) -> None:
         self._entries = []
+        self.payload_bytes = 0
         self._write(Kind.RESET, 0, 0, b"")
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - the engine's names
@@ -82,13 +83,12 @@ class Journal:
             raise StorageError(
                 f"journal: refusing to remove entry {first_index}, committed up to {self._commit_index}"
             )
-        del self._entries[entryFrom:]
+        self._forget(entryFrom, len(self._entries))
         self._write(Kind.TRUNCATE, first_index, 0, b"")
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803 - the engine's names
         """Forget the entries before position `entryTo`: a durable snapshot holds what they did."""
-        del self._entries[:entryTo]
-        self.payload_bytes = sum(len(command) for command, _, _ in self._entries)
+        self._forget(0, entryTo)
         first_index = self._entries[0][1]
         while len(self._segments) > 1 and self._segments[0][1] < first_index:
             self._disk.remove(self._segments.pop(0)[0])
@@ -194,6 +194,11 @@ class Journal:
 
     # ------------------------------------------------------------ writing
 
+    def _forget(self, start: int, end: int) -> None:
+        """Drop the entries from position `start` up to `end` from memory."""
+        self.payload_bytes -= sum(len(command) for command, _, _ in self._entries[start:end])
+        del self._entries[start:end]
+
     def _guard(self) -> None:
         if self._failed:
             raise StorageError("journal: an earlier write failed; the process must end")
@@ -279,14 +284,15 @@ class Journal:
 
     def _redo(self, name: str, record: Record) -> None:
         if record.kind is Kind.RESET:
-            self._entries = []
+            self._forget(0, len(self._entries))
         elif record.kind is Kind.TRUNCATE:
             if self._entries:
-                del self._entries[max(0, record.index - self._entries[0][1]) :]
+                self._forget(max(0, record.index - self._entries[0][1]), len(self._entries))
         else:
             if self._entries and record.index != self._entries[-1][1] + 1:
                 raise RecordError(f"has entry {record.index} after entry {self._entries[-1][1]}")
             self._entries.append((record.payload, record.index, record.term))
+            self.payload_bytes += len(record.payload)
             self._segments[-1] = (name, max(self._segments[-1][1], record.index))
 
     def _end_of_segment(self, name: str, tail: Tail, size: int, *, last: bool) -> None:

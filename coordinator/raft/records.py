@@ -33,6 +33,9 @@ class Kind(IntEnum):
     RESET = 3
 
 
+_KINDS = frozenset(Kind)
+
+
 class RecordError(Exception):
     """The bytes are not what this version of the journal writes."""
 
@@ -88,7 +91,7 @@ def encode_record(kind: Kind, index: int, term: int, payload: bytes, synced: int
 
 
 def _decode_at(data: bytes, offset: int) -> tuple[Record, int, int] | None:
-    """(record, end offset, synced) at `offset`, or None when there is no whole, sound record."""
+    """(record, end offset, synced) at `offset`, or None when there is no whole, sound record. Raises RecordError."""
     if offset + RECORD_OVERHEAD > len(data):
         return None
     magic, kind, length, synced, index, term = _RECORD.unpack_from(data, offset)
@@ -99,17 +102,17 @@ def _decode_at(data: bytes, offset: int) -> tuple[Record, int, int] | None:
     head = data[offset : offset + _RECORD.size]
     if _CRC.unpack_from(data, offset + _RECORD.size)[0] != google_crc32c.extend(google_crc32c.value(head), payload):
         return None
-    try:
-        return Record(Kind(kind), index, term, payload), start + length, synced
-    except ValueError:
-        return None
+    if kind not in _KINDS:
+        # Intact, so it was written by a later version: to cut it off would lose what was acknowledged.
+        raise RecordError(f"holds a record of kind {kind} at byte {offset}, which this program does not know")
+    return Record(Kind(kind), index, term, payload), start + length, synced
 
 
 def read_records(data: bytes) -> Iterator[Record | Tail]:
     """Every record of a segment in order, then one Tail.
 
     Raises RecordError when a damaged record lies before bytes that were acknowledged: that is corruption, and
-    cutting it off would lose accepted entries.
+    cutting it off would lose accepted entries. So would skipping a record of a later version.
     """
     offset = HEADER_SIZE
     while True:

@@ -119,7 +119,7 @@ class Projector:
                 self.last_error = describe(result)
                 # Being fenced is what happens to a leader that was deposed; the rest needs an operator.
                 level = logging.WARNING if isinstance(result, Fenced) else logging.CRITICAL
-                log.log(level, "record not written", extra={"term": term, "reason": self.last_error})
+                log.log(level, "record not written: %s", self.last_error, extra={"term": term})
                 raise result
 
     async def _keep_writing(self, term: int) -> None:
@@ -129,7 +129,7 @@ class Projector:
             except (psycopg.Error, OSError, RecordUnavailable) as error:
                 self._failures += 1
                 self.last_error = describe(error)
-                log.warning("record not reached", extra={"term": term, "reason": self.last_error, "lag": self.lag})
+                log.warning("record not reached, %d events behind: %s", self.lag, self.last_error, extra={"term": term})
             finally:
                 self._connected = False
             await asyncio.sleep(retry_delay(self._failures, random.random()))  # noqa: S311 - spreads retries
@@ -142,7 +142,7 @@ class Projector:
             position = await self._open(connection, projection, term)
             self._set_recorded(position.revision)
             self._connected, self._refused = True, False
-            log.info("record opened", extra={"term": term, "revision": position.revision, "lag": self.lag})
+            log.info("record opened at revision %d, %d events behind", position.revision, self.lag, extra={"term": term})
             while True:
                 await self._write_next(connection, projection)
         finally:
@@ -191,7 +191,7 @@ class Projector:
 
     def _recovered(self) -> None:
         if self._failures:
-            log.info("record reached again", extra={"lag": self.lag})
+            log.info("record reached again, %d events behind", self.lag)
         self._failures, self.last_error = 0, ""
 
     async def _keep_acknowledging(self) -> None:
@@ -203,7 +203,7 @@ class Projector:
                 try:
                     await self._acknowledge(recorded)
                 except Exception as error:  # noqa: BLE001 - replication fails in many ways, all passing
-                    log.warning("record not acknowledged", extra={"revision": recorded, "reason": describe(error)})
+                    log.warning("record not acknowledged at revision %d: %s", recorded, describe(error))
                     self._written.set()
                     await asyncio.sleep(ACKNOWLEDGE_AGAIN)
             await asyncio.sleep(ACKNOWLEDGE)

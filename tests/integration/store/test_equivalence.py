@@ -56,7 +56,8 @@ def _empty(parameters: Parameters) -> None:
     with psycopg.connect(autocommit=True, **keywords) as connection:
         # Only a superuser can put the guards aside.
         connection.execute("SET session_replication_role = replica")
-        connection.execute("DELETE FROM attempts; DELETE FROM tasks; DELETE FROM workers; DELETE FROM circuits")
+        connection.execute("DELETE FROM attempts; DELETE FROM tasks; DELETE FROM workers")
+        connection.execute("DELETE FROM circuits; DELETE FROM revocations")
         connection.execute("UPDATE projection SET term = 0, revision = 0, fingerprint = NULL")
 
 
@@ -145,6 +146,8 @@ async def _compare(database: Database, witness: Witness) -> None:
     async with await database.connect_reader() as connection:
         cursor = await connection.execute("SELECT id, state, incarnation, reason, circuits FROM workers")
         workers = {row["id"]: row for row in await cursor.fetchall()}
+        cursor = await connection.execute("SELECT serial, subject, reason, revision FROM revocations")
+        revocations = {row["serial"]: row for row in await cursor.fetchall()}
     assert set(workers) == set(witness.state.workers)
     for worker in witness.state.workers.values():
         row = workers[worker.id]
@@ -154,6 +157,11 @@ async def _compare(database: Database, witness: Witness) -> None:
             worker.reason,
         )
         assert frozenset(row["circuits"]) == worker.circuits
+    for revocation in witness.state.revoked.values():
+        row = revocations.pop(revocation.serial)
+        assert (row["subject"], row["revision"]) == (revocation.subject, revocation.revision)
+        assert row["reason"] == storable(revocation.reason)
+    assert not revocations
 
 
 @settings(

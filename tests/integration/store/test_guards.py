@@ -16,7 +16,7 @@ from coordinator.store import Database
 from coordinator.store.batch import fold
 from coordinator.store.projection import Projection
 from tests.integration.postgres import Databases, PostgresServer
-from tests.unit.store.histories import SETTING, one_completed, play, submit
+from tests.unit.store.histories import SETTING, one_completed, play, revoke, submit
 
 REFUSED = psycopg.errors.InsufficientPrivilege
 KEPT = psycopg.errors.IntegrityConstraintViolation
@@ -32,7 +32,7 @@ def session(postgres: PostgresServer, databases: Databases, template: str) -> It
         async with await Database(postgres.parameters(name), application="test").connect_writer() as connection:
             projection = Projection(connection, 3)
             await projection.begin()
-            events = play(State(), [*SETTING, *one_completed("done"), submit("waiting")], term=3)
+            events = play(State(), [*SETTING, *one_completed("done"), submit("waiting"), revoke("b0b")], term=3)
             await projection.write(fold(events, 0), 0)
 
     asyncio.run(record())
@@ -60,6 +60,9 @@ WRITES = {
     "update attempts": "UPDATE attempts SET error_code = 'x'",
     "update workers": "UPDATE workers SET state = 'online'",
     "insert circuits": "INSERT INTO circuits SELECT 'copy', 'key', registered_at, revision FROM circuits LIMIT 1",
+    "insert revocations": """
+        INSERT INTO revocations (serial, revoked_at, not_after, revision)
+        SELECT 'c0de', revoked_at, not_after, revision FROM revocations""",
     "update projection": "UPDATE projection SET revision = revision + 1",
 }
 
@@ -111,6 +114,7 @@ def test_a_table_of_the_same_name_cannot_stand_in_for_the_projection(session: Co
         "UPDATE attempts SET worker_id = 'worker-2' WHERE task_id = 'done'",
         "UPDATE attempts SET task_id = 'waiting' WHERE task_id = 'done'",
         "UPDATE circuits SET verifying_key_sha256 = 'another key'",
+        "UPDATE revocations SET serial = 'c0de'",
     ],
 )
 def test_what_is_final_does_not_change_even_for_the_writer(session: Connection[Any], statement: str) -> None:
@@ -148,7 +152,7 @@ def test_rows_that_make_no_sense_are_refused(session: Connection[Any], statement
         _run(session, statement, "3")
 
 
-@pytest.mark.parametrize("table", ["tasks", "attempts", "workers", "circuits", "projection"])
+@pytest.mark.parametrize("table", ["tasks", "attempts", "workers", "circuits", "revocations", "projection"])
 @pytest.mark.parametrize("removal", ["DELETE FROM {}", "TRUNCATE {} CASCADE"])
 def test_nothing_is_removed(session: Connection[Any], table: str, removal: str) -> None:
     """A row that could be deleted could be written again with another result."""

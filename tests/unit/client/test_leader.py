@@ -19,7 +19,7 @@ from client.errors import (
     ServerFault,
     Untrusted,
 )
-from client.failures import CallFailed, DialFailed
+from client.failures import CallFailed, DialFailed, stream_ended
 from client.leader import LeaderConnection
 from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
 from tests.unit.client.virtual_time import run
@@ -312,16 +312,21 @@ def test_the_refusal_of_a_follower_that_knows_no_leader_is_passing() -> None:
     assert not_leader(None).not_leader
 
 
-def test_a_reached_leader_renews_the_patience() -> None:
-    """A route that served for hours still searches for its whole patience afterwards."""
+def test_a_leader_that_served_for_hours_is_searched_for_anew() -> None:
+    """The patience begins when it fails, not when it was found."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
         async with network.connect(A) as connection:
             route = connection.route(5.0)
             line = await route.line()
-            await asyncio.sleep(3600)
             route.reached(line)
+            await asyncio.sleep(3600)
+            route.failed(line, stream_ended())
             assert route.remaining() == pytest.approx(5.0)
+            route.failed(line, stream_ended())
+            await asyncio.sleep(1)
+            route.failed(line, stream_ended())
+            assert route.remaining() == pytest.approx(4.0)
 
     run(scenario())

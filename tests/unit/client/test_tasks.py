@@ -272,6 +272,20 @@ def test_a_watch_survives_a_failover_without_going_back() -> None:
     assert watched(network) == [(TaskState.PENDING, 1), (TaskState.ASSIGNED, 4), (TaskState.FAILED, 6)]
 
 
+def test_a_watch_of_a_quiet_task_survives_too() -> None:
+    """An hour without a change is no reason to give up when the leader then dies."""
+
+    async def quiet(_: Any) -> AsyncIterator[pb.Task]:
+        yield task("t-1", pb.TASK_STATE_PENDING, 1)
+        await asyncio.sleep(3600)
+        raise LOST
+
+    network = Network(
+        {A: Node(WatchTask=quiet), B: Node(WatchTask=versions(task("t-1", pb.TASK_STATE_COMPLETED, 2)))}
+    )
+    assert watched(network) == [(TaskState.PENDING, 1), (TaskState.COMPLETED, 2)]
+
+
 @pytest.mark.parametrize("end", [None, LOST, not_leader(B)])
 def test_a_stream_that_ends_early_is_opened_again(end: Exception | None) -> None:
     """Only a final state ends a watch, not a coordinator that closes the stream."""

@@ -16,6 +16,7 @@ from coordinator.commands import (
     RegisterCircuit,
     RegisterWorker,
     Release,
+    RevokeCertificate,
     Start,
     Submit,
 )
@@ -33,8 +34,14 @@ def submit(task_id: str, circuit: str = "addition", max_retries: int = 1) -> Sub
 
 
 def register(worker_id: str, incarnation: str = "first", held: tuple[tuple[str, int], ...] = ()) -> RegisterWorker:
-    """A worker that can prove every circuit, four at a time."""
-    return RegisterWorker(worker_id, incarnation, 4, frozenset(CIRCUITS), held, "0.1.0")
+    """A worker that can prove every circuit, four at a time; its certificate has a number of its own."""
+    serial = f"{sum(worker_id.encode() + incarnation.encode()):x}"
+    return RegisterWorker(worker_id, incarnation, 4, frozenset(CIRCUITS), held, "0.1.0", serial)
+
+
+def revoke(serial: str) -> RevokeCertificate:
+    """A certificate whose reason PostgreSQL could not hold as it is."""
+    return RevokeCertificate(serial, "worker/worker-1", "stolen \0 \ud800", EPOCH_MS + 10)
 
 
 SETTING: tuple[Command, ...] = (
@@ -87,6 +94,7 @@ def random_commands(state: State, chance: random.Random, count: int) -> Iterator
             MarkOffline(worker, known.incarnation if known else ""),
             Quarantine(worker, "sent a false proof"),
             Release(worker),
+            revoke(known.certificate_serial if known else "b0b"),
             Projected(state.projected, state.clock_ms - 20),
         ]
         yield chance.choice(choices)

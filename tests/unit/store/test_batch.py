@@ -71,12 +71,13 @@ def test_however_a_history_is_split_its_batches_add_up_to_the_state() -> None:
         while after < len(events):
             size = chance.randint(1, 20)
             batch = fold(events[after : after + size], after)
-            for images in (batch.tasks, batch.workers, batch.circuits):
+            for images in (batch.tasks, batch.workers, batch.circuits, batch.revocations):
                 rows.update(images)
             after = batch.revision
         assert {key: rows[key] for key in state.tasks} == state.tasks
         assert {key: rows[key] for key in state.workers} == state.workers
         assert {key: rows[key] for key in state.circuits} == state.circuits
+        assert {key: rows[key] for key in state.revoked} == state.revoked
 
 
 def test_private_inputs_are_in_no_column() -> None:

@@ -296,6 +296,26 @@ def test_a_leader_that_takes_in_and_lets_go_is_not_hammered() -> None:
     play(one_leader(leaders), story)
 
 
+def test_a_new_leader_is_found_at_once_after_hours(caplog: pytest.LogCaptureFixture) -> None:
+    """A long service does not use up the patience of the search that follows it."""
+    leaders: list[Leader] = []
+
+    def nodes() -> dict[str, Node]:
+        leaders.extend((Leader(), Leader()))
+        return {A: leaders[0].node(), B: follower(A)}
+
+    async def story(world: World) -> None:
+        old, new = leaders
+        await asyncio.sleep(7200)
+        world.network.nodes.update({A: follower(B), B: new.node()})
+        old.stream.put_nowait(LOST)
+        await asyncio.sleep(0.1)
+        assert world.agent.leader == B
+
+    play(nodes, story)
+    assert "still searching" not in caplog.text
+
+
 def test_minutes_without_coordinators_are_survived() -> None:
     """What was held is proved meanwhile, still held, and named at the next registration."""
     leaders: list[Leader] = []

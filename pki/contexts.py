@@ -1,0 +1,164 @@
+"""SSL contexts of one generation of files, and connections that check the peer once more than OpenSSL does.
+
+OpenSSL verifies chain, dates, name and the revocation lists that were loaded with the context. What was revoked
+since is known to the process alone: the connection itself looks there when its handshake ends, so that no
+listener and no dialler can forget to. Every refusal is counted by its reason on the way.
+"""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cryptography import x509
+
+from pki.credential import Credential
+from pki.errors import IdentityError, Refusal, RevocationError
+from pki.files import TlsFiles
+from pki.peers import peer_certificate
+
+_REVOKED_CODE = 23  # X509_V_ERR_CERT_REVOKED
+_REFUSALS = {  # OpenSSL's verification results, x509_vfy.h
+    **dict.fromkeys((2, 7, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 47, 48, 49, 79), Refusal.UNTRUSTED),
+    9: Refusal.NOT_YET_VALID,
+    10: Refusal.EXPIRED,
+    _REVOKED_CODE: Refusal.REVOKED,
+    **dict.fromkeys((3, 4, 6, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
+    **dict.fromkeys((62, 64), Refusal.WRONG_HOST),
+}
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": Refusal.NO_CERTIFICATE,
+    "UNSUPPORTED_PROTOCOL": Refusal.OLD_TLS,
+}
+
+
+@dataclass(slots=True)
+class TlsStatistics:
+    """Plain counts since the process began, for metrics."""
+
+    reloads: int = 0  # that brought something new
+    reload_failures: int = 0
+    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
+
+
+@dataclass(slots=True)
+class Admission:
+    """What a process's connections ask beyond OpenSSL: the same object for all contexts, through every reload."""
+
+    statistics: TlsStatistics = field(default_factory=TlsStatistics)
+    learned: frozenset[int] = frozenset()  # serial numbers revoked at run time
+    revoked: frozenset[int] = frozenset()  # these, and those of the lists on the disk
+
+    def count(self, refusal: Refusal) -> None:
+        """One more peer was refused."""
+        self.statistics.refused[refusal] += 1
+
+
+def refusal_of(error: ssl.SSLError) -> Refusal:
+    """Why a handshake failed, from the error that it raised."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _REFUSALS.get(getattr(error, "verify_code", 0), Refusal.UNTRUSTED)
+    return _REASONS.get(getattr(error, "reason", None) or "", Refusal.BROKEN_TLS)
+
+
+class AdmittedObject(ssl.SSLObject):
+    """A connection in memory, as event loops make them, whose handshake also fails for a revoked peer.
+
+    Whoever sets another class on a context of this room derives it from this one.
+    """
+
+    def do_handshake(self) -> None:
+        """As in `ssl`; a revoked peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
+        with _admitting(self):
+            super().do_handshake()
+
+
+class AdmittedSocket(ssl.SSLSocket):
+    """The same for blocking sockets."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As in `ssl`; a revoked peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
+        with _admitting(self):
+            super().do_handshake(block)
+
+
+class AdmittingContext(ssl.SSLContext):
+    """A context whose connections ask `admission` when their handshake ends."""
+
+    sslobject_class = AdmittedObject
+    sslsocket_class = AdmittedSocket
+    admission: Admission
+
+
+@contextmanager
+def _admitting(connection: AdmittedObject | AdmittedSocket) -> Iterator[None]:
+    # a server's connection moves to the newest context during its handshake; both have the same admission
+    context = connection.context
+    admission = context.admission if isinstance(context, AdmittingContext) else Admission()
+    try:
+        yield
+        _check_revocation(connection, admission.revoked)
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        raise
+    except ssl.SSLError as error:
+        admission.count(refusal_of(error))
+        raise
+
+
+def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozenset[int]) -> None:
+    try:
+        peer_certificate(connection).check_revocation(revoked)
+    except IdentityError as error:
+        if error.refusal is not Refusal.REVOKED:  # no certificate, or a stranger's: whoever serves it decides
+            return
+        refused = ssl.SSLCertVerificationError(1, f"certificate verify failed: {error}")
+        refused.library, refused.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
+        refused.verify_code, refused.verify_message = _REVOKED_CODE, "certificate revoked"
+        raise refused from None
+
+
+def server_context(
+    files: TlsFiles, credential: Credential, admission: Admission, verify_mode: ssl.VerifyMode
+) -> ssl.SSLContext:
+    """To listen with: TLS 1.3, no session tickets."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential, admission)
+    context.verify_mode = verify_mode
+    context.num_tickets = 0
+    return context
+
+
+def client_context(files: TlsFiles, credential: Credential, admission: Admission) -> ssl.SSLContext:
+    """To dial with: TLS 1.3, the peer's name or address verified."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential, admission)
+    context.check_hostname = True
+    context.hostname_checks_common_name = False
+    return context
+
+
+def _context(protocol: int, files: TlsFiles, credential: Credential, admission: Admission) -> AdmittingContext:
+    context = AdmittingContext(protocol)
+    context.admission = admission
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(cadata=credential.ca_pem.decode("ascii"))
+    if credential.revocations is not None and files.crl is not None:
+        # A file of lists alone, as `RevocationLists.read` saw to: a certificate in it would become a root.
+        context.load_verify_locations(cafile=files.crl)
+        context.verify_flags |= _revocation_flags(credential)
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def _revocation_flags(credential: Credential) -> ssl.VerifyFlags:
+    """Check leaves, and CAs too where every root has its list: OpenSSL refuses whom it finds no list for."""
+    if _all_listed(credential, credential.issuers):
+        return ssl.VERIFY_CRL_CHECK_CHAIN
+    return ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def _all_listed(credential: Credential, authorities: Sequence[x509.Certificate]) -> bool:
+    lists = credential.revocations
+    try:
+        return lists is not None and all(lists.of(authority) is not None for authority in authorities)
+    except RevocationError:
+        return False
