@@ -91,7 +91,7 @@ async def migrate(connection: Connection, term: int, known: Sequence[Migration])
                 return done
             await _apply(connection, todo[0], term)
         done.append(todo[0])
-        log.info("schema migrated", extra={"version": todo[0].version, "migration": todo[0].name, "term": term})
+        log.info("schema migrated to version %d (%s)", todo[0].version, todo[0].name, extra={"term": term})
 
 
 async def unapplied(connection: Connection, known: Sequence[Migration]) -> Sequence[Migration]:

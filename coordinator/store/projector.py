@@ -129,7 +129,9 @@ class Projector:
             except (psycopg.Error, OSError, RecordUnavailable) as error:
                 self._failures += 1
                 self.last_error = describe(error)
-                log.warning("record not reached, %d events behind: %s", self.lag, self.last_error, extra={"term": term})
+                log.warning(
+                    "record not reached, %d events behind: %s", self.lag, self.last_error, extra={"term": term}
+                )
             finally:
                 self._connected = False
             await asyncio.sleep(retry_delay(self._failures, random.random()))  # noqa: S311 - spreads retries
@@ -142,7 +144,9 @@ class Projector:
             position = await self._open(connection, projection, term)
             self._set_recorded(position.revision)
             self._connected, self._refused = True, False
-            log.info("record opened at revision %d, %d events behind", position.revision, self.lag, extra={"term": term})
+            log.info(
+                "record opened at revision %d, %d events behind", position.revision, self.lag, extra={"term": term}
+            )
             while True:
                 await self._write_next(connection, projection)
         finally:
