@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -19,24 +20,28 @@ def postgres() -> Iterator[PostgresServer]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+# A folder may put another `postgres` in the place of this one. What is made of it is therefore not kept by the
+# session, which would go on using the first server, but by the server.
+@pytest.fixture(scope="module")
 def databases(postgres: PostgresServer) -> Databases:
     """Makes databases on that server."""
     return Databases(postgres)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def template(postgres: PostgresServer, databases: Databases) -> str:
-    """The name of a database with the record's tables, to be cloned."""
-    name = databases.create()
+    """The name of a database with the record's tables, to be cloned; made once for each server."""
+    if not postgres.template:
+        postgres.template = databases.create()
+        keywords: dict[str, Any] = dict(postgres.parameters(postgres.template))
+        with ThreadPoolExecutor(1) as elsewhere:  # the test may have an event loop of its own
+            elsewhere.submit(asyncio.run, _make_tables(keywords)).result()
+    return postgres.template
 
-    async def make_tables() -> None:
-        keywords: dict[str, Any] = dict(postgres.parameters(name))
-        async with await psycopg.AsyncConnection.connect(autocommit=True, **keywords) as connection:
-            await migrate(connection, 0, load_migrations())
 
-    asyncio.run(make_tables())
-    return name
+async def _make_tables(keywords: dict[str, Any]) -> None:
+    async with await psycopg.AsyncConnection.connect(autocommit=True, **keywords) as connection:
+        await migrate(connection, 0, load_migrations())
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ class PostgresServer:
         self._socket = socket_directory
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
+        self.template = ""
+        """Name of the database that tests clone, once there is one."""
         self.start()
 
     def parameters(self, database: str = "postgres") -> dict[str, str]:

@@ -287,9 +287,10 @@ class Cluster:
 
     def check_end(self) -> None:
         """After the faults: everybody is up, one leads, all agree, nothing that was acknowledged is missing."""
+        self.run(1.0)  # what was set off last happens
         self.network.heal()
         for node in self.nodes.values():
-            node.disk.full = False
+            node.disk.full, node.disk.die_in = False, 0
             node.resume()
             node.start()
         self.run_until(lambda: self.leader() is not None, 15.0)
@@ -305,9 +306,14 @@ class Cluster:
             self.check_leader(node, 1 << 62)
 
     def _all_equal(self) -> bool:
-        states = [node.machine.state for node in self.nodes.values()]
+        """Everybody has applied all that the current leader has in its log, and it is the same."""
+        leader = self.leader()
+        if leader is None or leader.raft is None or leader.raft._core is None:
+            return False
+        last = leader.raft._core.last_log_index()
         applied = {node.raft.status().last_applied if node.raft else -1 for node in self.nodes.values()}
-        return len(applied) == 1 and all(state.tasks == states[0].tasks for state in states)
+        states = [node.machine.state for node in self.nodes.values()]
+        return applied == {last} and all(state.tasks == states[0].tasks for state in states)
 
     def describe(self) -> str:
         parts = []

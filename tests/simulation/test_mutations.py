@@ -103,10 +103,10 @@ def keeps_silent_to_older_leaders(patch: pytest.MonkeyPatch) -> None:
 MUTATIONS: tuple[tuple[Switch, int], ...] = (
     (promises_before_the_disk_has_them, 0),
     (votes_in_memory_only, 0),
-    (truncates_on_repeated_entries, 4),
+    (truncates_on_repeated_entries, 9),
     (commits_by_parts_of_snapshots, 59),
-    (believes_the_page_cache_after_a_crash, 156),
-    (takes_removed_segments_for_the_log, 156),
+    (believes_the_page_cache_after_a_crash, 252),
+    (takes_removed_segments_for_the_log, 458),
     (votes_without_its_memory, 21),
     (keeps_silent_to_older_leaders, 279),
 )
