@@ -1,6 +1,7 @@
-"""What an operator asks of the cluster: how it is, who shall lead, which worker is trusted again."""
+"""What an operator asks of the cluster: how it is, who shall lead, who is trusted again and who no more."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from client.records import moment
 from protocol.v1 import coordinator_pb2 as pb
 
 DEFAULT_TIMEOUT_S = 10.0
+MAX_REVOKED_AT_ONCE = 1000
 _STATUS_TIMEOUT_S = 3.0
 UNREACHABLE = "unreachable"
 
@@ -65,6 +67,17 @@ class ClusterStatus:
     projection_backlog: int
 
 
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A certificate that is refused everywhere. `serial`: hexadecimal; `subject`: ROLE/NAME, or empty."""
+
+    serial: str
+    subject: str
+    reason: str
+    revoked_at: datetime | None
+    not_after: datetime | None
+
+
 class AdminClient:
     """The admin service over a `LeaderConnection`, which the caller owns. Needs an admin's certificate."""
 
@@ -89,8 +102,12 @@ class AdminClient:
         return _merge(reports, problems)
 
     async def transfer_leadership(self, to: str = "") -> str:
-        """Hand leadership to node `to`, or to whichever is most caught up; the id of who leads then."""
-        request = pb.TransferLeadershipRequest(to=to)
+        """Hand leadership to node `to`, or to whichever is most caught up; the id of who leads then.
+
+        However often it has to be asked for, leadership moves once: without `to`, from the leader of this moment.
+        """
+        term = 0 if to else (await self.cluster_status()).term
+        request = pb.TransferLeadershipRequest(to=to, term=term)
         response = await self._connection.call(
             lambda stubs: stubs.admin.TransferLeadership, request, timeout=self._timeout
         )
@@ -100,6 +117,38 @@ class AdminClient:
         """End the quarantine of a worker; raises `NotFound`."""
         request = pb.ReleaseWorkerRequest(worker_id=worker_id)
         await self._connection.call(lambda stubs: stubs.admin.ReleaseWorker, request, timeout=self._timeout)
+
+    async def revoke(self, serials: Sequence[tuple[str, str]]) -> int:
+        """Have every node refuse the certificates, (serial, reason) of each; how many were not revoked before.
+
+        serial: hexadecimal, lower case, without leading zeros. Raises `InvalidSubmission` with the field.
+        """
+        revoked = 0
+        for start in range(0, len(serials), MAX_REVOKED_AT_ONCE):
+            request = pb.RevokeCertificatesRequest(
+                certificates=[
+                    pb.Certificate(serial=serial, reason=reason)
+                    for serial, reason in serials[start : start + MAX_REVOKED_AT_ONCE]
+                ]
+            )
+            response = await self._connection.call(
+                lambda stubs: stubs.admin.RevokeCertificates, request, timeout=self._timeout
+            )
+            revoked += response.revoked
+        return revoked
+
+    async def revocations(self) -> list[Revocation]:
+        """What is revoked and has not expired since, first revoked first."""
+        found: list[Revocation] = []
+        request = pb.ListRevocationsRequest(page_size=MAX_REVOKED_AT_ONCE)
+        while True:
+            page = await self._connection.call(
+                lambda stubs: stubs.admin.ListRevocations, request, timeout=self._timeout
+            )
+            found += map(_revocation, page.revocations)
+            if len(page.revocations) < MAX_REVOKED_AT_ONCE:
+                return found
+            request.after_revision = page.revocations[-1].revision
 
     async def _ask(self, address: str) -> pb.ClusterStatusResponse | str:
         try:
@@ -171,4 +220,14 @@ def _worker(status: pb.WorkerStatus) -> Worker:
         circuits=tuple(status.circuits),
         last_heartbeat=moment(status, "last_heartbeat"),
         version=status.version,
+    )
+
+
+def _revocation(message: pb.Revocation) -> Revocation:
+    return Revocation(
+        serial=message.serial,
+        subject=message.subject,
+        reason=message.reason,
+        revoked_at=moment(message, "revoked_at"),
+        not_after=moment(message, "not_after"),
     )

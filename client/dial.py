@@ -33,6 +33,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # A ping of gRPC's own that is under way takes the keep-alive's place, and would be waited for a minute.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # A new line inherits neither the connection nor the back-off of one that was given up.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),  # leader.py decides on retries: it knows who leads

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+import grpc
+
 from client.backoff import Backoff
 from client.dial import Dialer, TlsDialer
 from client.errors import ClientError, NoLeader, Untrusted
@@ -149,6 +151,11 @@ class LeaderConnection:
             self._retired.add(line)
             line.retire(self._retired.discard)
 
+    def is_current(self, line: Line) -> bool:
+        """Whether the line was made with the credentials of now."""
+        made, known = self._lines.get(line.address, (None, None))
+        return known is line and made == self._dialer.generation
+
     def refresh(self) -> None:
         """Give up every line that was made before the credentials were reloaded."""
         for made, line in list(self._lines.values()):
@@ -214,7 +221,11 @@ class Route:
         if line is self._reached:  # it may have served for hours: the search begins now
             self._reached = None
             self._deadline = asyncio.get_running_loop().time() + self._patience
-        if failure.not_leader:
+        if failure.code is grpc.StatusCode.UNAUTHENTICATED and not self._connection.is_current(line):
+            # The certificate behind it was replaced, and has expired or was revoked since: the new one may do.
+            self._connection.give_up(line)
+            self._itinerary.begin_round(line.address)
+        elif failure.not_leader:
             self._connection.forget(line.address)
             self._itinerary.not_leader(line.address, failure.metadata.get(LEADER_METADATA))
         elif failure.passing:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # generic, and asynchronous, for the type checker only
 
     from protocol.v1.coordinator_pb2_grpc import (
         AdminServiceAsyncStub,
+        RevocationServiceAsyncStub,
         TaskServiceAsyncStub,
         WorkerServiceAsyncStub,
     )
@@ -35,6 +36,7 @@ class Stubs:
     tasks: "TaskServiceAsyncStub"
     workers: "WorkerServiceAsyncStub"
     admin: "AdminServiceAsyncStub"
+    revocations: "RevocationServiceAsyncStub"
 
 
 class Line(Protocol):
@@ -84,6 +86,7 @@ class GrpcLine:
             tasks=pb_grpc.TaskServiceStub(channel),
             workers=pb_grpc.WorkerServiceStub(channel),
             admin=pb_grpc.AdminServiceStub(channel),
+            revocations=pb_grpc.RevocationServiceStub(channel),
         )
         self._running = 0
         self._idle = asyncio.Event()

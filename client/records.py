@@ -156,7 +156,7 @@ class TaskPage:
     next_token: str
 
 
-def moment(message: pb.Task | pb.WorkerStatus, name: str) -> datetime | None:
+def moment(message: pb.Task | pb.WorkerStatus | pb.Revocation, name: str) -> datetime | None:
     """A time stamp field as a datetime in UTC; None when it is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]  # the stub wants literals; callers here give them
         return None

@@ -1,15 +1,17 @@
-"""`coordinator`: serve, or check a configuration. Only wires; see `serve`."""
+"""`coordinator`: serve, check a configuration, cure a stopped node. Only wires; see `serve` and `rejoin`."""
 
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coordinator import config
+from coordinator import config, rejoin
 from coordinator.config import CoordinatorSettings
+from coordinator.rejoin import RejoinRefused
 from coordinator.serve import serve
 from daemon import logs
 from daemon.lifecycle import run
@@ -19,7 +21,8 @@ from settings import SettingsError
 
 app = typer.Typer(
     help="\b\nExample:\n  coordinator --config /etc/zkp/coordinator.yaml\n"
-    "  coordinator check --config /etc/zkp/coordinator.yaml\n\n"
+    "  coordinator check --config /etc/zkp/coordinator.yaml\n"
+    "  coordinator rejoin /var/lib/zkp\n\n"
     "One of the nodes that agree on every task. Keys of the configuration can be set in the environment too: "
     "COORDINATOR_DATABASE_HOST sets database.host.",
     add_completion=False,
@@ -52,6 +55,38 @@ def check(context: typer.Context, config_file: ConfigOption = None) -> None:
     print(f"ok: {_summary(settings)}")
 
 
+DataDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The node's node.data_dir.")]
+
+
+@app.command(name="rejoin", short_help="Set a stopped node's files aside: it starts empty, and is caught up.")
+def set_aside(
+    directory: DataDirectory,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Also when the node could use its files.")] = False,
+) -> None:
+    """\b
+    Example:
+      coordinator rejoin /var/lib/zkp
+
+    For a node that refuses to start because of its own files. They are moved into a directory beside them; start the
+    node again, and it adopts the cluster, is caught up by the others, and then votes again. Do this on one node at a
+    time, while the others run: what no other node holds would be lost.
+    """
+    print(rejoin.rejoin(directory, datetime.now(UTC), force=force))
+
+
+@app.command(short_help="Let a node vote that cannot catch up, when a majority of disks is lost.")
+def force_vote(directory: DataDirectory) -> None:
+    """\b
+    Example:
+      coordinator force-vote /var/lib/zkp
+
+    For one node, stopped, when a majority has lost its files, so that nobody can be elected. Tasks that only the lost
+    files held are gone. The node that kept its files must run when this one is started again.
+    """
+    print(rejoin.force_vote(directory))
+
+
 def _given(path: Path | None) -> Path:
     if path is None:
         raise typer.BadParameter("name the configuration: --config FILE")
@@ -70,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(args=argv, prog_name="coordinator", standalone_mode=False)
     except typer.TyperException as error:
         return _fail(f"{error.format_message().rstrip('.')}; see --help", error.exit_code)
-    except (SettingsError, ProofsError) as error:
+    except (SettingsError, ProofsError, RejoinRefused) as error:
         return _fail(str(error), 1)
     except typer.Abort:
         return _fail("stopped", 1)

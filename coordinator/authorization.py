@@ -1,23 +1,25 @@
 """Who may call what: one table of methods and roles, and the check of every single call against it.
 
-What is not in the table is refused. The certificate is looked at again at each call, so that its expiry acts on
-connections that are already open.
+What is not in the table is refused. The certificate is looked at again at each call, so that its expiry and its
+revocation act on connections that are already open.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from coordinator.refusals import Forbidden, Unauthenticated
-from pki.identity import Identity, Role
-from pki.tls import IdentityError, PeerCertificate, grpc_peer_certificate
+from pki.identity import Role
+from pki.tls import IdentityError, PeerCertificate
 
 log = logging.getLogger("zkp.coordinator")
 
 _WORKERS = frozenset({Role.WORKER})
 _CLIENTS = frozenset({Role.GATEWAY, Role.CLIENT, Role.ADMIN})
 _ADMINS = frozenset({Role.ADMIN})
+_SERVERS = frozenset({Role.WORKER, Role.GATEWAY})
 _EVERY_ROLE = frozenset(Role)
 
 ROLES: Mapping[str, frozenset[Role]] = {
@@ -37,6 +39,9 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/zkp.v1.AdminService/ClusterStatus": _ADMINS,
     "/zkp.v1.AdminService/TransferLeadership": _ADMINS,
     "/zkp.v1.AdminService/ReleaseWorker": _ADMINS,
+    "/zkp.v1.AdminService/RevokeCertificates": _ADMINS,
+    "/zkp.v1.AdminService/ListRevocations": _ADMINS,
+    "/zkp.v1.RevocationService/WatchRevocations": _SERVERS,
     "/grpc.health.v1.Health/Check": _EVERY_ROLE,
     "/grpc.health.v1.Health/Watch": _EVERY_ROLE,
     "/grpc.health.v1.Health/List": _EVERY_ROLE,
@@ -71,36 +76,47 @@ class BoundedLog:
         log.warning("%s", message, extra={"peer": peer})
 
 
+class PeerCheck(Protocol):
+    """Whose certificates are good: `pki.tls.TlsMaterial`."""
+
+    def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
+        """The certificate behind a call; raises IdentityError unless it is good now."""
+        ...
+
+
 class Authorization:
     """Turns a connection's verified certificate into a caller who may call this method, or a refusal."""
 
     def __init__(
         self,
-        trust_domain: str,
+        peers: PeerCheck,
         *,
         now: Callable[[], datetime],
         log: BoundedLog,
         count: Callable[[str], None],
     ) -> None:
-        """now: with time zone; count: told the reason of each refusal, "unauthenticated" or "forbidden"."""
-        self._trust_domain = trust_domain
+        """now: with time zone; count: told the reason of each refusal, "forbidden" or what is wrong with the
+        certificate ("expired", "revoked", …)."""
+        self._peers = peers
         self._now = now
         self._log = log
         self._count = count
 
-    def admit(self, method: str, auth_context: Mapping[str, Iterable[bytes]], peer: str) -> tuple[Identity, float]:
-        """The caller, and for how many seconds its certificate is still valid.
+    def admit(
+        self, method: str, auth_context: Mapping[str, Iterable[bytes]], peer: str
+    ) -> tuple[PeerCertificate, float]:
+        """The caller's certificate, and for how many seconds it is still valid.
 
         method: "/package.Service/Method"; peer: the remote address, for the log. Raises Unauthenticated, Forbidden.
         """
         now = self._now()
         try:
-            certificate = grpc_peer_certificate(auth_context, self._trust_domain, now)
+            certificate = self._peers.check_grpc_peer(auth_context, now)
         except IdentityError as error:
-            self._refused("unauthenticated", method, peer, str(error))
+            self._refused(str(error.refusal), method, peer, str(error))
             raise Unauthenticated(str(error)) from None
         self._check_role(method, certificate, peer)
-        return certificate.identity, (certificate.not_after - now).total_seconds()
+        return certificate, (certificate.not_after - now).total_seconds()
 
     def _check_role(self, method: str, certificate: PeerCertificate, peer: str) -> None:
         allowed = ROLES.get(method, frozenset())

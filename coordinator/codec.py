@@ -81,7 +81,9 @@ _DECODERS: dict[str, Callable[[Any], commands.Command]] = {
     "release": lambda m: commands.Release(m.worker_id),
     "register_circuit": lambda m: commands.RegisterCircuit(m.name, m.verifying_key_sha256),
     "projected": lambda m: commands.Projected(m.revision, m.forget_before_ms),
-    "revoke_certificate": lambda m: commands.RevokeCertificate(m.serial, m.subject, m.reason, m.not_after_ms),
+    "revoke_certificate": lambda m: commands.RevokeCertificate(
+        m.serial, m.subject, m.reason, m.not_after_ms, m.worker_id
+    ),
 }
 
 

@@ -79,7 +79,7 @@ class RegisterWorker:
     held: tuple[tuple[str, int], ...]
     version: str
     certificate_serial: str = ""
-    """Of the certificate that it registered with: when that is revoked, the worker is gone."""
+    """Of the certificate that it registers with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,18 @@ class Projected:
 
 @dataclass(frozen=True, slots=True)
 class RevokeCertificate:
-    """Nobody may use this certificate any more; what its holder works on is taken back.
+    """Nobody may use this certificate any more.
 
     serial: hexadecimal, lower case, without leading zeros; subject: whose it is, as ROLE/NAME, or empty;
-    not_after_ms: when it expires anyway, and may be forgotten here.
+    not_after_ms: when it expires anyway, and may be forgotten here; worker_id: the worker that has used it of late,
+    if one has, which is gone and has its leases taken back.
     """
 
     serial: str
     subject: str
     reason: str
     not_after_ms: int
+    worker_id: str = ""
 
 
 Command = (

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordinator.database_settings import DatabaseSettings
+from coordinator.submissions import MAX_RETRIES
 from daemon import preflight
 from pki.identity import Role
 from settings import (
@@ -137,7 +138,7 @@ class MetricsSettings(Section):
 class TaskSettings(Section):
     """How tasks are handed out, given up and forgotten."""
 
-    max_retries: Annotated[Count, Field(le=100)] = Field(
+    max_retries: Annotated[Count, Field(le=MAX_RETRIES)] = Field(
         default=3, description="how often a lost or failed attempt is tried again", examples=["3"]
     )
     time_limit: Annotated[Duration, Field(le=86400)] = Field(

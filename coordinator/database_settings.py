@@ -99,8 +99,10 @@ class DatabaseSettings(Section):
             parameters = self.parameters()
             _check_hosts(parameters)
         except ValueError as error:
-            cure = "write postgresql://USER@HOST:PORT/NAME" if self.url else "write a host name or address"
-            yield Fault("url" if self.url else "host", str(error), cure)
+            if self.url is None:
+                yield Fault("host", str(error), "write a host name or address")
+            else:
+                yield Fault("url", str(error), "write postgresql://USER@HOST:PORT/NAME")
             return
         if _over_network(parameters):
             yield from self._network_rules(parameters)

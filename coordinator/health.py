@@ -101,6 +101,7 @@ class Health:
         status = self._replicator.status()
         return {
             "state": status.role,
+            "membership": status.membership,
             "is_leader": self._replicator.is_leader,
             "leader": status.leader_id,
             "term": status.term,

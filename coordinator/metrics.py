@@ -4,7 +4,7 @@ Gauges are read from the live state at each scrape and cost nothing in between. 
 workers are counted by the leader alone, so that their sum over the nodes is what the cluster did.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -80,18 +80,17 @@ class Metrics:
         """Somebody was turned away. port: "grpc", "raft"."""
         self._refusals.labels(port, reason).inc()
 
-    def watch(self, replicator: Replicator, health: Health, seconds_to_expiry: Callable[[], float]) -> None:
-        """Add the gauges of this node. seconds_to_expiry: of the certificate that is served."""
-        self.registry.register(_Gauges(replicator, health, seconds_to_expiry))
+    def watch(self, replicator: Replicator, health: Health) -> None:
+        """Add the gauges of this node."""
+        self.registry.register(_Gauges(replicator, health))
 
 
 class _Gauges(Collector):
     """Looks at the node when it is asked."""
 
-    def __init__(self, replicator: Replicator, health: Health, seconds_to_expiry: Callable[[], float]) -> None:
+    def __init__(self, replicator: Replicator, health: Health) -> None:
         self._replicator = replicator
         self._health = health
-        self._seconds_to_expiry = seconds_to_expiry
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is depends on the node, which may not be up yet when this is registered."""
@@ -102,11 +101,6 @@ class _Gauges(Collector):
         yield from self._work()
         serves = 1.0 if self._health.can_serve() else 0.0
         yield GaugeMetricFamily("zkp_ready", "1: this node serves, or sends callers to the leader.", serves)
-        yield GaugeMetricFamily(
-            "zkp_certificate_expiry_seconds",
-            "Seconds until the certificate that is served expires.",
-            self._seconds_to_expiry(),
-        )
 
     def _raft(self) -> Iterable[Metric]:
         status = self._replicator.status()

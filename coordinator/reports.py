@@ -86,7 +86,11 @@ class Reports:
             return self._reportable(worker_id, task_id, attempt, proof)
         except CoordinatorError:
             await self._replicator.barrier()
+        try:
             return self._reportable(worker_id, task_id, attempt, proof)
+        except CoordinatorError as refusal:
+            log.warning("report refused: %s", refusal, extra={"worker_id": worker_id})
+            raise
 
     def _reportable(self, worker_id: str, task_id: str, attempt: int, proof: bytes | None) -> Task:
         state = self._replicator.state

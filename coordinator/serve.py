@@ -12,16 +12,20 @@ from importlib import metadata
 from coordinator.authorization import Authorization, BoundedLog
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.cluster import Cluster, Member
-from coordinator.commands import Projected
 from coordinator.config import CoordinatorSettings
 from coordinator.health import Health, RecordStatus
+from coordinator.housekeeping import Housekeeping
 from coordinator.leases import LeaseTiming
 from coordinator.metrics import Metrics
 from coordinator.raft import Address, RaftError, RaftOptions, RaftRunner, StorageError
+from coordinator.raft.ownership import owned
 from coordinator.refusals import Unavailable
 from coordinator.replication import ReplicatedState, Replicator, wall_clock_ms
+from coordinator.revocations import Revocations
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.gate import Gate
+from coordinator.rpc.open_calls import OpenCalls
+from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
@@ -30,11 +34,13 @@ from coordinator.store import Database, Projector, Record, RecordError, StateOut
 from coordinator.task_record import TaskRecord
 from coordinator.tasks import TaskLimits
 from coordinator.verification import Verification
+from daemon.certificates import Certificates
 from daemon.errors import DaemonError, ListenError
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.tls_metrics import TlsMetrics
 from pki.tls import TlsMaterial
 from proofs import ProofsError
 from proofs.groth16 import Verifier
@@ -73,19 +79,35 @@ class Coordinator:
     Raises StorageError when the node's own files cannot be used, ProofsError for its keys. Make it on the event loop.
     """
 
-    def __init__(self, settings: CoordinatorSettings, material: TlsMaterial, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: CoordinatorSettings, certificates: Certificates, stopping: Callable[[], bool]
+    ) -> None:
         self._settings = settings
-        self._material = material
+        self._material = material = certificates.material
         self._metrics = Metrics()
         store = KeyStore(settings.proofs.keys_dir)
         self._verification = Verification(Verifier(store))
         replica = ReplicatedState()
         self.raft, self.replicator = _open_raft(settings, material, replica, self._metrics)
+        self._open_calls = OpenCalls()
+        self._refused_as: int | None = None
+        # Before the services: a call that loses its right ends for that reason, and not for what follows from it.
+        self.revocations = Revocations(
+            self.replicator,
+            refuse=material.revoke,
+            close=self._close_refused,
+            find_worker=self._worker_behind,
+            clock_ms=wall_clock_ms,
+        )
+        self.revocations.catch_up()
+        certificates.on_change(self.raft.refresh_links)
+        certificates.on_change(self._close_refused)
         database = Database(settings.database.parameters(), application=settings.node.id)
         self._record = Record(database, settings.database.max_open_conns - 1)
         outbox = StateOutbox(lambda: self.replicator.state)
         self.replicator.on_events(lambda _: outbox.notify())
-        self._projector = Projector(database, outbox, self._acknowledge)
+        housekeeping = Housekeeping(self.replicator, settings.tasks.retention, wall_clock_ms)
+        self._projector = Projector(database, outbox, housekeeping.acknowledge)
         keys = CircuitKeys(store.verifying_keys(), self.replicator)
         if not keys.local:
             log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
@@ -93,6 +115,7 @@ class Coordinator:
             replicator=self.replicator,
             record=TaskRecord(self._record, lambda: self.replicator.state),
             keep_record=self._keep_record,
+            keep_house=lambda _: housekeeping.run(),
             keys=keys,
             verification=self._verification,
             metrics=self._metrics,
@@ -108,7 +131,8 @@ class Coordinator:
             version=VERSION,
             stopping=stopping,
         )
-        self._metrics.watch(self.replicator, self._health, material.seconds_to_expiry)
+        self._metrics.watch(self.replicator, self._health)
+        self._metrics.registry.register(TlsMetrics(certificates))
         self._rpc = self._rpc_server()
         self._https = self._https_listeners()
 
@@ -132,6 +156,7 @@ class Coordinator:
         reason = Unavailable("this coordinator is stopping: ask another")
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             lambda: self._services.stop(reason),
+            lambda: self._end_followers(reason),
             lambda: self._rpc.stop(_GRACE_S),
             *(listener.stop for listener in reversed(self._https)),
             self.raft.stop,
@@ -155,6 +180,24 @@ class Coordinator:
         except (RaftError, TimeoutError) as error:
             log.warning("leadership was not handed over: %s", error or "no answer in time")
 
+    # ------------------------------------------------------------ who is refused
+
+    def _close_refused(self) -> None:
+        """End what the holders of revoked certificates have open; the HTTPS listeners look by themselves."""
+        revoked = self._material.revoked_serials()
+        self._open_calls.end(revoked)
+        self.raft.check_links()
+        own = self._material.certificate.serial_number
+        if own in revoked and own != self._refused_as:
+            self._refused_as = own
+            log.critical("this node's own certificate %x was revoked: nobody accepts it; give it a new one", own)
+
+    def _worker_behind(self, serial: str) -> str:
+        return self._services.workers.user_of(serial)
+
+    async def _end_followers(self, reason: Exception) -> None:
+        self.revocations.end_all(reason)
+
     # ------------------------------------------------------------ the record
 
     async def _keep_record(self, term: int) -> None:
@@ -164,11 +207,6 @@ class Coordinator:
                 await self._projector.run(term)
             await asyncio.sleep(_REFUSED_RECORD_S)
 
-    async def _acknowledge(self, revision: int) -> None:
-        """Let the cluster forget what the record holds: events at once, finished tasks after the retention."""
-        forget_before_ms = wall_clock_ms() - int(self._settings.tasks.retention * 1000)
-        await self.replicator.submit(Projected(revision, forget_before_ms))
-
     def _record_status(self) -> RecordStatus:
         return RecordStatus(self._projector.status, self._projector.lag, self._projector.last_error)
 
@@ -176,7 +214,7 @@ class Coordinator:
 
     def _rpc_server(self) -> RpcServer:
         authorization = Authorization(
-            self._settings.node.trust_domain,
+            self._material,
             now=lambda: datetime.now(UTC),
             log=BoundedLog(time.monotonic),
             count=lambda reason: self._metrics.refused("grpc", reason),
@@ -186,39 +224,49 @@ class Coordinator:
             self._cluster,
             self._services.leases,
             self._health,
+            self.revocations,
             clock=time.monotonic,
             now_ms=wall_clock_ms,
             version=VERSION,
         )
         timing = _worker_timing(self._settings)
         return RpcServer(
-            Gate(authorization, self._cluster.leader_address, self._metrics.called),
+            Gate(authorization, self._cluster.leader_address, self._metrics.called, self._open_calls),
             tasks=TaskService(self._services.tasks),
             workers=WorkerService(self._services.workers, self._services.reports, timing),
             admin=admin,
+            revocations=RevocationService(self.revocations),
             can_serve=self._health.can_serve,
         )
 
     def _https_listeners(self) -> tuple[HttpsListener, ...]:
-        trust_domain = self._settings.node.trust_domain
-        health = monitoring_application(trust_domain, health=self._health.health, ready=self._health.ready)
-        metrics = monitoring_application(trust_domain, registry=self._metrics.registry)
-        context = self._material.server_context()
+        material = self._material
+        health = monitoring_application(material, health=self._health.health, ready=self._health.ready)
+        metrics = monitoring_application(material, registry=self._metrics.registry)
         places = ((health, self._settings.health.bind), (metrics, self._settings.metrics.bind))
-        return tuple(HttpsListener(application, bind.host, bind.port, context) for application, bind in places)
+        return tuple(HttpsListener(application, bind.host, bind.port, material) for application, bind in places)
 
 
 async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
     """Serve until told to stop. Raises DaemonError: one line with the cause and the cure."""
-    material = TlsMaterial.load(tls_files(settings.tls))
     try:
-        coordinator = Coordinator(settings, material, life.stop.is_set)
-    except (ProofsError, StorageError) as error:
+        with owned(settings.node.data_dir):
+            await _serve_alone(settings, life)
+    except ProofsError as error:
         raise DaemonError(str(error)) from None
-    life.on_reload(material.reload)
+    except StorageError as error:
+        raise _in_directory(settings, error) from None
+
+
+async def _serve_alone(settings: CoordinatorSettings, life: Lifecycle) -> None:
+    certificates = Certificates.load(tls_files(settings.tls))
+    coordinator = Coordinator(settings, certificates, life.stop.is_set)
+    life.on_reload(certificates.reload)
     try:
         await coordinator.start()
-        life.background(_fatal(coordinator.raft.fatal), name="raft")
+        life.background(certificates.watch(), name="certificates")
+        life.background(coordinator.revocations.run(), name="revocations")
+        life.background(_fatal(settings, coordinator.raft.fatal), name="raft")
         log.info("serving on %s", settings.grpc.bind, extra={"node_id": settings.node.id})
         life.ready(f"serving on {settings.grpc.bind}")
         await life.stop.wait()
@@ -226,9 +274,13 @@ async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
         await coordinator.stop()
 
 
-async def _fatal(error: Awaitable[StorageError]) -> None:
+async def _fatal(settings: CoordinatorSettings, error: Awaitable[StorageError]) -> None:
     """A node that cannot trust its own disk must not go on."""
-    raise DaemonError(str(await error))
+    raise _in_directory(settings, await error)
+
+
+def _in_directory(settings: CoordinatorSettings, error: StorageError) -> DaemonError:
+    return DaemonError(f"{settings.node.data_dir}: {error}")
 
 
 def _open_raft(

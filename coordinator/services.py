@@ -36,12 +36,14 @@ _LONGEST_SWEEP_S = 0.5
 class Outside:
     """What the services are given.
 
-    keep_record: the leader's duty that writes the record; clock: monotonic seconds.
+    keep_record, keep_house: the leader's duties that write the record, and forget what it has; clock: monotonic
+    seconds.
     """
 
     replicator: Replicator
     record: Record
     keep_record: Duty
+    keep_house: Duty
     keys: CircuitKeys
     verification: Verification
     metrics: Metrics
@@ -72,6 +74,7 @@ class Services:
                 "scheduler": lambda _: self._dispatcher.run(),
                 "lease sweep": lambda _: self._sweep(),
                 "projection": outside.keep_record,
+                "housekeeping": outside.keep_house,
             },
         )
         replicator.on_events(self._applied)

@@ -413,10 +413,10 @@ class State:
         self.workers[worker.id] = changed
         self._emit(kind, worker=changed)
 
-    def _take_back_leases(self, worker_id: str, code: str, message: str) -> None:
+    def _take_back_leases(self, worker_id: str, code: str, message: str, *, costs_retry: bool = True) -> None:
         # Sorted: a set's order differs between processes, and every node must do the same.
         for task_id in sorted(self.leases.get(worker_id, ())):
-            self._end_attempt(self.tasks[task_id], AttemptState.LOST, code, message)
+            self._end_attempt(self.tasks[task_id], AttemptState.LOST, code, message, costs_retry=costs_retry)
 
     # ------------------------------------------------------------ certificates
 
@@ -437,10 +437,11 @@ class State:
         )
         self.revoked[revocation.serial] = revocation
         self._emit(EventKind.CERTIFICATE_REVOKED, revocation=revocation)
-        for worker in [self.workers[worker_id] for worker_id in sorted(self.workers)]:
-            if worker.certificate_serial == command.serial and worker.state is WorkerState.ONLINE:
-                self._set_worker(worker, WorkerState.OFFLINE, "its certificate was revoked", EventKind.WORKER_OFFLINE)
-                self._take_back_leases(worker.id, "lease_lost", f"the certificate of worker {worker.id} was revoked")
+        worker = self.workers.get(command.worker_id)
+        if worker is not None and worker.state is WorkerState.ONLINE:
+            self._set_worker(worker, WorkerState.OFFLINE, "its certificate was revoked", EventKind.WORKER_OFFLINE)
+            message = f"the certificate of worker {worker.id} was revoked"
+            self._take_back_leases(worker.id, "lease_lost", message, costs_retry=False)
         return Outcome(events=tuple(self._events))
 
     def _forget_expired(self) -> bool:

@@ -1,4 +1,4 @@
-"""The life of tasks, workers and certificates as log lines, on the leader alone: what happened is said once in the cluster.
+"""The life of tasks, workers and certificates as log lines: what happened is said once in the cluster, by the leader.
 
 Never inputs, never proofs. What happens thousands of times a second is said at debug level.
 """

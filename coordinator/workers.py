@@ -61,15 +61,25 @@ class Workers:
         self._keys = keys
         self._clock = clock
         self._held: dict[str, frozenset[tuple[str, int]]] = {}
+        self._serials: dict[str, str] = {}
+        """Worker → the serial number of the certificate that it last came with: it may renew without registering."""
 
     def end(self) -> None:
         """This node leads no more: forget what workers told it."""
         self._held.clear()
+        self._serials.clear()
 
-    async def register(self, caller: str, introduction: Introduction) -> Held:
+    def user_of(self, certificate_serial: str) -> str:
+        """The id of the worker that uses this certificate now; empty when none does."""
+        known = self._replicator.state.workers
+        current = ((self._serials.get(worker.id, worker.certificate_serial), worker.id) for worker in known.values())
+        return next((worker_id for serial, worker_id in current if serial == certificate_serial), "")
+
+    async def register(self, caller: str, introduction: Introduction, certificate_serial: str) -> Held:
         """Take a worker process in; returns the attempts that it holds and that are not its own any more.
 
-        caller: the name in the certificate. Raises InvalidRequest, Forbidden (another's name, quarantined).
+        caller: the name in the certificate; certificate_serial: hexadecimal. Raises InvalidRequest, Forbidden
+        (another's name, quarantined, a revoked certificate).
         """
         speaks_for(caller, introduction.worker_id)
         require_leader(self._replicator)
@@ -91,14 +101,18 @@ class Workers:
                 circuits,
                 tuple(sorted(mine)),
                 introduction.version,
+                certificate_serial,
             )
         )
         if outcome.refusal is not None:
             raise Forbidden(outcome.refusal.message)
         self._held[introduction.worker_id] = frozenset(mine)
+        self._serials[introduction.worker_id] = certificate_serial
         return tuple(sorted((claimed - mine) | set(outcome.dropped)))
 
-    async def heartbeat(self, caller: str, worker_id: str, incarnation: str, held: Held) -> Held:
+    async def heartbeat(
+        self, caller: str, worker_id: str, incarnation: str, held: Held, certificate_serial: str
+    ) -> Held:
         """Believe the worker alive; returns which of `held` it should drop. Raises NotFound: register again."""
         speaks_for(caller, worker_id)
         require_leader(self._replicator)
@@ -110,9 +124,10 @@ class Workers:
             await self._replicator.barrier()
         self._leases.heard(worker_id, self._clock())
         self._held[worker_id] = claimed
+        self._serials[worker_id] = certificate_serial
         return tuple(sorted(claimed - self._leased_to(worker_id)))
 
-    async def connect(self, caller: str, worker_id: str, incarnation: str) -> Stream:
+    async def connect(self, caller: str, worker_id: str, incarnation: str, certificate_serial: str) -> Stream:
         """Open the worker's stream; an older one ends. Whoever opens it calls `disconnect`."""
         speaks_for(caller, worker_id)
         require_leader(self._replicator)
@@ -121,6 +136,7 @@ class Workers:
         worker = self._replicator.state.workers[worker_id]
         stream = self._streams.open(worker, incarnation, self._undelivered(worker_id))
         self._leases.heard(worker_id, self._clock())
+        self._serials[worker_id] = certificate_serial
         log.info("worker connected", extra={"worker_id": worker_id})
         return stream
 
@@ -186,7 +202,9 @@ class Workers:
 def speaks_for(caller: str, worker_id: str) -> None:
     """Raise Forbidden unless the certificate's name is the worker's."""
     if caller != worker_id:
-        raise Forbidden(f"worker_id: this certificate is {caller}'s, it may not speak for {worker_id[:64]!r}")
+        refusal = Forbidden(f"worker_id: this certificate is {caller}'s, it may not speak for {worker_id[:64]!r}")
+        log.warning("call refused: %s", refusal, extra={"worker_id": caller})
+        raise refusal
 
 
 def require_leader(replicator: Replicator) -> None:

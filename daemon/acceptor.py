@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pki.tls import AdmittedObject
+
 log = logging.getLogger("zkp.daemon")
 
 HANDSHAKE_SECONDS = 5.0
@@ -41,7 +43,7 @@ class _Refusal(ssl.SSLError):
     alert = b""
 
 
-class _AlertingObject(ssl.SSLObject):
+class _AlertingObject(AdmittedObject):
     """Keeps the alert of a failed handshake, which asyncio and uvloop throw away with the connection."""
 
     _outgoing: ssl.MemoryBIO
@@ -71,12 +73,17 @@ class TlsAcceptor:
         listening: socket.socket,
         context: ssl.SSLContext,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
+        """has_room: whether one more connection may be served; those beyond are closed at once."""
         listening.setblocking(False)
         context.sslobject_class = _AlertingObject  # asked for at each connection's start: outlives reloads
         self._socket = listening
         self._context = context
         self._protocol_factory = protocol_factory
+        self._has_room = has_room
+        self._crowded = False
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._accepting: asyncio.Task[None] | None = None
 
@@ -104,6 +111,10 @@ class TlsAcceptor:
                 log.error("cannot accept connections, trying on: %s", error.strerror)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            if not self._admits_more():
+                connection.close()
+                await asyncio.sleep(0)
+                continue
             if len(self._handshakes) >= MAX_HANDSHAKES:
                 next(iter(self._handshakes)).cancel()
             guest = _Guest(connection, f"{address[0]}:{address[1]}")
@@ -112,6 +123,14 @@ class TlsAcceptor:
             task.add_done_callback(self._handshakes.pop)
             task.add_done_callback(guest.leave)
             await asyncio.sleep(0)  # under a flood sock_accept never waits, and would starve the handshakes
+
+    def _admits_more(self) -> bool:
+        """Said once for each time that it gets crowded, not once for each connection."""
+        crowded = not self._has_room()
+        if crowded and not self._crowded:
+            log.error("as many connections are open as may be: further ones are closed at once")
+        self._crowded = crowded
+        return not crowded
 
     async def _admit(self, guest: "_Guest") -> None:
         try:

@@ -1,33 +1,56 @@
-"""HTTPS for aiohttp applications: mutual TLS from `pki`, bounded in time and size, and a stop that drains.
+"""HTTPS for aiohttp applications: mutual TLS from `pki`, bounded in time, size and number, and a stop that drains.
 
 The listener knows nothing of routes. `daemon.monitoring` makes the application for /health, /ready and
-/metrics; the gateway brings its own.
+/metrics; the gateway brings its own. Connections stay open between requests, so the listener looks at each twice a
+second, and closes those whose certificate has expired or was revoked.
 """
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from daemon.acceptor import TlsAcceptor
 from daemon.errors import ListenError
-from pki.tls import PeerCertificate, peer_certificate
+from pki.tls import IdentityError, PeerCertificate, TlsMaterial
+
+log = logging.getLogger("zkp.daemon")
 
 KEEP_ALIVE_SECONDS = 60.0
 """How long a connection may be without a complete request: before its first one, and between two."""
+MAX_CONNECTIONS = 1024
+"""Open at a time on one address, for those who watch a daemon."""
 
+_LOOK_PERIOD = 0.5
 _MAX_HEADER_BYTES = 8190  # each line
 _BACKLOG = 256
+
+
+class WithoutWhatWasSent(logging.Filter):
+    """Keeps the bytes of broken requests out of the log: they may be the rest of a body, with private inputs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = "a caller sent what is no HTTP request (%s)", (type(error).__name__,)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+HTTP_ERRORS = WithoutWhatWasSent()
+"""For the logger "aiohttp.server"; one, so that adding it again changes nothing."""
 
 
 class HttpsListener:
     """Serves an application on one address.
 
-    context: from `TlsMaterial.server_context()`, which follows reloads by itself.
-    stop_timeout: seconds that requests may take to finish once the listener stops.
+    require_client: refuse who shows no certificate; who shows one is verified either way. max_connections: further
+    ones are closed at once. stop_timeout: seconds that requests may take to finish once the listener stops.
     """
 
     def __init__(
@@ -35,13 +58,18 @@ class HttpsListener:
         application: web.Application,
         host: str,
         port: int,
-        context: ssl.SSLContext,
+        material: TlsMaterial,
         *,
+        require_client: bool = True,
+        max_connections: int = MAX_CONNECTIONS,
         stop_timeout: float = 5.0,
     ) -> None:
         self._host = host
         self._port = port
-        self._context = context
+        self._material = material
+        self._require_client = require_client
+        self._max_connections = max_connections
+        self._looking: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -65,29 +93,55 @@ class HttpsListener:
         server = self._runner.server
         if server is None:
             raise RuntimeError("aiohttp made no server")
-        self._acceptor = TlsAcceptor(listening, self._context, server)
+        logging.getLogger("aiohttp.server").addFilter(HTTP_ERRORS)
+        context = self._material.server_context(require_client=self._require_client)
+        self._acceptor = TlsAcceptor(
+            listening, context, server, has_room=lambda: len(server.connections) < self._max_connections
+        )
         self._acceptor.start()
+        self._looking = asyncio.create_task(self._look_regularly(server), name=f"look at connections of {self._port}")
 
     async def stop(self) -> None:
         """Take no more connections, let requests finish, close what is idle."""
         if self._acceptor is not None:
             await self._acceptor.stop()
             self._acceptor = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         await self._runner.cleanup()
 
+    async def _look_regularly(self, server: web.Server) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_PERIOD)
+            now = datetime.now(UTC)
+            for connection in server.connections:
+                if connection.transport is not None:
+                    self._look_at(connection.transport, now)
 
-def certificate_of(request: web.BaseRequest, trust_domain: str, now: datetime) -> PeerCertificate:
-    """The certificate of whoever sent the request, valid at `now` (with time zone).
+    def _look_at(self, transport: asyncio.Transport, now: datetime) -> None:
+        """Close the connection if its certificate is good no more; one without a certificate shows keys instead."""
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        if not tls.getpeercert(binary_form=True):
+            return
+        try:
+            self._material.check_peer(tls, now)
+        except IdentityError as error:
+            peer = transport.get_extra_info("peername")
+            log.warning("closed a connection: %s", error, extra={"peer": f"{peer[0]}:{peer[1]}" if peer else None})
+            transport.abort()
 
-    Raises IdentityError when there is none, it names nobody of the trust domain, or it has expired since the
-    connection was made.
+
+def certificate_of(request: web.BaseRequest, material: TlsMaterial, now: datetime) -> PeerCertificate:
+    """The certificate of whoever sent the request, good at `now` (with time zone).
+
+    Raises IdentityError when there is none, it names nobody of the trust domain, or it has expired or was revoked
+    since the connection was made.
     """
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the peer went away")
-    certificate = peer_certificate(transport.get_extra_info("ssl_object"))
-    certificate.check(trust_domain, now)
-    return certificate
+    return material.check_peer(transport.get_extra_info("ssl_object"), now)
 
 
 async def _listen(host: str, port: int) -> socket.socket:

@@ -20,7 +20,22 @@ from typing import Any, TextIO
 
 from logging_journald import JournaldTransport
 
-FIELDS = ("task_id", "worker_id", "term", "node_id", "peer", "request_id")
+FIELDS = (
+    "task_id",
+    "worker_id",
+    "attempt",
+    "circuit",
+    "term",
+    "node_id",
+    "peer",
+    "request_id",
+    "cluster_id",
+    "revision",
+    "lag",
+    "migration",
+    "version",
+    "reason",
+)
 """The keys of `extra` that are kept."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

@@ -1,7 +1,7 @@
 """What watches a daemon: /health and /ready for the whole network, /metrics for Prometheus and admins.
 
-Who asks is taken from the certificate, again at each request, so that an expired one stops working on an
-open connection. Answers are JSON, but for the metrics.
+Who asks is taken from the certificate, again at each request, so that an expired or revoked one stops working on
+an open connection. Answers are JSON, but for the metrics.
 """
 
 import logging
@@ -12,7 +12,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from daemon.https import certificate_of
-from pki.identity import IdentityError, Role
+from pki.identity import Role
+from pki.tls import IdentityError, TlsMaterial
 
 log = logging.getLogger("zkp.daemon")
 
@@ -31,15 +32,18 @@ def _utc_now() -> datetime:
 
 
 def monitoring_application(
-    trust_domain: str,
+    material: TlsMaterial,
     *,
     health: Report | None = None,
     ready: Report | None = None,
     registry: CollectorRegistry | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> web.Application:
-    """An application with the routes for which something is given. A report that is not ok answers 503."""
-    gate = _Gate(trust_domain, clock)
+    """An application with the routes for which something is given. A report that is not ok answers 503.
+
+    material: this process's, which knows whose certificates are good.
+    """
+    gate = _Gate(material, clock)
     application = web.Application(middlewares=[_errors_as_json])
     if health is not None:
         application.router.add_get("/health", gate.open_to(EVERYBODY, _reporting(health)))
@@ -53,8 +57,8 @@ def monitoring_application(
 class _Gate:
     """Lets in who has one of the roles."""
 
-    def __init__(self, trust_domain: str, clock: Callable[[], datetime]) -> None:
-        self._trust_domain = trust_domain
+    def __init__(self, material: TlsMaterial, clock: Callable[[], datetime]) -> None:
+        self._material = material
         self._clock = clock
 
     def open_to(self, roles: frozenset[Role], answer: _Answer) -> _Handler:
@@ -68,7 +72,7 @@ class _Gate:
 
     def _refusal(self, request: web.Request, roles: frozenset[Role]) -> str | None:
         try:
-            identity = certificate_of(request, self._trust_domain, self._clock()).identity
+            identity = certificate_of(request, self._material, self._clock()).identity
         except IdentityError as error:
             return str(error)
         if identity.role in roles:

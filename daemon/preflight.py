@@ -17,6 +17,9 @@ from pki.identity import Identity, Role
 from pki.tls import TlsError, TlsFiles, TlsMaterial
 from settings import Fault, TlsSettings
 
+CRL_NAME = "crl.pem"
+"""Beside the roots: the layout of an identity's directory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -30,11 +33,13 @@ class Member:
 
 def tls_files(tls: TlsSettings) -> TlsFiles:
     """The files of the `tls` section, as `pki` takes them."""
-    return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca)
+    crl = tls.ca.with_name(CRL_NAME) if tls.crl is None else tls.crl
+    return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=crl)
 
 
 def certificate(tls: TlsSettings, member: Member, hosts: Mapping[str, str]) -> Iterator[Fault]:
     """Whether the certificate can be used, names this member, and covers `hosts` (key → advertised host)."""
+    yield from readable_file("tls.crl", tls.crl)
     try:
         material = TlsMaterial.load(tls_files(tls))
     except TlsError as error:
@@ -107,7 +112,12 @@ def _blamed(tls: TlsSettings, message: str) -> str:
     """The key of the file that the message mentions first."""
     mentions = {
         f"tls.{name}": message.find(str(path))
-        for name, path in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca))
+        for name, path in (
+            ("certificate", tls.certificate),
+            ("key", tls.key),
+            ("ca", tls.ca),
+            ("crl", tls_files(tls).crl),
+        )
     }
     found = {key: position for key, position in mentions.items() if position >= 0}
     return min(found, key=lambda key: found[key], default="tls")

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -25,6 +24,7 @@ from gateway.idempotency import TASK_ID_PATTERN
 from gateway.problems import Problem
 from gateway.ratelimit import RateLimit
 from pki.identity import Identity
+from pki.tls import TlsMaterial
 
 log = logging.getLogger("zkp.gateway")
 
@@ -40,21 +40,6 @@ _UNKNOWN_ROUTE = "unknown"
 _GONE = 499  # the caller hung up; counted and logged, never sent
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "zkp-gateway"}
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
-class WithoutWhatWasSent(logging.Filter):
-    """Keeps the bytes of broken requests out of the log: they may be the rest of a body, with private inputs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.msg, record.args = "a caller sent what is no HTTP request (%s)", (type(error).__name__,)
-            record.exc_info = record.exc_text = None
-        return True
-
-
-HTTP_ERRORS = WithoutWhatWasSent()
-"""For the logger "aiohttp.server"; one, so that adding it again changes nothing."""
 
 
 class Edge:
@@ -116,13 +101,16 @@ class Edge:
 class Guard:
     """Lets known callers through, at their rate; nobody else gets to see a page that is not PUBLIC.
 
-    `clock` gives the time with its time zone: a certificate may expire while its connection is open.
+    `material` knows whose certificates are good. `clock` gives the time with its time zone: a certificate may expire,
+    or be revoked, while its connection is open.
     """
 
-    def __init__(self, callers: Callers, limit: RateLimit, trust_domain: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, callers: Callers, limit: RateLimit, material: TlsMaterial, clock: Callable[[], datetime]
+    ) -> None:
         self._callers = callers
         self._limit = limit
-        self._trust_domain = trust_domain
+        self._material = material
         self._clock = clock
 
     def middleware(self) -> Middleware:
@@ -138,7 +126,7 @@ class Guard:
 
     def _admit(self, request: web.Request) -> None:
         def peer() -> Identity:
-            return certificate_of(request, self._trust_domain, self._clock()).identity
+            return certificate_of(request, self._material, self._clock()).identity
 
         caller = self._callers.identify(request.headers.getall("Authorization", ()), peer)
         request[CALLER] = caller

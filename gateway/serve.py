@@ -8,22 +8,24 @@ from datetime import UTC, datetime
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
 
+from client import revocations
 from client.leader import LeaderConnection
 from client.tasks import TaskClient
+from daemon.certificates import Certificates
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.tls_metrics import TlsMetrics
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
 from gateway.config import GatewaySettings
-from gateway.edge import HTTP_ERRORS, Edge, Guard
+from gateway.edge import Edge, Guard
 from gateway.handlers import BodyLimits, TaskPages
 from gateway.network import Network
 from gateway.preparation import Preparation
 from gateway.ratelimit import RateLimit
 from gateway.reach import Reach
-from pki.tls import TlsMaterial
 
 log = logging.getLogger("zkp.gateway")
 
@@ -33,6 +35,7 @@ _STOP_TIMEOUT_S = 10.0
 _REMEMBERED_CALLERS = 10_000
 _PROCESSES = 2
 _BODIES = 64  # in memory at a time, each of up to `max_body`; half of them for one caller: a burst fits
+_CONNECTIONS = 4_096  # open at a time: callers keep theirs between requests
 _WAITING = 1_000  # long polls at a time, each a stream to the leader
 
 
@@ -50,7 +53,7 @@ class Gateway:
     def __init__(
         self,
         settings: GatewaySettings,
-        material: TlsMaterial,
+        certificates: Certificates,
         network: Network,
         preparation: Preparation,
         stopping: Callable[[], bool],
@@ -58,24 +61,27 @@ class Gateway:
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._settings = settings
+        self._material = certificates.material
         self._stopping = stopping
         self._clock = clock
         self._callers = Callers(_read_keys(settings))
         self._registry = CollectorRegistry()
+        self._registry.register(TlsMetrics(certificates))
         self._preparation = preparation
         self._gauges()
-        logging.getLogger("aiohttp.server").addFilter(HTTP_ERRORS)
         self.reach = Reach(network)
         """To be run in the background."""
         self.door = HttpsListener(
             self._application(network),
             settings.bind.host,
             settings.bind.port,
-            material.server_context(require_client=False),
+            self._material,
+            require_client=False,
+            max_connections=_CONNECTIONS,
             stop_timeout=_STOP_TIMEOUT_S,
         )
         bind = settings.metrics.bind
-        self.watch = HttpsListener(self._watched(), bind.host, bind.port, material.server_context())
+        self.watch = HttpsListener(self._watched(), bind.host, bind.port, self._material)
 
     async def start(self) -> None:
         """Listen. Raises `ListenError`."""
@@ -97,7 +103,7 @@ class Gateway:
         limits = BodyLimits(settings.max_body, _BODY_TIMEOUT_S)
         pages = TaskPages(network, self._preparation, limits, max_waiting=_WAITING)
         rate = RateLimit(settings.rate.per_second, settings.rate.burst, _REMEMBERED_CALLERS, time.monotonic)
-        guard = Guard(self._callers, rate, settings.trust_domain, self._clock)
+        guard = Guard(self._callers, rate, self._material, self._clock)
         return application(
             pages,
             Edge(self._registry, time.monotonic),
@@ -109,7 +115,7 @@ class Gateway:
 
     def _watched(self) -> web.Application:
         return monitoring_application(
-            self._settings.trust_domain,
+            self._material,
             health=lambda: (self.reach.reachable, self._report()),
             ready=lambda: (self._is_ready(), self._report()),
             registry=self._registry,
@@ -136,17 +142,21 @@ class Gateway:
 
 async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
     """Serve until told to stop. Raises `DaemonError`, `TlsError`, `ApiKeyError`."""
-    material = TlsMaterial.load(tls_files(settings.tls))
+    certificates = Certificates.load(tls_files(settings.tls))
+    material = certificates.material
     preparation = Preparation(_PROCESSES, _BODIES)
     async with LeaderConnection([str(address) for address in settings.coordinators], material) as leader:
         network = TaskClient(leader, timeout=_NETWORK_TIMEOUT_S)
-        gateway = Gateway(settings, material, network, preparation, life.stop.is_set)
-        life.on_reload(material.reload)
+        gateway = Gateway(settings, certificates, network, preparation, life.stop.is_set)
+        certificates.on_change(leader.refresh)
+        life.on_reload(certificates.reload)
         life.on_reload(gateway.reload_keys)
         try:
             await preparation.start()
             await gateway.start()
             life.background(gateway.reach.run(), name="reach")
+            life.background(certificates.watch(), name="certificates")
+            life.background(revocations.follow(leader, material.revoke), name="revocations")
             log.info("serving on %s", settings.bind)
             life.ready(f"serving on {settings.bind}")
             await life.stop.wait()

@@ -12,17 +12,14 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from pki.chain import check_validity, verify_chain
-from pki.errors import ChainError, IdentityError, RevocationError, TlsError
+from pki.errors import AuthorityError, ChainError, IdentityError, RevocationError, TlsError
 from pki.files import TlsFiles
 from pki.identity import Identity, identity_of
+from pki.keys import check_leaf_key
 from pki.revocation import RevocationLists
-
-# BoringSSL (gRPC) has no signature algorithm in common with Ed25519 and P-521 leaves.
-_CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class Credential:
         leaf, *issuers = _certificates(files.certificate, certificate_pem)
         roots = _certificates(files.ca, ca_pem)
         key = _private_key(files.key, key_pem)
-        _check_curve(files.certificate, leaf)
+        _check_key(files.certificate, leaf)
         if key.public_key() != leaf.public_key():
             raise TlsError(
                 f"{files.key} is not the key of {files.certificate}: issue both together, or put both back"
@@ -135,8 +132,8 @@ def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
         raise TlsError(f"{path} holds no PEM private key: write it again with `pki issue`") from None
 
 
-def _check_curve(path: Path, leaf: x509.Certificate) -> None:
-    key = leaf.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
-        kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
-        raise TlsError(f"{path} has a key that gRPC or this network refuses ({kind}): use P-256 or P-384")
+def _check_key(path: Path, leaf: x509.Certificate) -> None:
+    try:
+        check_leaf_key(leaf.public_key())
+    except AuthorityError as error:
+        raise TlsError(f"{path} has {error}") from None

@@ -5,12 +5,14 @@ Everything is written beside its place, synced, then renamed into it, and the di
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,6 +21,18 @@ from pki.errors import StoreError
 
 _LOCK_PATIENCE = 10.0  # seconds; issuing takes milliseconds, so whoever holds it longer is stuck
 _LOCK_INTERVAL = 0.02
+_FEW = 8
+_SYNCS_AT_ONCE = 8
+_CURES = {
+    errno.ENOSPC: "; nothing there was changed: free some space, then try again",
+    errno.EDQUOT: "; nothing there was changed: free some space, then try again",
+    errno.EFBIG: "; nothing there was changed: raise the limit on file sizes (ulimit -f), then try again",
+    errno.EROFS: ": mount it writable, or name another place",
+    errno.EACCES: ": run as the user that owns it, or name another place",
+}
+
+Contents = dict[str, tuple[bytes, int]]
+"""File names with their bytes and modes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +53,64 @@ class TlsFiles:
         return cls(directory / "certificate.pem", directory / "key.pem", directory / "ca.pem", directory / "crl.pem")
 
 
-def create_directory(target: Path, contents: Mapping[str, tuple[bytes, int]], *, mode: int) -> None:
-    """Make `target` with these files (name → bytes and mode), or nothing at all; never touch an old one."""
-    with _explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise StoreError(f"{target} is there already: choose another place, or remove it first")
-        draft = _beside(target)
-        draft.mkdir(mode=0o700)
-        try:
-            for name, (data, file_mode) in contents.items():
-                _write_new(draft / name, data, file_mode)
-            draft.chmod(mode)
-            _sync_directory(draft)
-            draft.rename(target)  # takes the place of an empty directory, fails on any other
-        except BaseException:
+def create_directory(target: Path, contents: Contents, *, mode: int) -> None:
+    """Make `target` with these files, or nothing at all; never touch an old one. Raises `StoreError`."""
+    create_directories({target: contents}, mode=mode)
+
+
+def create_directories(targets: Mapping[Path, Contents], *, mode: int) -> None:
+    """Make several. All are written before the first appears, so that a full disk leaves none behind."""
+    drafts: dict[Path, Path] = {}
+    try:
+        for target, contents in targets.items():
+            with _explained(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                    raise StoreError(f"{target} is there already: choose another place, or remove it first")
+                draft = drafts[target] = _beside(target)
+                draft.mkdir(mode=0o700)
+                for name, (data, file_mode) in contents.items():
+                    _write_new(draft / name, data, file_mode)
+                draft.chmod(mode)
+        _sync([path for draft in drafts.values() for path in (*draft.iterdir(), draft)])
+        for target, draft in drafts.items():
+            with _explained(target):
+                draft.rename(target)  # takes the place of an empty directory, fails on any other
+        _sync({target.parent for target in targets})
+    finally:
+        for draft in drafts.values():
             shutil.rmtree(draft, ignore_errors=True)
-            raise
-        _sync_directory(target.parent)
 
 
-def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` in the place of `path`: readers see the old bytes or the new ones, nothing between."""
-    draft = _beside(path)
+def replace_files(contents: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Put these bytes and modes in the places of these files, which may be missing; raises `StoreError`.
+
+    Each file is the old one or the new one at any moment. All are written before the first is replaced, so that
+    a full disk changes none.
+    """
+    drafts: dict[Path, Path] = {}
+    try:
+        for path, (data, mode) in contents.items():
+            with _explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                draft = drafts[path] = _beside(path)
+                _write_new(draft, data, mode)
+        _sync(drafts.values())
+        for path, draft in drafts.items():
+            with _explained(path):
+                draft.replace(path)
+        _sync({path.parent for path in contents})
+    finally:
+        for draft in drafts.values():
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that may be gone already; raises `StoreError`."""
     with _explained(path):
-        try:
-            _write_new(draft, data, mode)
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
+        path.unlink(missing_ok=True)
+    _sync([path.parent])
 
 
 def append_durably(path: Path, data: bytes, *, at: int) -> None:
@@ -124,7 +165,6 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     try:
         _write_all(descriptor, data)
         os.fchmod(descriptor, mode)  # after the bytes, and whatever the umask is
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -135,12 +175,24 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(paths: Iterable[Path]) -> None:
+    """Return when these files and directories are on the disk. Side by side, the disk syncs many at once."""
+    waiting = list(paths)
+    if len(waiting) <= _FEW:
+        for path in waiting:
+            _sync_one(path)
+        return
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        list(pool.map(_sync_one, waiting))
+
+
+def _sync_one(path: Path) -> None:
+    with _explained(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -148,4 +200,5 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
+        cure = _CURES.get(error.errno or 0, "")
+        raise StoreError(f"{path}: {error.strerror or error}{cure}") from error

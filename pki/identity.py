@@ -12,7 +12,7 @@ from cryptography import x509
 
 from pki.errors import IdentityError
 
-__all__ = ["Identity", "IdentityError", "Role", "check_trust_domain", "identity_of"]
+__all__ = ["Identity", "IdentityError", "Role", "check_name", "check_trust_domain", "identity_of"]
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(_LABEL)
@@ -43,12 +43,7 @@ class Identity:
 
     def __post_init__(self) -> None:
         check_trust_domain(self.trust_domain)
-        # One label, no dots: OpenSSL takes a dotted common name for a DNS name and holds it against the
-        # issuer's name constraints.
-        if not _NAME.fullmatch(self.name):
-            raise IdentityError(
-                f"name {self.name!r}: use 1 to 63 of a-z, 0-9 and '-', like coordinator-1 (hosts are given apart)"
-            )
+        check_name(self.name)
 
     @property
     def uri(self) -> str:
@@ -69,6 +64,16 @@ class Identity:
 
     def __str__(self) -> str:
         return self.uri
+
+
+def check_name(text: str) -> None:
+    """Raise `IdentityError` unless `text` can name a member."""
+    # One label, no dots: OpenSSL takes a dotted common name for a DNS name and holds it against the
+    # issuer's name constraints.
+    if not _NAME.fullmatch(text):
+        raise IdentityError(
+            f"name {text!r}: use 1 to 63 of a-z, 0-9 and '-', like coordinator-1 (hosts are given apart)"
+        )
 
 
 def check_trust_domain(text: str) -> None:

@@ -1,59 +1,45 @@
-"""An authority in a directory: its certificates and keys, what it signed, and a lock against two writers.
+"""An authority on a disk, at work: issue, sign, renew, revoke.
 
-    root.pem        the trusted roots
-    root.key        0400, encrypted; may be kept elsewhere, daily work never reads it
-    issuer.pem      the issuing CA
-    issuer.key      0400
-    authority.json  the networks it issues for
-    ledger.jsonl    what it signed
-    lock            held by whoever writes
-
-The order is: lock, read the ledger, sign, record, sync, and only then write what leaves. So a crash anywhere
-may leave a record without its certificate, which harms nobody, and never a certificate without its record.
+Each operation checks everything first, records it under the lock, and only then lets anything leave (see
+`directory.py`). The state is what the ledger says (`register.py`), the signing is `authority.py`.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from pki import lists
 from pki.authority import Authority, CertifiedKey
-from pki.credential import read_private
-from pki.errors import StoreError
-from pki.files import append_durably, create_directory, locked, read_file
-from pki.identity import Role
-from pki.issued import Issued
+from pki.directory import AuthorityDirectory
+from pki.errors import RequestError, StoreError
+from pki.files import replace_files
+from pki.identity import Identity, Role
+from pki.issued import Certified, Issued, write_all
 from pki.ledger import Event, Ledger, Record
-from pki.scope import Network, Scope, parse_network
+from pki.lists import Lists
+from pki.order import Order
+from pki.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE, renewal_at
+from pki.register import Ca, Leaf, Register
+from pki.requests import Request
+from pki.revocation import Reason
+from pki.scope import Scope
+from pki.signing import pem_of
 
-_VERSION = 1
-_ROOTS, _ROOT_KEY = "root.pem", "root.key"
-_ISSUER, _ISSUER_KEY = "issuer.pem", "issuer.key"
-_SETTINGS, _LEDGER, _LOCK = "authority.json", "ledger.jsonl", "lock"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One certificate that is wanted."""
-
-    name: str
-    role: Role
-    hosts: tuple[str, ...] = ()
-    life: timedelta | None = None  # the role's own when None
+__all__ = ["AuthorityStore", "Order"]
 
 
 class AuthorityStore:
-    """An authority's directory, open for issuing and looking up."""
+    """An authority's directory, open for work. Operations raise `PkiError`, and then nothing has left."""
 
-    def __init__(self, directory: Path, authority: Authority) -> None:
-        self._directory = directory
-        self.authority = authority
+    def __init__(self, directory: AuthorityDirectory) -> None:
+        self.directory = directory
+        self.ledger = Ledger.read(directory.ledger_bytes())
+        self._register: Register | None = None
+        self._authority: Authority | None = None
+        self._signing: CertifiedKey | None = None
 
     @classmethod
     def create(
@@ -66,115 +52,250 @@ class AuthorityStore:
         root = authority.root
         if root is None:
             raise StoreError("only an authority whose root key is at hand can be stored")
-        signed = [Record(Event.CREATED, now, by, kept.certificate) for kept in (root, authority.issuer)]
-        networks = [str(network) for network in authority.scope.networks]
-        settings = {"version": _VERSION, "networks": networks}
-        create_directory(
-            directory,
-            {
-                _ROOTS: (_certificate_pem(root), 0o644),
-                _ROOT_KEY: (_key_pem(root, passphrase), 0o400),
-                _ISSUER: (_certificate_pem(authority.issuer), 0o644),
-                _ISSUER_KEY: (_key_pem(authority.issuer, None), 0o400),
-                _SETTINGS: (json.dumps(settings, indent=2).encode() + b"\n", 0o644),
-                _LEDGER: (Ledger().lines(signed), 0o600),
-            },
-            mode=0o700,
-        )
-        return cls(directory, authority)
+        place = AuthorityDirectory(directory)
+        place.create(authority, root, passphrase=passphrase, now=now, by=by)
+        return cls(place)
 
     @classmethod
     def open(cls, directory: Path) -> Self:
         """Read an authority back; raises `StoreError` or `TlsError` naming the file."""
-        if not (directory / _ISSUER).exists():
-            raise StoreError(f"{directory} holds no authority: make one with `pki init {directory} …`")
-        roots = _certificates(directory / _ROOTS)
-        issuer = _certificates(directory / _ISSUER)[0]
-        key = _issuer_key(directory / _ISSUER_KEY)
-        if key.public_key() != issuer.public_key():
-            raise StoreError(f"{directory / _ISSUER_KEY} is not the key of {directory / _ISSUER}: put both back")
-        scope = Scope.read(issuer, _networks(directory / _SETTINGS))
-        return cls(directory, Authority(CertifiedKey(issuer, key), tuple(roots), scope))
+        store = cls(AuthorityDirectory(directory))
+        _ = store.authority  # whatever is damaged is found now
+        return store
+
+    @property
+    def register(self) -> Register:
+        """What the ledger says is so."""
+        if self._register is None:
+            self._register = Register.read(self.ledger.records)
+        return self._register
+
+    @property
+    def authority(self) -> Authority:
+        """What signs now, and what it gives to everybody."""
+        if self._authority is None:
+            self._authority = self._assemble()
+        return self._authority
+
+    @property
+    def scope(self) -> Scope:
+        """What it may certify; known without any key."""
+        return Scope.read(self.register.signing.certificate, self.directory.networks())
 
     def records(self) -> tuple[Record, ...]:
-        """Everything that was signed, oldest first; raises `StoreError` when the ledger is not whole."""
-        return self._ledger().records
+        """Everything that happened, oldest first."""
+        return self.ledger.records
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock, and see what others did before it was had."""
+        with self.directory.locked():
+            data = self.directory.ledger_bytes()
+            if b"\n" in data[self.ledger.size :] or len(data) < self.ledger.size:
+                self.ledger = Ledger.read(data)
+                self._register = self._authority = None
+            yield
+
+    def record(self, records: Sequence[Record], fresh: Lists | None = None) -> None:
+        """Add to the ledger, and after it write revocation lists; under the lock."""
+        if records:
+            self.ledger = self.directory.append(self.ledger, records)
+        if fresh:
+            self.directory.write_lists(fresh)
+        self._register = self._authority = None
 
     def issue(
         self, orders: Sequence[Order], out: Path, *, now: datetime, by: str, replace: bool = False
     ) -> list[Issued]:
         """Certify, record, then write each to `out/NAME`; all are checked before one is recorded.
 
-        Raises `PkiError`; `replace` lets the key of a NAME that is there already be overwritten.
+        `replace` lets the key of a NAME that is there already be overwritten.
         """
-        with locked(self._directory / _LOCK):
-            ledger = self._ledger()
-            self._check(orders, ledger, out, replace=replace)
+        with self.changing():
+            self._check_names(orders)
+            if not replace:
+                _check_free(out, orders)
+            authority, fresh = self._with_current_lists(now)
             issued = [
-                self.authority.issue(order.name, order.role, order.hosts, now=now, life=order.life)
-                for order in orders
+                authority.issue(order.name, order.role, order.hosts, now=now, life=order.life) for order in orders
             ]
             records = [Record(Event.ISSUED, now, by, one.certificate) for one in issued]
-            append_durably(self._directory / _LEDGER, ledger.lines(records), at=ledger.size)
-            for one in issued:
-                one.write(out, replace=replace)
+            self.record([*records, *lists.records(self.register, fresh, now, by)], fresh)
+            write_all(issued, out, replace=replace)
         return issued
 
-    def _ledger(self) -> Ledger:
-        return Ledger.read(read_file(self._directory / _LEDGER))
+    def sign(self, request: Request, order: Order, out: Path, *, now: datetime, by: str) -> Certified:
+        """Certify the key of a request that asks for just this, and write all but the key to `out/NAME`."""
+        with self.changing():
+            self._check_names([order])
+            request.check(Identity(self.scope.trust_domain, order.role, order.name), order.hosts)
+            for held in self.register.leaves:
+                if held.certificate.public_key() == request.key:
+                    self._check_key_again(held, order.name)
+            authority, fresh = self._with_current_lists(now)
+            leaf = authority.certify(request.key, order.name, order.role, order.hosts, now=now, life=order.life)
+            certified = authority.deliver(leaf)
+            certified.check_place(out)
+            records = [Record(Event.SIGNED, now, by, leaf), *lists.records(self.register, fresh, now, by)]
+            self.record(records, fresh)
+            certified.write(out)
+        return certified
 
-    @staticmethod
-    def _check(orders: Sequence[Order], ledger: Ledger, out: Path, *, replace: bool) -> None:
-        holders = {record.identity.name: record.identity.role for record in ledger.records if record.identity}
+    def due(self, now: datetime) -> list[str]:
+        """Names past two thirds of their certificate's life, or whose issuing CA is on its way out."""
+        return [
+            leaf.identity.name
+            for leaf in self.register.members()
+            if now >= renewal_at(leaf.certificate) or not self.register.signing.signed(leaf.certificate)
+        ]
+
+    def renew(
+        self,
+        names: Sequence[str],
+        out: Path,
+        *,
+        now: datetime,
+        by: str,
+        keep_key: bool = False,
+        life: timedelta | None = None,
+    ) -> list[Issued | Certified]:
+        """Certify these names again as they were, and write to `out/NAME`.
+
+        Keys are new, unless `keep_key`; a key that a host made is kept, as only the host can make another.
+        """
+        with self.changing():
+            leaves = [self._renewable(name) for name in dict.fromkeys(names)]
+            authority, fresh = self._with_current_lists(now)
+            renewed: list[Issued | Certified] = []
+            for leaf in leaves:
+                identity, hosts, span = leaf.identity, leaf.record.hosts, life or self._life(leaf)
+                if keep_key or leaf.key_elsewhere:
+                    self._check_key_again(leaf, identity.name)
+                    key = leaf.certificate.public_key()
+                    again = authority.certify(key, identity.name, identity.role, hosts, now=now, life=span)
+                    certified = authority.deliver(again)
+                    certified.check_place(out)
+                    renewed.append(certified)
+                else:
+                    renewed.append(authority.issue(identity.name, identity.role, hosts, now=now, life=span))
+            records = [Record(Event.RENEWED, now, by, one.certificate) for one in renewed]
+            self.record([*records, *lists.records(self.register, fresh, now, by)], fresh)
+            write_all(renewed, out, replace=True)
+        return renewed
+
+    def find(self, which: str, now: datetime) -> list[Leaf]:
+        """What revoking `which` takes back: of a name every valid certificate, of a serial number that one.
+
+        Raises `StoreError` when there is no such name or number, or it is a CA's.
+        """
+        named = [leaf for leaf in self.register.leaves if leaf.identity.name == which]
+        if named:
+            valid = [leaf for leaf in named if now < leaf.certificate.not_valid_after_utc]
+            return valid or named[-1:]
+        serial = which.lower().lstrip("0")
+        for leaf in self.register.leaves:
+            if leaf.record.serial == serial:
+                return [leaf]
+        if any(f"{ca.serial:x}" == serial for ca in (*self.register.issuers, *self.register.roots)):
+            raise StoreError(f"{which} is a CA: replace it with `pki rotate-issuer` or `pki rotate-root`")
+        raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
+
+    def revoke(self, leaves: Sequence[Leaf], reason: Reason, *, now: datetime, by: str) -> list[Leaf]:
+        """Take certificates back, and sign the lists that say so; returns those that were not revoked before."""
+        with self.changing():
+            taken = [leaf for leaf in leaves if leaf.serial not in self.register.revocations]
+            for leaf in taken:
+                if any(ca.signed(leaf.certificate) for ca in self.register.retired):
+                    raise StoreError(f"{leaf.record.serial} is of a retired issuing CA: nobody accepts it any more")
+            if taken:
+                records = [Record(Event.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
+                after = Register.read([*self.records(), *records])
+                concerned = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in taken)]
+                cas: list[Ca] = list(dict.fromkeys((after.signing, *concerned)))
+                fresh = lists.sign(self.directory, after, cas, now)
+                self.record([*records, *lists.records(after, fresh, now, by)], fresh)
+        return taken
+
+    def sign_lists(self, *, now: datetime, by: str, life: timedelta = CRL_LIFE) -> None:
+        """Sign the list of every issuing CA again."""
+        with self.changing():
+            fresh = lists.sign(self.directory, self.register, self.register.issuers, now, life)
+            self.record(lists.records(self.register, fresh, now, by), fresh)
+
+    def write_bundle(self, out: Path, *, now: datetime, by: str) -> list[Path]:
+        """Write `out/ca.pem` and `out/crl.pem`, with lists that are made current first."""
+        if lists.due(self.directory, self.register, now):
+            with self.changing():
+                _, fresh = self._with_current_lists(now)
+                self.record(lists.records(self.register, fresh, now, by), fresh)
+        texts = {"ca.pem": pem_of(*self.authority.roots)}
+        if self.authority.crls:
+            texts["crl.pem"] = pem_of(*self.authority.crls)
+        replace_files({out / name: (text, 0o644) for name, text in texts.items()})
+        return [out / name for name in texts]
+
+    def _assemble(self) -> Authority:
+        """The keys and lists that belong to the ledger's state, from the files."""
+        register = self.register
+        if self._signing is None or self._signing.certificate != register.signing.certificate:
+            for ca in (register.signing, *register.roots):
+                self.directory.check(ca)
+            self._signing = self.directory.issuer_key(register.signing)
+        return Authority(
+            issuer=self._signing,
+            roots=tuple(root.certificate for root in register.roots),
+            scope=self.scope,
+            crls=tuple(lists.in_use(self.directory, register).values()),
+        )
+
+    def _with_current_lists(self, now: datetime) -> tuple[Authority, Lists]:
+        """The authority with lists that may be handed out at `now`, and those of them that are new."""
+        fresh = lists.sign(self.directory, self.register, lists.due(self.directory, self.register, now), now)
+        if not fresh:
+            return self.authority, fresh
+        held = lists.in_use(self.directory, self.register) | fresh
+        return replace(self.authority, crls=tuple(held.values())), fresh
+
+    def _check_names(self, orders: Sequence[Order]) -> None:
+        taken: dict[str, Role] = {}
         for order in orders:
-            # Software that maps the common name (PostgreSQL) could not tell the two apart.
-            held = holders.setdefault(order.name, order.role)
+            # Software that maps the common name (PostgreSQL) could not tell two roles of one name apart.
+            held = self.register.role_of(order.name) or taken.get(order.name, order.role)
             if held != order.role:
                 raise StoreError(f"{order.name} is a {held} already: give the {order.role} another name")
-            if not replace and (out / order.name).exists():
-                raise StoreError(
-                    f"{out / order.name} is there already: its key is kept; "
-                    "--replace overwrites it, --out writes elsewhere"
-                )
-        names = [order.name for order in orders]
-        if len(set(names)) != len(names):
-            raise StoreError(f"names are given twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+            if order.name in taken:
+                raise StoreError(f"{order.name} is given twice: name each once")
+            taken[order.name] = order.role
+
+    def _renewable(self, name: str) -> Leaf:
+        leaf = self.register.newest.get(name)
+        if leaf is None:
+            raise StoreError(f"{name!r} has no certificate that could be renewed: see `pki list`")
+        if leaf.serial in self.register.revocations:
+            raise StoreError(f"{name} was revoked: if it may come back, `pki issue {name} --replace` says so")
+        return leaf
+
+    def _check_key_again(self, leaf: Leaf, name: str) -> None:
+        """A key belongs to one name, and one that somebody stole belongs to nobody."""
+        if leaf.identity.name != name:
+            raise RequestError(f"has the key of {leaf.identity.name}: make one of its own with `pki request`")
+        revocation = self.register.revocations.get(leaf.serial)
+        if revocation is not None and revocation.reason is Reason.KEY_COMPROMISE:
+            raise RequestError("has a key that was revoked as compromised: make another with `pki request`")
+
+    def _life(self, leaf: Leaf) -> timedelta | None:
+        """As long as last time, unless that was cut short by the issuing CA's own end."""
+        certificate = leaf.certificate
+        cut = {ca.certificate.not_valid_after_utc for ca in (*self.register.issuers, *self.register.retired)}
+        if certificate.not_valid_after_utc in cut:
+            return None
+        return min(certificate.not_valid_after_utc - certificate.not_valid_before_utc - BACKDATE, LEAF_LIFE)
 
 
-def _certificate_pem(kept: CertifiedKey) -> bytes:
-    return kept.certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(kept: CertifiedKey, passphrase: bytes | None) -> bytes:
-    encryption = (
-        serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
-    )
-    return kept.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-
-
-def _certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(read_file(path))
-    except ValueError:
-        raise StoreError(f"{path} holds no PEM certificate: put back a copy") from None
-
-
-def _issuer_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(read_private(path), password=None)
-    except (ValueError, TypeError):
-        raise StoreError(f"{path} holds no plain PEM private key: put back a copy") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise StoreError(f"{path} is no elliptic-curve key: put back a copy")
-    return key
-
-
-def _networks(path: Path) -> list[Network]:
-    try:
-        settings = json.loads(read_file(path))
-        version, networks = settings["version"], settings["networks"]
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{path} is not the settings of an authority: put back a copy") from None
-    if version != _VERSION:
-        raise StoreError(f"{path} is of version {version}, this program reads {_VERSION}: use the newer program")
-    return [parse_network(network) for network in networks]
+def _check_free(out: Path, orders: Sequence[Order]) -> None:
+    for order in orders:
+        if (out / order.name).exists():
+            raise StoreError(
+                f"{out / order.name} is there already: its key is kept; "
+                "--replace overwrites it, --out writes elsewhere"
+            )

@@ -10,7 +10,7 @@ from settings.values import Address, AnchoredPath
 
 
 class TlsSettings(Section):
-    """The files of this process's certificate. All are read again on SIGHUP."""
+    """The files of this process's certificate. All are read again on SIGHUP, and soon after they have changed."""
 
     certificate: AnchoredPath = Field(
         description="this process's certificate with its issuing CA, PEM",
@@ -22,6 +22,11 @@ class TlsSettings(Section):
     )
     ca: AnchoredPath = Field(
         description="the root certificates that peers must chain to, PEM", examples=["/etc/zkp/tls/ca.pem"]
+    )
+    crl: AnchoredPath | None = Field(
+        default=None,
+        description="revocation lists, PEM; by default crl.pem beside tls.ca, from when it is there",
+        examples=["/etc/zkp/tls/crl.pem"],
     )
 
 

@@ -15,7 +15,7 @@ from client.failures import CallFailed
 from client.leader import LeaderConnection, Route
 from worker.reports import trouble
 from worker.retry import RetryPolicy, Trouble
-from worker.session import Membership, Session
+from worker.session import Membership, Registration, Session, first_of
 from worker.workbench import Workbench
 
 log = logging.getLogger("zkp.worker")
@@ -54,6 +54,8 @@ class Agent:
         self._phase = Phase.SEARCHING
         self._failures = 0
         self._nudge = asyncio.Event()
+        self._renewed = asyncio.Event()
+        self._registration: Registration | None = None
 
     @property
     def phase(self) -> Phase:
@@ -70,8 +72,8 @@ class Agent:
         while True:
             route = self._connection.route(_PATIENCE_S)
             try:
-                while True:
-                    await self._serve_next(route)
+                while await self._serve_next(route):
+                    pass
             except ClientError as error:
                 self._failures += 1
                 await self._pause(error)
@@ -79,6 +81,11 @@ class Agent:
     def retry_now(self) -> None:
         """Do not wait for the next try: something has changed, the certificate perhaps."""
         self._nudge.set()
+
+    def renew(self) -> None:
+        """The certificate has changed: go on with the new one, before the old one's end would end us."""
+        self._renewed.set()
+        self.retry_now()
 
     async def drain(self, timeout: float) -> None:
         """Take no more tasks, finish what can be finished in `timeout` seconds, hand back the rest.
@@ -90,23 +97,30 @@ class Agent:
         await self._workbench.drain(timeout)
         await self._workbench.close(_HAND_BACK_S)
 
-    async def _serve_next(self, route: Route) -> None:
-        """Serve whoever may lead until that ends; raises the `ClientError` of an answer that is final."""
+    async def _serve_next(self, route: Route) -> bool:
+        """Serve whoever may lead until that ends; raises the `ClientError` of an answer that is final.
+
+        False: the search is to begin anew, with another certificate.
+        """
+        self._renewed.clear()
         line = await route.line()
         session = Session(line, self._membership, self._workbench, self._draining)
+        before, self._registration = self._registration, None
         known = False
 
-        def registered() -> None:
+        def registered(registration: Registration) -> None:
             nonlocal known
             known = True
             route.reached(line)
             self._phase = Phase.ONLINE
-            log.info("registered with the leader", extra={"peer": line.address})
+            if registration is not before:
+                log.info("registered with the leader", extra={"peer": line.address})
+            self._registration = registration
 
         try:
-            await session.run(registered)
+            await first_of(session.run(registered, before), self._renewal())
         except CallFailed as failure:
-            self._phase = Phase.SEARCHING
+            self._phase, self._registration = Phase.SEARCHING, None
             if known:
                 log.warning("lost the leader: %s", failure.details, extra={"peer": line.address})
             if session.settled:
@@ -116,6 +130,12 @@ class Agent:
                 # It took us in and let us go at once: registering is a replicated command, not a poll.
                 self._failures += 1
                 await asyncio.sleep(self._policy.away.delay(self._failures, self._rng.random()))
+            return True
+        log.info("certificate changed, going on with the new one", extra={"peer": line.address})
+        return False
+
+    async def _renewal(self) -> None:
+        await self._renewed.wait()
 
     async def _pause(self, error: ClientError) -> None:
         kind = trouble(error)

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from client import revocations
 from client.leader import LeaderConnection
+from daemon.certificates import Certificates
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.tls_metrics import TlsMetrics
 from pki.tls import TlsError, TlsMaterial
 from proofs.errors import ProofsError
 from proofs.keys import KeyStore
@@ -48,7 +51,7 @@ async def serve(settings: WorkerSettings, life: Lifecycle) -> None:
     """Work until `life.stop`; raises `DaemonError` for what an operator has to mend."""
     keys = proving_keys(settings.keys_dir)
     try:
-        material = TlsMaterial.load(tls_files(settings.tls))
+        certificates = Certificates.load(tls_files(settings.tls))
     except TlsError as error:
         raise WorkerError(str(error)) from None
     spool = Spool(settings.data_dir / _SPOOL)
@@ -56,11 +59,11 @@ async def serve(settings: WorkerSettings, life: Lifecycle) -> None:
     try:
         await pool.start()
         addresses = [str(address) for address in settings.coordinators]
-        async with LeaderConnection(addresses, material) as connection:
+        async with LeaderConnection(addresses, certificates.material) as connection:
             await _work(
                 life,
                 settings=settings,
-                material=material,
+                certificates=certificates,
                 keys=keys,
                 spool=spool,
                 pool=pool,
@@ -75,13 +78,15 @@ async def _work(
     life: Lifecycle,
     *,
     settings: WorkerSettings,
-    material: TlsMaterial,
+    certificates: Certificates,
     keys: Mapping[str, str],
     spool: Spool,
     pool: ProverPool,
     connection: LeaderConnection,
 ) -> None:
+    material = certificates.material
     metrics = WorkerMetrics()
+    metrics.registry.register(TlsMetrics(certificates))
     workbench = Workbench(
         pool=pool,
         shelf=spool,
@@ -105,20 +110,17 @@ async def _work(
         online=lambda: agent.phase is Phase.ONLINE,
     )
     bind = settings.metrics.bind
-    application = _monitoring(
-        settings.trust_domain, metrics=metrics, agent=agent, membership=membership, workbench=workbench
-    )
-    listener = HttpsListener(application, bind.host, bind.port, material.server_context())
+    application = _monitoring(material, metrics=metrics, agent=agent, membership=membership, workbench=workbench)
+    listener = HttpsListener(application, bind.host, bind.port, material)
     await listener.start()
     workbench.restore(spool.load())
     serving = life.background(agent.serve(), name="serving the leader")
-
-    def reload() -> None:
-        material.reload()
-        connection.refresh()
-        agent.retry_now()
-
-    life.on_reload(reload)
+    certificates.on_change(connection.refresh)
+    certificates.on_change(agent.renew)
+    life.background(certificates.watch(), name="certificates")
+    life.background(revocations.follow(connection, material.revoke), name="revocations")
+    life.on_reload(certificates.reload)
+    life.on_reload(agent.retry_now)
     life.ready("working")
     try:
         await life.stop.wait()
@@ -130,7 +132,7 @@ async def _work(
 
 
 def _monitoring(
-    trust_domain: str,
+    material: TlsMaterial,
     *,
     metrics: WorkerMetrics,
     agent: Agent,
@@ -152,7 +154,7 @@ def _monitoring(
     def ready() -> tuple[bool, Mapping[str, object]]:
         return agent.phase is Phase.ONLINE, {"state": agent.phase}
 
-    return monitoring_application(trust_domain, health=health, ready=ready, registry=metrics.registry)
+    return monitoring_application(material, health=health, ready=ready, registry=metrics.registry)
 
 
 def _version() -> str:

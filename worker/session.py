@@ -36,6 +36,15 @@ class Membership:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """With which leader, and what it said: seconds between heartbeats, and of silence that it forgives."""
+
+    address: str
+    interval: float
+    lease: float
+
+
 class Session:
     """Serves over `line` until something ends it. `draining`: once set, no more tasks are received."""
 
@@ -47,15 +56,20 @@ class Session:
         self.settled = False
         """The leader has answered a heartbeat, so that this is more than a flicker."""
 
-    async def run(self, registered: Callable[[], None]) -> None:
-        """Raises the `CallFailed` that ended it. Calls `registered` once the leader knows us."""
-        answer = await self._register()
-        registered()
-        self._drop(answer.dropped)
-        interval = max(answer.heartbeat_interval_ms / 1000, _SHORTEST_INTERVAL_S)
-        await _first_of(self._send_heartbeats(interval, answer.lease_ms / 1000), self._receive())
+    async def run(self, registered: Callable[[Registration], None], before: Registration | None = None) -> None:
+        """Raises the `CallFailed` that ended it. Calls `registered` once the leader knows us.
 
-    async def _register(self) -> pb.RegisterWorkerResponse:
+        before: an earlier session's registration. The same leader knows us then, and what it has assigned meanwhile
+        is not lost, as it would be by registering without it.
+        """
+        if before is not None and before.address == self._line.address:
+            now = before
+        else:
+            now = await self._register()
+        registered(now)
+        await first_of(self._send_heartbeats(now.interval, now.lease), self._receive())
+
+    async def _register(self) -> Registration:
         request = pb.RegisterWorkerRequest(
             worker_id=self._me.worker_id,
             incarnation=self._me.incarnation,
@@ -67,7 +81,10 @@ class Session:
             held=[attempt.message() for attempt in self._workbench.held()],
             version=self._me.version,
         )
-        return await self._line.call(lambda stubs: stubs.workers.RegisterWorker, request, timeout=_CALL_TIMEOUT_S)
+        answer = await self._line.call(lambda stubs: stubs.workers.RegisterWorker, request, timeout=_CALL_TIMEOUT_S)
+        self._drop(answer.dropped)
+        interval = max(answer.heartbeat_interval_ms / 1000, _SHORTEST_INTERVAL_S)
+        return Registration(self._line.address, interval, answer.lease_ms / 1000)
 
     async def _send_heartbeats(self, interval: float, lease: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -95,7 +112,7 @@ class Session:
     async def _receive(self) -> None:
         """Accept assignments until the worker drains; after that, leave the session to the heartbeats."""
         if not self._draining.is_set():
-            await _first_of(self._read_assignments(), self._until_draining())
+            await first_of(self._read_assignments(), self._until_draining())
         await asyncio.Event().wait()
 
     async def _read_assignments(self) -> None:
@@ -113,7 +130,7 @@ class Session:
         self._workbench.drop(AttemptId(attempt.task_id, attempt.attempt) for attempt in attempts)
 
 
-async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+async def first_of(*works: Coroutine[Any, Any, None]) -> None:
     """Run side by side until one ends; end the others, and raise what it raised."""
     tasks = [asyncio.create_task(work) for work in works]
     try:

@@ -1,4 +1,4 @@
-"""`zkp admin …`: hand over leadership, trust a worker again."""
+"""`zkp admin …`: hand over leadership, trust a worker again, or somebody no more."""
 
 import asyncio
 from typing import Annotated
@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from client.admin import AdminClient
-from client.cli import access, output
+from client.cli import access, output, revocations
 from client.cli.access import Coordinators, Directory, Identity
 from client.local.layout import ADMIN
 
 app = typer.Typer(
-    short_help="Hand over leadership, end a quarantine.",
+    short_help="Hand over leadership, end a quarantine, revoke certificates.",
     help="Example: zkp admin transfer --to coordinator-2\n\nChange the cluster. Needs an admin's certificate.",
 )
+app.command(short_help="Shut the holders of certificates out.")(revocations.revoke)
+app.command(short_help="List who is shut out.")(revocations.revoked)
 
 
 @app.command(short_help="Let another node lead.")

@@ -274,6 +274,21 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
             return
         self._journal.deleteEntriesFrom(index - self._journal[0][1])
 
+    def _SyncObj__sendNextNodeIdx(  # noqa: N802
+        self,
+        node: Node,
+        reset: bool = False,
+        nextNodeIdx: int | None = None,  # noqa: N803
+        success: bool = False,
+    ) -> None:
+        """Answer the leader.
+
+        A snapshot proves the log up to its own end. The engine would vouch for what lies behind it too, which may
+        be from a leader that never was: the new leader would count it as its own entries, and lose them.
+        """
+        following = self.raftLastApplied + 1 if success and nextNodeIdx is None else nextNodeIdx
+        super()._SyncObj__sendNextNodeIdx(node, reset=reset, nextNodeIdx=following, success=success)
+
     # ------------------------------------------------------------ what the shell calls
 
     def propose(self, command: bytes, callback: Callable[[object, int], None]) -> None:

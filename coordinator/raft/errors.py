@@ -1,5 +1,8 @@
 """What can go wrong in the Raft room."""
 
+REJOIN = "run `coordinator rejoin` on this directory and start again: the others catch this node up"
+"""The cure for files that cannot be used."""
+
 
 class RaftError(Exception):
     """Base of all errors of this room."""

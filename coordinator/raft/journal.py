@@ -10,7 +10,7 @@ import logging
 from typing import overload
 
 from coordinator.raft.disk import Disk, File
-from coordinator.raft.errors import StorageError
+from coordinator.raft.errors import REJOIN, StorageError
 from coordinator.raft.records import (
     HEADER_SIZE,
     Kind,
@@ -31,7 +31,6 @@ Entry = tuple[bytes, int, int]
 
 _SUFFIX = ".segment"
 _VOTE = "vote"
-_CURE = "move the raft directory away and start again: the node rejoins and is caught up by the others"
 
 
 class Journal:
@@ -58,8 +57,9 @@ class Journal:
         self._commit_index = 1
         self.payload_bytes = 0
         """Size of the commands in memory."""
-        self._term, self._voted_for = self._read_vote()
-        self._recover()
+        with _fatal(self):
+            self._term, self._voted_for = self._read_vote()
+            self._recover()
 
     # ------------------------------------------------------------ what the engine calls
 
@@ -158,7 +158,7 @@ class Journal:
     def require_start(self) -> None:
         """Without a snapshot the log must begin with the first entry. Raises StorageError."""
         if self._entries and (first := self._entries[0][1]) != 1:
-            raise StorageError(f"journal: entries before {first} are missing and no snapshot holds them: {_CURE}")
+            raise StorageError(f"journal: entries before {first} are missing and no snapshot holds them: {REJOIN}")
 
     def restart_from(self, before: Entry, last: Entry) -> None:
         """Begin at a snapshot: `last` is the entry that it includes last, `before` the one before that.
@@ -168,7 +168,7 @@ class Journal:
         """
         if self._entries and (first := self._entries[0][1]) > last[1]:
             raise StorageError(
-                f"journal: entries {last[1] + 1} to {first - 1} are missing behind the snapshot: {_CURE}"
+                f"journal: entries {last[1] + 1} to {first - 1} are missing behind the snapshot: {REJOIN}"
             )
         position = before[1] - self._entries[0][1] if self._entries else -1
         if 0 <= position < len(self._entries) - 1 and self._entries[position : position + 2] == [
@@ -236,7 +236,7 @@ class Journal:
             vote = unseal(data)
             return int(vote["term"]), vote["voted_for"]
         except (SealBroken, KeyError) as error:
-            raise StorageError(f"file {_VOTE} is damaged: {_CURE}") from error
+            raise StorageError(f"file {_VOTE} is damaged: {REJOIN}") from error
 
     def _recover(self) -> None:
         names = self._segment_names()
@@ -272,7 +272,7 @@ class Journal:
                 else:
                     self._redo(name, record)
         except RecordError as error:
-            raise StorageError(f"journal segment {name} {error}: {_CURE}") from error
+            raise StorageError(f"journal segment {name} {error}: {REJOIN}") from error
 
     def _check_owner(self, name: str, data: bytes) -> None:
         header = decode_header(data)

@@ -1,7 +1,12 @@
 """Connections between coordinators: mutual TLS, one live connection a peer, nothing read from strangers.
 
 Of two nodes, the one whose name sorts first dials. Both sides check that the other's certificate names a coordinator
-of the trust domain and exactly the configured peer.
+of the trust domain and exactly the configured peer; they check again twice a second, so that expiry and revocation
+end a connection that is open.
+
+Connections follow the certificates. After a reload, each is re-made before the old one is let go: whoever dials opens
+a second connection, which takes the first one's place on either side when it has proved good, and whoever accepts
+asks for that. So nobody misses a heartbeat, and no election begins.
 """
 
 import asyncio
@@ -11,12 +16,13 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import cast
+from datetime import UTC, datetime
 
 from coordinator.raft import frames
 from coordinator.raft.errors import FrameError
-from pki.identity import Identity, IdentityError, Role
-from pki.tls import TlsMaterial, peer_identity
+from coordinator.raft.link import Link
+from pki.identity import IdentityError, Role
+from pki.tls import TlsMaterial, refusal_of
 from protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft.links")
@@ -24,9 +30,16 @@ log = logging.getLogger("zkp.raft.links")
 CONNECT_TIMEOUT = 1.0
 HANDSHAKE_TIMEOUT = 2.0
 _RETRY_MIN, _RETRY_MAX = 0.05, 1.0
+_REMAKE_RETRY_MAX = 10.0  # while the connection that is to be re-made still works
+_REMAKE_PAUSE = 0.2  # between two connections: one after another
+_LINGER = 2.0  # a connection whose place was taken is read on for so long
+_LONGEST_LIFE = 3600.0  # then it is re-made: a new handshake with the certificates of the day
+_LOOK_PERIOD = 0.5
 _MAX_HANDSHAKES = 64
 _MAX_BACKLOG = 64 << 20
 """A peer that does not read is cut off before this node's memory suffers."""
+_REMAKE_BACKLOG = 64 << 10
+"""A connection with more than this on its way is not re-made now: a snapshot would begin again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,55 +57,11 @@ class LinkEvents:
 
     on_up: Callable[[str], None]
     on_down: Callable[[str], None]
+    on_replaced: Callable[[str], None]
+    """The peer's live connection is another one now; `on_up` follows."""
     on_frame: Callable[[str, pb.Envelope], None]
     on_refused: Callable[[str], None]
-    """reason: "handshake", "identity" or "frame"; for metrics."""
-
-
-class _Link(asyncio.Protocol):
-    """One connection whose peer is authenticated; cuts the byte stream into frames."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.closed = asyncio.get_running_loop().create_future()
-        self.on_frame: Callable[[pb.Envelope], None] | None = None
-        self.on_broken: Callable[[FrameError], None] | None = None
-        self._received = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self.on_frame is not None:
-            self.take_frames()
-
-    def take_frames(self) -> None:
-        """Hand over every whole frame that has arrived."""
-        start, prefix = 0, frames.LENGTH.size
-        try:
-            while self.on_frame is not None and len(self._received) >= start + prefix:
-                length = frames.body_length(bytes(self._received[start : start + prefix]))
-                end = start + prefix + length
-                if len(self._received) < end:
-                    break
-                self.on_frame(frames.unpack(bytes(self._received[start + prefix : end])))
-                start = end
-        except FrameError as error:
-            self.on_frame = None
-            if self.on_broken is not None:
-                self.on_broken(error)
-        del self._received[:start]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.on_frame = None
-        if not self.closed.done():
-            self.closed.set_result(exc)
-
-    def close(self) -> None:
-        self.on_frame = None
-        if self.transport is not None:
-            self.transport.abort()
+    """reason, for metrics: "handshake", "identity", "frame", or pki's word for what was wrong with the handshake."""
 
 
 class Links:
@@ -111,9 +80,12 @@ class Links:
         self._peers = peers
         self._material = material
         self._events = events
-        self._live: dict[str, _Link] = {}
+        self._live: dict[str, Link] = {}
+        self._open: dict[Link, str] = {}
+        """Every connection with an authenticated peer; the live ones, and those whose place was taken."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._handshakes = asyncio.Semaphore(_MAX_HANDSHAKES)
+        self._remaking = asyncio.Lock()
 
     async def start(self) -> None:
         """Listen, and begin to dial. Raises OSError when the address cannot be bound."""
@@ -121,36 +93,74 @@ class Links:
         listener = socket.create_server((self._bind.host, self._bind.port), family=family, backlog=128)
         listener.setblocking(False)
         self._spawn(self._accept(listener))
+        self._spawn(self._look_regularly())
         for peer in self._peers:
-            if self._node_id < peer:
+            if self._dials(peer):
                 self._spawn(self._dial(peer))
 
     async def stop(self) -> None:
+        """Close everything; nobody is told any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in list(self._live.values()):
+        for link in list(self._open):
+            link.on_closed = None
             link.close()
+        self._open.clear()
+        self._live.clear()
 
     def send(self, peer_id: str, envelope: pb.Envelope) -> None:
         """Queue a frame; dropped when there is no connection: Raft repeats what matters."""
         link = self._live.get(peer_id)
-        if link is None or link.transport is None:
+        if link is None:
             return
-        if self.backlog(peer_id) > _MAX_BACKLOG:
+        if link.backlog() > _MAX_BACKLOG:
             log.warning("peer does not read: connection closed", extra={"peer": peer_id})
             link.close()
             return
-        link.transport.write(frames.pack(envelope))
+        link.write(frames.pack(envelope))
 
     def backlog(self, peer_id: str) -> int:
         link = self._live.get(peer_id)
-        return link.transport.get_write_buffer_size() if link is not None and link.transport else 0
+        return 0 if link is None else link.backlog()
+
+    def refresh(self) -> None:
+        """The node's own files have changed: have every connection re-made that was made with the older ones."""
+        for peer, link in self._live.items():
+            self._keep_current(peer, link)
+
+    def look(self) -> None:
+        """Close the connections of peers whose certificates are good no more; have old ones re-made."""
+        now, time = datetime.now(UTC), asyncio.get_running_loop().time()
+        for link, peer in list(self._open.items()):
+            try:
+                self._material.check_peer(link.tls(), now)
+            except IdentityError as error:
+                self._refused(str(error.refusal), peer, str(error))
+                link.close()
+            if time - link.made_at > _LONGEST_LIFE:
+                link.outdate()
+
+    def _keep_current(self, peer: str, link: Link) -> None:
+        if link.made_with is self._material.client_context():
+            return
+        if self._dials(peer):
+            link.outdate()
+        else:
+            link.write(frames.pack(pb.Envelope(redial=pb.Redial())))
+
+    def _dials(self, peer: str) -> bool:
+        return self._node_id < peer
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_PERIOD)
+            self.look()
 
     # ------------------------------------------------------------ accepting
 
@@ -175,28 +185,29 @@ class Links:
     async def _welcome(self, connection: socket.socket, address: str) -> None:
         """Finish the handshake, learn who it is, and only then read."""
         loop = asyncio.get_running_loop()
-        link = _Link()
+        link = Link(self._material.client_context())
         try:
             _tune(connection)
-            transport, _ = await loop.connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: link,
                 connection,
                 ssl=self._material.server_context(),
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
         except (OSError, TimeoutError) as error:
-            self._refused("handshake", address, _reason(error))
+            kind = str(refusal_of(error)) if isinstance(error, ssl.SSLError) else "handshake"
+            self._refused(kind, address, _reason(error))
             connection.close()
             return
         finally:
             self._handshakes.release()
         try:
-            peer = self._identify(transport)
-        except IdentityError as error:
-            self._refused("identity", address, str(error))
+            peer = self._identify(link)
+        except _NotOurPeer as error:
+            self._refused(error.kind, address, str(error))
             link.close()
             return
-        await self._serve(peer, link, address)
+        self._begin(peer, link, address)
 
     # ------------------------------------------------------------ dialing
 
@@ -204,80 +215,129 @@ class Links:
         """Keep a connection to the peer, trying again for ever with a bounded pause."""
         pause = _RETRY_MIN
         while True:
+            await self._until_wanted(peer)
             try:
-                link = await self._connect(peer)
+                if peer in self._live:
+                    async with self._remaking:
+                        await self._connect(peer)
+                        await asyncio.sleep(_REMAKE_PAUSE)
+                else:
+                    await self._connect(peer)
             except (OSError, TimeoutError) as error:
                 log.debug("cannot connect: %s", _reason(error), extra={"peer": peer})
-            except IdentityError as error:
-                self._refused("identity", str(self._peers[peer]), str(error))
+            except _NotOurPeer as error:
+                self._refused(error.kind, str(self._peers[peer]), str(error))
             else:
                 pause = _RETRY_MIN
-                await self._serve(peer, link, str(self._peers[peer]))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
-            pause = min(2 * pause, _RETRY_MAX)
+                continue
+            await self._rest(peer, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            pause = min(2 * pause, _REMAKE_RETRY_MAX if peer in self._live else _RETRY_MAX)
 
-    async def _connect(self, peer: str) -> _Link:
+    async def _until_wanted(self, peer: str) -> None:
+        """Until the peer has no connection, or one that is to be re-made and has little on its way."""
+        while (link := self._live.get(peer)) is not None:
+            await asyncio.wait((link.closed, link.outdated), return_when=asyncio.FIRST_COMPLETED)
+            if link.closed.done():
+                await asyncio.sleep(_RETRY_MIN)
+            elif link.backlog() <= _REMAKE_BACKLOG:
+                return
+            else:
+                await self._rest(peer, _RETRY_MAX)
+
+    async def _rest(self, peer: str, seconds: float) -> None:
+        """Pause; not longer than a connection lasts that is still there."""
+        link = self._live.get(peer)
+        if link is None:
+            await asyncio.sleep(seconds)
+        else:
+            await asyncio.wait((link.closed,), timeout=seconds)
+
+    async def _connect(self, peer: str) -> None:
+        """Open a connection and make it the live one, once the peer has shown by its hello that it took us in."""
         address = self._peers[peer]
-        link = _Link()
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                lambda: link,
-                address.host,
-                address.port,
-                ssl=self._material.client_context(),
-                server_hostname=address.host,
-                ssl_handshake_timeout=CONNECT_TIMEOUT,
-            )
+        link = Link(self._material.client_context())
         try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: link,
+                    address.host,
+                    address.port,
+                    ssl=self._material.client_context(),
+                    server_hostname=address.host,
+                    ssl_handshake_timeout=CONNECT_TIMEOUT,
+                )
             _tune(transport.get_extra_info("socket"))
-            self._identify(transport, expected=peer)
-        except IdentityError:
+            self._identify(link, expected=peer)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                await link.heard()
+        except BaseException:
             link.close()
             raise
-        return link
+        self._begin(peer, link, str(address))
 
     # ------------------------------------------------------------ serving
 
-    def _identify(self, transport: asyncio.BaseTransport, expected: str | None = None) -> str:
-        """The configured peer that the certificate names. Raises IdentityError, also when it is not `expected`."""
-        tls = transport.get_extra_info("ssl_object")
-        own: Identity = self._material.identity
-        identity = peer_identity(cast("ssl.SSLObject", tls), own.trust_domain)
+    def _identify(self, link: Link, expected: str | None = None) -> str:
+        """The configured peer that the certificate names. Raises _NotOurPeer, also when it is not `expected`."""
+        try:
+            identity = self._material.check_peer(link.tls(), datetime.now(UTC)).identity
+        except IdentityError as error:
+            raise _NotOurPeer(str(error.refusal), str(error)) from None
         if identity.role is not Role.COORDINATOR:
-            raise IdentityError(f"{identity.uri} is a {identity.role}: only coordinators speak Raft")
+            raise _NotOurPeer("identity", f"{identity.uri} is a {identity.role}: only coordinators speak Raft")
         if identity.name not in self._peers:
-            raise IdentityError(f"{identity.uri} is not a configured peer of {self._node_id}")
+            raise _NotOurPeer("identity", f"{identity.uri} is not a configured peer of {self._node_id}")
         if expected is not None and identity.name != expected:
-            raise IdentityError(f"the certificate names {identity.name}, not {expected}")
+            raise _NotOurPeer("identity", f"the certificate names {identity.name}, not {expected}")
         return identity.name
 
-    async def _serve(self, peer: str, link: _Link, address: str) -> None:
-        """Make the connection the live one, end an older one, and hold it until it closes."""
-        older = self._live.pop(peer, None)
-        if older is not None:
-            older.close()
-            self._events.on_down(peer)
+    def _begin(self, peer: str, link: Link, address: str) -> None:
+        """Make the connection the live one; an older one is read on for a moment."""
+        if link.closed.done():
+            return
+        older = self._live.get(peer)
         self._live[peer] = link
+        self._open[link] = peer
+        link.on_closed = lambda error: self._ended(peer, link, error)
+        if older is not None:
+            asyncio.get_running_loop().call_later(_LINGER, older.close)
+            self._events.on_replaced(peer)
         self._events.on_up(peer)
-        link.on_broken = lambda error: self._broken(peer, address, link, error)
-        link.on_frame = lambda envelope: self._events.on_frame(peer, envelope)
-        link.take_frames()
-        try:
-            reason = await link.closed
-            log.info("connection closed%s", f": {_reason(reason)}" if reason else "", extra={"peer": peer})
-        finally:
-            link.close()
-            if self._live.get(peer) is link:
-                del self._live[peer]
-                self._events.on_down(peer)
+        link.listen(
+            lambda envelope: self._take(peer, link, envelope),
+            lambda error: self._broken(f"{peer} ({address})", link, error),
+        )
+        self._keep_current(peer, link)  # should the files have changed during the handshake
 
-    def _broken(self, peer: str, address: str, link: _Link, error: FrameError) -> None:
-        self._refused("frame", f"{peer} ({address})", str(error))
+    def _take(self, peer: str, link: Link, envelope: pb.Envelope) -> None:
+        if envelope.HasField("redial"):
+            if self._dials(peer):
+                link.outdate()
+            return
+        self._events.on_frame(peer, envelope)
+
+    def _ended(self, peer: str, link: Link, error: Exception | None) -> None:
+        del self._open[link]
+        if self._live.get(peer) is link:
+            log.info("connection closed%s", f": {_reason(error)}" if error else "", extra={"peer": peer})
+            del self._live[peer]
+            self._events.on_down(peer)
+
+    def _broken(self, whose: str, link: Link, error: FrameError) -> None:
+        self._refused("frame", whose, str(error))
         link.close()
 
     def _refused(self, kind: str, address: str, reason: str) -> None:
         log.warning("refused a Raft connection: %s", reason, extra={"peer": address})
         self._events.on_refused(kind)
+
+
+class _NotOurPeer(Exception):
+    """Whoever is at the other end, no Raft is spoken with it. kind: for metrics."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def _tune(connection: socket.socket) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.raft.disk import Disk
-from coordinator.raft.errors import StorageError
+from coordinator.raft.errors import REJOIN, StorageError
 from coordinator.raft.sealed import SealBroken, seal, unseal
 
 log = logging.getLogger("zkp.raft")
@@ -108,16 +108,14 @@ class Membership:
         data = self._disk.read(_FILE)
         if data is None:
             if any(name.endswith(".segment") for name in self._disk.names()):
-                raise StorageError(
-                    "file membership is missing beside a journal: move the raft directory away and start again"
-                )
+                raise StorageError(f"file {_FILE} is missing beside a journal: {REJOIN}")
             return
         try:
             stored = unseal(data)
             node_id, standing = stored["node_id"], Standing(stored["standing"])
             cluster_id = str(stored["cluster_id"])
         except (SealBroken, ValueError, KeyError) as error:
-            raise StorageError(f"file {_FILE} is damaged: move the raft directory away and start again") from error
+            raise StorageError(f"file {_FILE} is damaged: {REJOIN}") from error
         if node_id != self._node_id:
             raise StorageError(
                 f"the raft directory belongs to {node_id}, this node is {self._node_id}: "

@@ -151,8 +151,8 @@ class RaftNode:
         self._sequence[peer] = 0
         self._say_hello(peer)
 
-    def link_down(self, peer: str) -> None:
-        """The live connection to the peer is gone."""
+    def link_down(self, peer: str, *, replaced: bool = False) -> None:
+        """The live connection to the peer is gone. `replaced`: another one has taken its place, `link_up` follows."""
         if peer not in self._links:
             return
         self._links.discard(peer)
@@ -161,7 +161,7 @@ class RaftNode:
             return
         core.disconnected(peer)
         self._vouched.pop(peer, None)
-        if core.role() != LEADER and core.leader_id() == peer:
+        if not replaced and core.role() != LEADER and core.leader_id() == peer:
             # A process that dies closes its connections: no need to wait for the silence to grow long.
             self._leader_heard = float("-inf")
             spread = (core.random_election_timeout() - self._options.election_timeout) / 4
@@ -255,7 +255,15 @@ class RaftNode:
 
     @property
     def leader_id(self) -> str | None:
-        return self._core.leader_id() if self._core else None
+        """Who leads, as far as this node knows; nobody once the leader has been silent for longer than any election
+        waits: without a majority no other comes, and the engine would name the dead one for ever."""
+        core = self._core
+        if core is None:
+            return None
+        silence = engine.now() - self._leader_heard
+        if core.role() != LEADER and silence > 2 * self._options.election_timeout:
+            return None
+        return core.leader_id()
 
     @property
     def term(self) -> int:
@@ -342,7 +350,7 @@ class RaftNode:
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._leader_heard = engine.now()
+        self._hear_leader()
         core.feed_entries(peer, message)
         vouched = envelope.append_entries.vouched_index
         if self._membership.standing is Standing.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
@@ -353,13 +361,24 @@ class RaftNode:
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._leader_heard = engine.now()
+        self._hear_leader()
         # A part of a snapshot proves nothing about this node's log, yet the engine would commit by it.
         message["commit_index"] = core.raftCommitIndex
         core.feed(peer, message)
+        if not envelope.install_snapshot.last:
+            # On a slow line the heartbeats wait behind the parts: the leader must not miss this node meanwhile.
+            self._give_sign(core, peer)
+
+    def _hear_leader(self) -> None:
+        self._leader_heard = engine.now()
+        self._prevote.forget()
 
     def _show_term(self, core: Core, peer: str) -> None:
         """Tell a leader of an older term that it is over; the engine would stay silent, cut off for ever."""
+        self._give_sign(core, peer)
+
+    def _give_sign(self, core: Core, peer: str) -> None:
+        """An answer that acknowledges nothing, and shows this node's term like any other."""
         position = pb.NextIndex(next_index=core.last_log_index() + 1, reset=False, success=False)
         self.send(peer, pb.Envelope(next_index=position))
 
@@ -448,7 +467,7 @@ class RaftNode:
             self._fail_waiting()
             if self._leading_term is not None:
                 self._leading_term = None
-                self._listener.following()
+                _tell(self._listener.following)
 
     def _announce(self, core: Core) -> None:
         """Leadership counts once the first entry of the term is applied: then the state is current."""
@@ -456,7 +475,7 @@ class RaftNode:
             return
         if core.raftLastApplied >= core.no_op_index() > 0:
             self._leading_term = core.raftCurrentTerm
-            self._listener.leading(core.raftCurrentTerm)
+            _tell(self._listener.leading, core.raftCurrentTerm)
 
     def _pursue_transfer(self, core: Core) -> None:
         if self._transfer is None or core.role() != LEADER:
@@ -471,12 +490,20 @@ class RaftNode:
     def _settle(self, number: int, result: object, reason: int) -> None:
         done = self._waiting.pop(number, None)
         if done is not None:
-            done(result if reason == engine.SUCCESS else NotLeader(self.leader_id))
+            _tell(done, result if reason == engine.SUCCESS else NotLeader(self.leader_id))
 
     def _fail_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
-            done(OutcomeUnknown("leadership was lost while the command was on its way"))
+            _tell(done, OutcomeUnknown("leadership was lost while the command was on its way"))
+
+
+def _tell(listener: Callable[..., None], *news: object) -> None:
+    """A listener's own trouble stops here: the engine would take an entry for not applied, and apply it again."""
+    try:
+        listener(*news)
+    except Exception as error:
+        log.error("a listener failed", exc_info=error)
 
 
 class _CoreWire:

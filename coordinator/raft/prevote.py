@@ -19,6 +19,10 @@ class PreVote:
         self._term = term
         self._granted = {self._node_id}
 
+    def forget(self) -> None:
+        """The leader was heard after all: answers to the question that was asked before are out of date."""
+        self._term, self._granted = 0, set()
+
     def answered(self, peer: str, term: int, *, granted: bool) -> None:
         """Count an answer, once a peer, and only for the current round."""
         if granted and term == self._term:

@@ -48,7 +48,7 @@ class RaftRunner:
             bind,
             peers,
             material,
-            LinkEvents(self._up, self._down, self._frame, on_refused),
+            LinkEvents(self._up, self._down, self._replaced, self._frame, on_refused),
         )
         self._node = RaftNode(
             options,
@@ -126,6 +126,14 @@ class RaftRunner:
     def status(self) -> RaftStatus:
         return self._node.status()
 
+    def refresh_links(self) -> None:
+        """The node's certificate files have changed: re-make the links, one after another, missing nothing."""
+        self._links.refresh()
+
+    def check_links(self) -> None:
+        """Look now, and not half a second later, whether each peer's certificate is still good."""
+        self._links.look()
+
     # ------------------------------------------------------------ driving
 
     def _up(self, peer: str) -> None:
@@ -133,6 +141,9 @@ class RaftRunner:
 
     def _down(self, peer: str) -> None:
         self._guarded(lambda: self._node.link_down(peer))
+
+    def _replaced(self, peer: str) -> None:
+        self._guarded(lambda: self._node.link_down(peer, replaced=True))
 
     def _frame(self, peer: str, envelope: pb.Envelope) -> None:
         self._guarded(lambda: self._node.receive(peer, envelope))
@@ -163,6 +174,11 @@ class RaftRunner:
         except StorageError as error:
             log.critical("%s", error)
             self.fatal.set_result(error)
+            return
+        except Exception as error:
+            # The timer would stop without a word, and the node stay up and do nothing.
+            log.critical("the Raft core failed", exc_info=error)
+            self.fatal.set_result(StorageError(f"the Raft core failed ({error!r}): start the node again"))
             return
         self.last_tick = self._loop.time()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import google_crc32c
 
 from coordinator.raft.disk import Disk
-from coordinator.raft.errors import StorageError
+from coordinator.raft.errors import REJOIN, StorageError
 from coordinator.raft.journal import Entry
 
 _MAGIC = b"ZKPSNAP\x00"
@@ -97,10 +97,7 @@ class SnapshotStore:
         try:
             return decode(data, self._cluster_id), data
         except SnapshotError as error:
-            raise StorageError(
-                f"snapshot {names[-1]} {error}: move the raft directory away and start again: "
-                "the node rejoins and is caught up by the others"
-            ) from error
+            raise StorageError(f"snapshot {names[-1]} {error}: {REJOIN}") from error
 
     def save(self, index: int, data: bytes) -> None:
         """Make the snapshot durable under its index; older ones but one are removed. Raises StorageError."""

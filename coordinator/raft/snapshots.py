@@ -14,7 +14,7 @@ log = logging.getLogger("zkp.raft")
 CHUNK_BYTES = 256 << 10
 MAX_SNAPSHOT_BYTES = 2 << 30
 _TRAILING_ENTRIES = 1_000
-"""Kept behind a snapshot, so that a follower which lags a little needs no snapshot."""
+"""Kept before a snapshot's end, so that a follower which lags a little needs no snapshot; fewer if they are large."""
 
 
 class StateMachine(Protocol):
@@ -61,30 +61,45 @@ class Snapshots:
             return
         if applied < max_entries and self._journal.payload_bytes < max_bytes:
             return
-        self._take(last_applied)
+        # What stays behind must leave room to grow: else the very next entry would make another snapshot due.
+        self._take(last_applied, trailing_bytes=max_bytes // 4)
 
-    def _take(self, index: int) -> None:
+    def _take(self, index: int, trailing_bytes: int) -> None:
         position = index - self._journal[0][1]
         if position < 1:
             return
         before, last = self._journal[position - 1], self._journal[position]
         encode_state = self._machine.capture()
         self._taking = True
-        self._offload(
-            lambda: encode(Snapshot(before, last, encode_state()), self._cluster_id),
-            lambda data: self._taken(index, data),
-        )
 
-    def _taken(self, index: int, data: bytes) -> None:
+        def work() -> bytes:
+            try:
+                return encode(Snapshot(before, last, encode_state()), self._cluster_id)
+            except Exception as error:
+                log.error("a snapshot could not be made: trying again", exc_info=error)
+                return b""
+
+        self._offload(work, lambda data: self._taken(index, data, trailing_bytes))
+
+    def _taken(self, index: int, data: bytes, trailing_bytes: int) -> None:
         self._taking = False
-        if index <= self.index:
-            return  # A newer one came from the leader meanwhile.
+        if not data or index <= self.index:
+            return  # It failed, or a newer one came from the leader meanwhile.
         self._store.save(index, data)
         self.index = index
-        position = index - 1 - _TRAILING_ENTRIES - self._journal[0][1]
+        self._cut_back(index, trailing_bytes)
+        log.info("snapshot of entry %d stored, %d bytes", index, len(data))
+
+    def _cut_back(self, index: int, trailing_bytes: int) -> None:
+        """Forget entries that the snapshot of `index` makes superfluous. The log begins before that entry."""
+        position = index - 1 - self._journal[0][1]
+        oldest = max(position - _TRAILING_ENTRIES, 0)
+        size = 0
+        while position > oldest and size + len(self._journal[position - 1][0]) <= trailing_bytes:
+            position -= 1
+            size += len(self._journal[position][0])
         if position > 0:
             self._journal.deleteEntriesTo(position)
-        log.info("snapshot of entry %d stored, %d bytes", index, len(data))
 
     def restore(self) -> tuple[Entry, Entry] | None:
         """Load the latest snapshot into the state machine; its last two entries. Raises StorageError."""

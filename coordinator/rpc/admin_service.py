@@ -16,7 +16,9 @@ from coordinator.model import Worker
 from coordinator.raft import OutcomeUnknown, TransferRefused
 from coordinator.refusals import InvalidRequest, NotFound, TimedOut, Unavailable
 from coordinator.replication import Replicator
+from coordinator.revocations import Revocations
 from coordinator.rpc import convert
+from coordinator.rpc.gate import caller_serial
 from coordinator.workers import require_leader
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
@@ -35,6 +37,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
         cluster: Cluster,
         leases: Leases,
         health: Health,
+        revocations: Revocations,
         *,
         clock: Callable[[], float],
         now_ms: Callable[[], int],
@@ -44,6 +47,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
         self._cluster = cluster
         self._leases = leases
         self._health = health
+        self._revocations = revocations
         self._clock = clock
         self._now_ms = now_ms
         self._version = version
@@ -84,8 +88,9 @@ class AdminService(pb_grpc.AdminServiceServicer):
         require_leader(self._replicator)
         if request.to and request.to not in {member.id for member in self._cluster.members}:
             raise InvalidRequest("to", f"{request.to[:64]!r} is no member of this cluster")
-        if request.to == self._replicator.node_id:
-            return pb.TransferLeadershipResponse(leader=request.to)
+        given_way = not request.to and 0 < request.term < self._replicator.term
+        if request.to == self._replicator.node_id or given_way:
+            return pb.TransferLeadershipResponse(leader=self._replicator.node_id)
         try:
             async with asyncio.timeout(_TRANSFER_S):
                 leader = await self._replicator.transfer_leadership(request.to or None)
@@ -102,6 +107,20 @@ class AdminService(pb_grpc.AdminServiceServicer):
         if outcome.refusal is not None:
             raise NotFound(outcome.refusal.message)
         return pb.ReleaseWorkerResponse()
+
+    async def RevokeCertificates(
+        self, request: pb.RevokeCertificatesRequest, context: Context
+    ) -> pb.RevokeCertificatesResponse:
+        """Answers once it is agreed on; every node then acts on it by itself."""
+        certificates = [convert.certificate_from_pb(message) for message in request.certificates]
+        return pb.RevokeCertificatesResponse(revoked=await self._revocations.revoke(certificates, caller_serial()))
+
+    async def ListRevocations(
+        self, request: pb.ListRevocationsRequest, context: Context
+    ) -> pb.ListRevocationsResponse:
+        """One page."""
+        found = await self._revocations.page(request.after_revision, request.page_size)
+        return pb.ListRevocationsResponse(revocations=[convert.revocation_to_pb(one) for one in found])
 
     def _workers(self) -> list[pb.WorkerStatus]:
         if not self._replicator.is_leader:

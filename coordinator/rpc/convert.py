@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from coordinator.model import Task, TaskState
+from coordinator.model import Revocation, Task, TaskState
 from coordinator.refusals import CoordinatorError, InvalidRequest
+from coordinator.revocations import Certificate
 from coordinator.rpc.errors import status_of
 from coordinator.submissions import Submission
 from coordinator.tasks import Accepted, Listing
@@ -123,4 +124,25 @@ def assignment_to_pb(task: Task, time_limit_ms: int) -> pb.Assignment:
         public_inputs=task.public_inputs,
         verifying_key_sha256=task.verifying_key_sha256,
         time_limit_ms=time_limit_ms,
+    )
+
+
+def certificate_from_pb(message: pb.Certificate) -> Certificate:
+    """A certificate that is to be revoked, unchecked."""
+    return Certificate(
+        serial=message.serial,
+        subject=message.subject,
+        reason=message.reason,
+        not_after_ms=message.not_after.ToMilliseconds() if message.HasField("not_after") else 0,
+    )
+
+
+def revocation_to_pb(revocation: Revocation) -> pb.Revocation:
+    return pb.Revocation(
+        serial=revocation.serial,
+        subject=revocation.subject,
+        reason=revocation.reason,
+        revoked_at=timestamp(revocation.revoked_ms),
+        not_after=timestamp(revocation.not_after_ms),
+        revision=revocation.revision,
     )

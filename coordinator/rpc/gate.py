@@ -15,19 +15,22 @@ import grpc
 
 from coordinator.authorization import Authorization
 from coordinator.raft import NotLeader
-from coordinator.refusals import TimedOut, Unauthenticated
+from coordinator.refusals import TimedOut, Unavailable
 from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
+from coordinator.rpc.open_calls import OpenCalls
 from pki.identity import Identity
+from pki.tls import PeerCertificate
 
 log = logging.getLogger("zkp.coordinator")
 
 _LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
+_CLOCKS_DIFFER_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
 _ELECTION_LOOKS, _ELECTION_LOOK_S = 15, 0.02
 _INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error: the coordinator's log says more")
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
-_caller: ContextVar[Identity] = ContextVar("caller")
+_caller: ContextVar[PeerCertificate] = ContextVar("caller")
 
 Handler = Any  # an RpcMethodHandler, or a method of a servicer: gRPC types neither
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,7 +42,12 @@ Observer = Callable[[str, str], None]
 
 def caller() -> Identity:
     """Who makes the call that is being handled."""
-    return _caller.get()
+    return _caller.get().identity
+
+
+def caller_serial() -> str:
+    """The serial number of the certificate behind that call, hexadecimal."""
+    return f"{_caller.get().serial:x}"
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -50,6 +58,7 @@ class Gate(grpc.aio.ServerInterceptor):
         authorization: Authorization,
         find_leader: FindLeader,
         observer: Observer,
+        open_calls: OpenCalls,
         *,
         unary_limit_s: float = 30.0,
     ) -> None:
@@ -57,6 +66,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._find_leader = find_leader
         self._observer = observer
         self._unary_limit_s = unary_limit_s
+        self._open_calls = open_calls
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -98,7 +108,7 @@ class Gate(grpc.aio.ServerInterceptor):
         return behaviour
 
     def _streaming(self, method: str, inner: Handler) -> Handler:
-        """A stream ends, at the latest, when the certificate that opened it does."""
+        """A stream ends, at the latest, when the certificate that opened it expires or is revoked."""
         if not inspect.isasyncgenfunction(inner):
             return self._writing(method, inner)
 
@@ -145,16 +155,19 @@ class Gate(grpc.aio.ServerInterceptor):
     ) -> tuple[Status | None, Any]:
         """Either the status with which to end the call, or its answer."""
         try:
-            identity, valid_s = self._authorization.admit(method, context.auth_context(), context.peer())
-            _caller.set(identity)
-            limit = min(valid_s, _LONGEST_STREAM_S) if limit_s is None else limit_s
+            certificate, valid_s = self._authorization.admit(method, context.auth_context(), context.peer())
+            _caller.set(certificate)
+            limit = min(valid_s + _CLOCKS_DIFFER_S, _LONGEST_STREAM_S) if limit_s is None else limit_s
             try:
                 async with asyncio.timeout(limit) as timeout:
-                    return None, await run()
+                    with self._open_calls.holding(certificate.serial, timeout):
+                        return None, await run()
             except TimeoutError:
                 if not timeout.expired():
                     raise
-                raise _too_long(limit_s) from None
+            # Expired, or revoked? Then this says so.
+            self._authorization.admit(method, context.auth_context(), context.peer())
+            return status_of(_too_long(limit_s), self._find_leader), None
         except KNOWN as error:
             if isinstance(error, NotLeader) and limit_s is None:
                 await self._leader_known()
@@ -184,5 +197,5 @@ def _code_name(context: Context) -> str:
 
 def _too_long(limit_s: float | None) -> Exception:
     if limit_s is None:
-        return Unauthenticated("the certificate that opened this stream has expired: open it again with a new one")
+        return Unavailable("this stream has been open for as long as one may be: open it again")
     return TimedOut(f"no answer within {limit_s:g} s")

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.gate import Gate
+from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService
 from daemon.errors import ListenError
@@ -50,12 +51,14 @@ class RpcServer:
         tasks: TaskService,
         workers: WorkerService,
         admin: AdminService,
+        revocations: RevocationService,
         can_serve: Callable[[], bool],
     ) -> None:
         self._server = grpc.aio.server(interceptors=[gate], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
         pb_grpc.add_TaskServiceServicer_to_server(tasks, self._server)
         pb_grpc.add_WorkerServiceServicer_to_server(workers, self._server)
         pb_grpc.add_AdminServiceServicer_to_server(admin, self._server)
+        pb_grpc.add_RevocationServiceServicer_to_server(revocations, self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)

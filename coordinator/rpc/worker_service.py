@@ -11,7 +11,7 @@ import grpc
 
 from coordinator.reports import Reports
 from coordinator.rpc import convert
-from coordinator.rpc.gate import caller
+from coordinator.rpc.gate import caller, caller_serial
 from coordinator.workers import Workers
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
@@ -37,7 +37,8 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._timing = timing
 
     async def RegisterWorker(self, request: pb.RegisterWorkerRequest, context: Context) -> pb.RegisterWorkerResponse:
-        dropped = await self._workers.register(caller().name, convert.introduction_from_pb(request))
+        introduction = convert.introduction_from_pb(request)
+        dropped = await self._workers.register(caller().name, introduction, caller_serial())
         return pb.RegisterWorkerResponse(
             heartbeat_interval_ms=self._timing.heartbeat_interval_ms,
             lease_ms=self._timing.lease_ms,
@@ -46,11 +47,13 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
 
     async def SendHeartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         held = convert.held_from_pb(request.held)
-        dropped = await self._workers.heartbeat(caller().name, request.worker_id, request.incarnation, held)
+        dropped = await self._workers.heartbeat(
+            caller().name, request.worker_id, request.incarnation, held, caller_serial()
+        )
         return pb.HeartbeatResponse(dropped=convert.held_to_pb(dropped))
 
     async def ReceiveTasks(self, request: pb.ReceiveTasksRequest, context: Context) -> AsyncIterator[pb.Assignment]:
-        stream = await self._workers.connect(caller().name, request.worker_id, request.incarnation)
+        stream = await self._workers.connect(caller().name, request.worker_id, request.incarnation, caller_serial())
         try:
             # At once, so that the worker knows that it is connected before its first task comes.
             await context.send_initial_metadata(())

@@ -928,8 +928,8 @@ class RevocationServiceServicer:
     """
 
     def WatchRevocations(self, request, context):
-        """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
-        UNAVAILABLE when it is cut off from the others.
+        """What was revoked after that revision, at once and even if that is nothing; then each new one as it comes, for as
+        long as this node leads. Ends with FAILED_PRECONDITION (see top) when leadership is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

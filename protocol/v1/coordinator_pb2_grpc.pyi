@@ -301,8 +301,8 @@ class RevocationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RevocationServiceAsyncStub: ...
     WatchRevocations: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchRevocationsRequest, _coordinator_pb2.Revocations]
-    """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
-    UNAVAILABLE when it is cut off from the others.
+    """What was revoked after that revision, at once and even if that is nothing; then each new one as it comes, for as
+    long as this node leads. Ends with FAILED_PRECONDITION (see top) when leadership is lost.
     """
 
 @_typing.type_check_only
@@ -311,8 +311,8 @@ class RevocationServiceAsyncStub(RevocationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchRevocations: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchRevocationsRequest, _coordinator_pb2.Revocations]  # type: ignore[assignment]
-    """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
-    UNAVAILABLE when it is cut off from the others.
+    """What was revoked after that revision, at once and even if that is nothing; then each new one as it comes, for as
+    long as this node leads. Ends with FAILED_PRECONDITION (see top) when leadership is lost.
     """
 
 class RevocationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -324,8 +324,8 @@ class RevocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.WatchRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.Revocations], _abc.AsyncIterator[_coordinator_pb2.Revocations]]:
-        """What was revoked after that revision, then each new one as it comes. Any node answers, and ends the stream with
-        UNAVAILABLE when it is cut off from the others.
+        """What was revoked after that revision, at once and even if that is nothing; then each new one as it comes, for as
+        long as this node leads. Ends with FAILED_PRECONDITION (see top) when leadership is lost.
         """
 
 def add_RevocationServiceServicer_to_server(servicer: RevocationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

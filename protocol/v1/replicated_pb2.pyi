@@ -488,7 +488,7 @@ Global___Projected: _TypeAlias = Projected  # noqa: Y015
 
 @_typing.final
 class RevokeCertificate(_message.Message):
-    """Nobody may use this certificate any more; what its holder works on is taken back."""
+    """Nobody may use this certificate any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -496,6 +496,7 @@ class RevokeCertificate(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Hexadecimal, lower case, without leading zeros."""
     subject: _builtins.str
@@ -503,6 +504,8 @@ class RevokeCertificate(_message.Message):
     reason: _builtins.str
     not_after_ms: _builtins.int
     """When the certificate expires anyway, and may be forgotten here."""
+    worker_id: _builtins.str
+    """The worker that has used it of late, if one has: it is offline now, and what it works on is taken back."""
     def __init__(
         self,
         *,
@@ -510,10 +513,11 @@ class RevokeCertificate(_message.Message):
         subject: _builtins.str = ...,
         reason: _builtins.str = ...,
         not_after_ms: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after_ms", b"not_after_ms", "reason", b"reason", "serial", b"serial", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after_ms", b"not_after_ms", "reason", b"reason", "serial", b"serial", "subject", b"subject", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

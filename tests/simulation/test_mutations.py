@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.raft import engine, journal, node
+from coordinator.raft import engine, node
 from coordinator.raft.engine import Core
 from coordinator.raft.journal import Journal
 from coordinator.raft.membership import Membership, Standing
-from coordinator.raft.node import RaftNode
-from protocol.v1 import raft_pb2 as pb
 from tests.simulation.cluster import Cluster, Violation
 from tests.simulation.faults import torment
 
@@ -50,42 +48,6 @@ def truncates_on_repeated_entries(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "feed_entries", Core.feed)
 
 
-def commits_by_parts_of_snapshots(patch: pytest.MonkeyPatch) -> None:
-    def install(raft: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        if envelope.install_snapshot.term >= core.raftCurrentTerm:
-            core.feed(peer, node.frames.to_engine(envelope))
-
-    patch.setitem(RaftNode._HANDLERS, "install_snapshot", install)
-
-
-def believes_the_page_cache_after_a_crash(patch: pytest.MonkeyPatch) -> None:
-    recover = Journal._recover
-
-    def without_sync(log: Journal) -> None:
-        disk_open = log._disk.open
-
-        def open_file(name: str) -> Any:
-            file = disk_open(name)
-            file.datasync = lambda: None  # type: ignore[method-assign]
-            return file
-
-        log._disk.open = open_file  # type: ignore[method-assign]
-        recover(log)
-        log._disk.open = disk_open  # type: ignore[method-assign]
-        if log._file is not None:
-            del log._file.datasync  # type: ignore[attr-defined]
-
-    patch.setattr(Journal, "_recover", without_sync)
-
-
-def takes_removed_segments_for_the_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        Journal,
-        "_segment_names",
-        lambda log: [name for name in log._disk.names() if name.endswith(journal._SUFFIX)],
-    )
-
-
 def votes_without_its_memory(patch: pytest.MonkeyPatch) -> None:
     store = Membership._store
 
@@ -95,20 +57,12 @@ def votes_without_its_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Membership, "_store", as_voter)
 
 
-def keeps_silent_to_older_leaders(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RaftNode, "_show_term", lambda raft, core, peer: None)
-
-
 # With the seed that is known to show it first: the search goes on from there, should the simulation change.
 MUTATIONS: tuple[tuple[Switch, int], ...] = (
     (promises_before_the_disk_has_them, 0),
     (votes_in_memory_only, 0),
     (truncates_on_repeated_entries, 9),
-    (commits_by_parts_of_snapshots, 59),
-    (believes_the_page_cache_after_a_crash, 252),
-    (takes_removed_segments_for_the_log, 458),
     (votes_without_its_memory, 21),
-    (keeps_silent_to_older_leaders, 279),
 )
 
 

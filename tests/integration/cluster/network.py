@@ -31,6 +31,7 @@ T = TypeVar("T")
 PATIENCE_S = 120.0  # a loaded machine takes its time; what hangs still fails
 _POLL_S = 0.1
 _LOG_LINES = 25
+_PATIENT = {"COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"}  # so that a loaded machine elects nobody whom no test wanted
 _SETTING_PREFIXES = ("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")
 
 LIVE: list["Network"] = []
@@ -63,16 +64,25 @@ def frozen(*processes: psutil.Process) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, keys: Path, *, database_url: str | None = None, **variables: str
+    directory: Path,
+    keys: Path,
+    *,
+    database_url: str | None = None,
+    record_url: str | None = None,
+    **variables: str,
 ) -> Iterator["Network"]:
-    """A network that is up. `variables`: settings of its daemons, as in `COORDINATOR_TASKS_LEASE="3s"`."""
+    """A network that is up. `variables`: settings of its daemons, as in `COORDINATOR_TASKS_LEASE="3s"`.
+
+    database_url: instead of the embedded Postgres; record_url: how the test reaches that server, if otherwise.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
             if name.startswith(_SETTING_PREFIXES):
                 environment.delenv(name)
-        for name, value in variables.items():
+        for name, value in {**_PATIENT, **variables}.items():
             environment.setenv(name, value)
-        network = Network(LocalCluster(directory, keys=keys, database_url=database_url))
+        cluster = LocalCluster(directory, keys=keys, database_url=database_url)
+        network = Network(cluster, record_url or cluster.database_url)
         try:
             network.cluster.up()
             LIVE.append(network)
@@ -89,8 +99,9 @@ def running(
 class Network:
     """Three coordinators, two workers, a gateway and their Postgres."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, record_url: str) -> None:
         self.cluster = cluster
+        self._record_url = record_url
         self.layout = cluster.layout
 
     # ------------------------------------------------------------ asking
@@ -164,6 +175,18 @@ class Network:
         for process in found:
             assert process.wait(PATIENCE_S)
 
+    @contextlib.contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Whatever happens in this context: afterwards the same node leads in the same term, every process is the one
+        that it was, and a proof still goes through."""
+        before = self.agreed(), self.cluster.members()
+        yield
+        assert (self.agreed(), self.cluster.members()) == before
+        gateway, caller = self.address(GATEWAY, "https"), self.https(CLIENT)
+        answer = caller.post(gateway, "/api/v1/tasks/addition", {"a": 20, "b": 22})
+        task = caller.get(gateway, f"/api/v1/tasks/{answer.document['id']}?wait=60", timeout=70).document
+        assert (task["state"], task["public_inputs"]) == ("completed", ["42"])
+
     def wait_until_ready(self, member: str) -> None:
         """The member says that it can serve."""
         address = self.address(member, "health")
@@ -178,9 +201,13 @@ class Network:
 
     # ------------------------------------------------------------ record and logs
 
+    def connect(self) -> psycopg.Connection[DictRow]:
+        """A session of the test's own at the record's database, as its superuser."""
+        return psycopg.connect(self._record_url, row_factory=dict_row)
+
     def rows(self, statement: str, *values: object) -> list[DictRow]:
         """What Postgres answers to a query of the test's own."""
-        with psycopg.connect(self.cluster.database_url, row_factory=dict_row) as connection:
+        with self.connect() as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def log(self, member: str, start: int = 0) -> str:

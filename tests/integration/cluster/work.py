@@ -106,14 +106,14 @@ class Load:
         assert self._task is not None
         self._task.cancel()
         (outcome,) = await asyncio.gather(self._task, return_exceptions=True)
-        if error is None and not isinstance(outcome, asyncio.CancelledError):
+        if error is None and isinstance(outcome, Exception):
             raise outcome
 
     async def more(self, count: int) -> None:
         """Wait until that many more were accepted."""
         wanted = len(self.accepted) + count
         async with asyncio.timeout(PATIENCE_S):
-            while len(self.accepted) < wanted:  # noqa: ASYNC110 - nobody announces it
+            while len(self.accepted) < wanted:
                 assert self._task is not None
                 if self._task.done():
                     self._task.result()

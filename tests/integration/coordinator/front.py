@@ -17,8 +17,12 @@ from coordinator.health import Health, RecordStatus
 from coordinator.leases import LeaseTiming
 from coordinator.metrics import Metrics
 from coordinator.refusals import Unavailable
+from coordinator.replication import wall_clock_ms
+from coordinator.revocations import Revocations
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.gate import Gate
+from coordinator.rpc.open_calls import OpenCalls
+from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
@@ -74,12 +78,21 @@ class Front:
         self.record_status = RecordStatus("ok", 0, "")
         self.material = identities.material("coordinator-1", Role.COORDINATOR)
         self._verification = Verification(self.verifier)
+        self._open_calls = OpenCalls()
+        self.revocations = Revocations(
+            self.replicator,
+            refuse=self.material.revoke,
+            close=lambda: self._open_calls.end(self.material.revoked_serials()),
+            find_worker=self._worker_behind,
+            clock_ms=wall_clock_ms,
+        )
         # No server is there: everything comes from memory.
         record = Record(Database({"host": "/nonexistent", "dbname": "zkp"}, application="test"), 2)
         outside = Outside(
             replicator=self.replicator,
             record=TaskRecord(record, lambda: self.replicator.state),
             keep_record=_nothing,
+            keep_house=_nothing,
             keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
             verification=self._verification,
             metrics=self.metrics,
@@ -99,17 +112,20 @@ class Front:
             version="test",
             stopping=lambda: self.stopping,
         )
-        self.metrics.watch(self.replicator, self.health, self.material.seconds_to_expiry)
+        self.metrics.watch(self.replicator, self.health)
         self.rpc = self._rpc()
         application = monitoring_application(
-            "zkp.local", health=self.health.health, ready=self.health.ready, registry=self.metrics.registry
+            self.material, health=self.health.health, ready=self.health.ready, registry=self.metrics.registry
         )
-        self.https = HttpsListener(application, "127.0.0.1", 0, self.material.server_context())
+        self.https = HttpsListener(application, "127.0.0.1", 0, self.material)
         self.port = 0
+
+    def _worker_behind(self, serial: str) -> str:
+        return self.services.workers.user_of(serial)
 
     def _rpc(self) -> RpcServer:
         authorization = Authorization(
-            "zkp.local",
+            self.material,
             now=lambda: datetime.now(UTC) + self.skew,
             log=BoundedLog(time.monotonic),
             count=lambda reason: self.metrics.refused("grpc", reason),
@@ -119,15 +135,17 @@ class Front:
             self.cluster,
             self.services.leases,
             self.health,
+            self.revocations,
             clock=time.monotonic,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            now_ms=wall_clock_ms,
             version="test",
         )
         return RpcServer(
-            Gate(authorization, self.cluster.leader_address, self.metrics.called),
+            Gate(authorization, self.cluster.leader_address, self.metrics.called, self._open_calls),
             tasks=TaskService(self.services.tasks),
             workers=WorkerService(self.services.workers, self.services.reports, WorkerTiming(3_000, 10_000, 100_000)),
             admin=admin,
+            revocations=RevocationService(self.revocations),
             can_serve=self.health.can_serve,
         )
 
@@ -137,6 +155,7 @@ class Front:
 
     async def stop(self) -> None:
         await self.services.stop(Unavailable("end of the test"))
+        self.revocations.end_all(Unavailable("end of the test"))
         await self.rpc.stop(0.2)
         await self.https.stop()
         self._verification.close()

@@ -33,6 +33,11 @@ class Network:
             self._directory, replace=True
         )
 
+    def brief(self, role: Role, life: timedelta) -> TlsMaterial:
+        """A member whose certificate is good for no longer than that."""
+        issued = self._authority.issue(f"{role}-brief", role, [HOST], now=datetime.now(UTC), life=life)
+        return TlsMaterial.load(issued.write(self._directory, replace=True))
+
     def member(self, role: Role) -> TlsMaterial:
         """The role's first member, ready to serve and to dial."""
         return TlsMaterial.load(self.files(role))

@@ -16,13 +16,13 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry, Counter
 
-from daemon import acceptor
+from daemon import acceptor, https
 from daemon.errors import ListenError
 from daemon.https import HttpsListener
 from daemon.monitoring import monitoring_application
 from pki.identity import Role
 from pki.tls import TlsMaterial
-from tests.integration.daemon.members import HOST, PATIENCE, TRUST_DOMAIN, Answer, Connection, Network, ask, talk
+from tests.integration.daemon.members import HOST, PATIENCE, Answer, Connection, Network, ask, talk
 
 
 class Daemon:
@@ -30,17 +30,18 @@ class Daemon:
 
     def __init__(self, material: TlsMaterial) -> None:
         self.healthy = True
+        self.material = material
         self.now = datetime.now(UTC)
         self.registry = CollectorRegistry()
         Counter("zkp_tests", "A counter to be seen", registry=self.registry).inc(3)
         application = monitoring_application(
-            TRUST_DOMAIN,
+            material,
             health=self.health,
             ready=lambda: (True, {"ready": True}),
             registry=self.registry,
             clock=lambda: self.now,
         )
-        self.listener = HttpsListener(application, HOST, 0, material.server_context())
+        self.listener = HttpsListener(application, HOST, 0, material)
 
     def health(self) -> tuple[bool, Mapping[str, object]]:
         return self.healthy, {"id": "coordinator-1", "healthy": self.healthy}
@@ -399,10 +400,10 @@ def test_a_report_that_fails_shows_nothing(
 def test_new_certificates_are_served_after_a_reload(serving: Serving, network: Network) -> None:
     """The listener follows the material; refusals still reach peers afterwards."""
     material = network.member(Role.COORDINATOR)
-    application = monitoring_application(TRUST_DOMAIN, ready=lambda: (True, {}))
+    application = monitoring_application(material, ready=lambda: (True, {}))
 
     async def scenario(_: Daemon) -> None:
-        listener = HttpsListener(application, HOST, 0, material.server_context())
+        listener = HttpsListener(application, HOST, 0, material)
         await listener.start()
         try:
             before = await asyncio.to_thread(served_serial, listener.port, network.member(Role.CLIENT))
@@ -437,10 +438,10 @@ def test_stopping_finishes_what_is_running(serving: Serving, network: Network) -
 
 def test_an_address_that_cannot_be_had(serving: Serving, network: Network) -> None:
     """A taken port, a foreign address and an unknown host are one line with the cure."""
-    context = network.member(Role.COORDINATOR).server_context()
+    material = network.member(Role.COORDINATOR)
 
     async def refusal(host: str, port: int) -> str:
-        listener = HttpsListener(monitoring_application(TRUST_DOMAIN), host, port, context)
+        listener = HttpsListener(monitoring_application(material), host, port, material)
         with pytest.raises(ListenError) as caught:
             await listener.start()
         return str(caught.value)
@@ -454,6 +455,94 @@ def test_an_address_that_cannot_be_had(serving: Serving, network: Network) -> No
         assert "cannot listen on no-such-host.invalid:8090: " in await refusal("no-such-host.invalid", 8090)
 
     serving(scenario)
+
+
+def test_an_idle_connection_ends_when_its_certificate_is_revoked(
+    serving: Serving, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at the next request alone, which may never come; other connections stay, new handshakes fail."""
+    revoked, other = network.member(Role.CLIENT), network.member(Role.ADMIN)
+
+    async def scenario(daemon: Daemon) -> None:
+        idle = await asyncio.to_thread(Connection, daemon.port, revoked.client_context())
+        kept = await asyncio.to_thread(Connection, daemon.port, other.client_context())
+        with idle, kept:
+            for connection in (idle, kept):
+                assert (await asyncio.to_thread(connection.ask, "/health")).status == 200
+            daemon.material.revoke([revoked.certificate.serial_number])
+            assert await asyncio.to_thread(idle.rest) == b""
+            assert (await asyncio.to_thread(kept.ask, "/health")).status == 200
+        with pytest.raises(OSError, match=r"(?i)revoked|reset|closed"):
+            await get(daemon, revoked, "/health")
+
+    serving(scenario)
+    assert "closed a connection: certificate" in caplog.text
+    assert "certificate revoked" in caplog.text
+
+
+def test_an_idle_connection_ends_when_its_certificate_expires(serving: Serving, network: Network) -> None:
+    """A handshake was good for as long as the connection lasted; it is not any more."""
+
+    async def scenario(daemon: Daemon) -> None:
+        brief = network.brief(Role.CLIENT, timedelta(seconds=2))
+        connection = await asyncio.to_thread(Connection, daemon.port, brief.client_context())
+        with connection:
+            assert await asyncio.to_thread(connection.rest) == b""
+
+    serving(scenario)
+
+
+def test_a_request_by_a_revoked_certificate_is_refused_before_its_connection_is_closed(
+    serving: Serving, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very next request, however soon it comes."""
+    monkeypatch.setattr(https, "_LOOK_PERIOD", PATIENCE)
+    revoked = network.member(Role.CLIENT)
+
+    async def scenario(daemon: Daemon) -> None:
+        connection = await asyncio.to_thread(Connection, daemon.port, revoked.client_context())
+        with connection:
+            assert (await asyncio.to_thread(connection.ask, "/health")).status == 200
+            daemon.material.revoke([revoked.certificate.serial_number])
+            answer = await asyncio.to_thread(connection.ask, "/health")
+            assert answer.status == 403
+            assert "is revoked" in answer.json["error"]
+
+    serving(scenario)
+
+
+def test_open_connections_are_bounded(serving: Serving, network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    """One too many is closed at once, and that is logged; when one ends there is room again."""
+    material = network.member(Role.COORDINATOR)
+    context = network.member(Role.CLIENT).client_context()
+    application = monitoring_application(material, ready=lambda: (True, {}))
+
+    async def scenario(_: Daemon) -> None:
+        listener = HttpsListener(application, HOST, 0, material, max_connections=2)
+        await listener.start()
+        try:
+            with ExitStack() as stack:
+                for _ in range(2):
+                    connection = stack.enter_context(await asyncio.to_thread(Connection, listener.port, context))
+                    assert (await asyncio.to_thread(connection.ask, "/ready")).status == 200
+                with pytest.raises(OSError, match=r"(?i)reset|eof|closed"):
+                    await asyncio.to_thread(ask, listener.port, context, "/ready")
+            async with asyncio.timeout(PATIENCE):
+                while not await asyncio.to_thread(answered, listener.port, context):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # the listener has yet to see that the others have gone
+        finally:
+            await listener.stop()
+
+    serving(scenario)
+    assert "as many connections are open as may be" in caplog.text
+
+
+def answered(port: int, context: ssl.SSLContext) -> bool:
+    """Whether a connection was served."""
+    try:
+        return ask(port, context, "/ready").status == 200
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -100,6 +100,7 @@ class Cluster:
         self.heartbeat_ms = 100
         self.leader: int | None = 0
         self.tasks: dict[str, FakeTask] = {}
+        self.revoked: list[pb.Revocation] = []
         self.incarnations: dict[str, str] = {}
         self.records = Records()
         self.quarantined: dict[str, str] = {}
@@ -184,6 +185,11 @@ class Cluster:
             if task.worker_id == worker_id and task.state in active
         }
 
+    def revoke(self, serial: int) -> None:
+        """Tell whoever follows the revocations."""
+        self.revoked.append(pb.Revocation(serial=f"{serial:x}", revision=len(self.revoked) + 1))
+        self.changed()
+
     def assignment(self, task_id: str) -> pb.Assignment:
         """The message that hands a task to its worker."""
         task = self.tasks[task_id]
@@ -218,6 +224,7 @@ class Node:
         pb_grpc.add_TaskServiceServicer_to_server(Tasks(self), self._server)
         pb_grpc.add_WorkerServiceServicer_to_server(Workers(self), self._server)
         pb_grpc.add_AdminServiceServicer_to_server(Admin(self), self._server)
+        pb_grpc.add_RevocationServiceServicer_to_server(Revocations(self), self._server)
         self.port = self._server.add_secure_port(f"{HOST}:{self.port}", self.material.grpc_server_credentials())
         await self._server.start()
 
@@ -241,13 +248,16 @@ class Node:
         return identity.name
 
     async def redirect(self, context: Any) -> None:
+        text, *metadata = self.redirection()
+        await self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, text, *metadata)
+
+    def redirection(self) -> tuple[Any, ...]:
+        """The words, and the metadata if there are any."""
         leader = self.cluster.leader
         if leader is None:
-            await self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "Not leader, and no leader is known")
-        else:
-            address = self.cluster.nodes[leader].address
-            text = f"Not leader, connect to: {address}"
-            await self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, text, ("zkp-leader", address))
+            return ("Not leader, and no leader is known",)
+        address = self.cluster.nodes[leader].address
+        return f"Not leader, connect to: {address}", ("zkp-leader", address)
 
     async def refuse(self, context: Any, code: grpc.StatusCode, text: str, *metadata: tuple[str, str]) -> None:
         self.cluster.records.refused.append((code.name, text))
@@ -446,6 +456,29 @@ class Admin(pb_grpc.AdminServiceServicer):
         await self.node.admit("ReleaseWorker", context)
         self.cluster.quarantined.pop(request.worker_id, None)
         return pb.ReleaseWorkerResponse()
+
+
+class Revocations(pb_grpc.RevocationServiceServicer):
+    """The revocation service of one node; being followed all the time, it records nothing."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.cluster = node.cluster
+
+    async def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, context: Any
+    ) -> AsyncIterator[pb.Revocations]:
+        revision, begun = request.after_revision, False
+        while True:
+            if self.cluster.leader != self.node.index:
+                text, *metadata = self.node.redirection()
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text, tuple(metadata))
+            newer = [one for one in self.cluster.revoked if one.revision > revision]
+            if newer or not begun:
+                revision, begun = len(self.cluster.revoked), True
+                yield pb.Revocations(revocations=newer)
+            else:
+                await self.cluster.next_change()
 
 
 def _name(index: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from daemon.certificates import Certificates
 from gateway.config import GatewaySettings, MetricsSettings, RateSettings
 from gateway.preparation import Preparation
 from gateway.serve import Gateway
@@ -130,7 +131,7 @@ async def serve(identities: Identities, preparation: Preparation) -> AsyncIterat
         network, clock = FakeNetwork(), Clock()
         gateway = Gateway(
             GatewaySettings.model_validate(settings),
-            TlsMaterial.load(files),
+            Certificates.load(files),
             network,
             prepared_by or preparation,
             lambda: False,

@@ -18,7 +18,7 @@ class _Names:
         return name
 
 
-_STUBS: Any = SimpleNamespace(tasks=_Names(), workers=_Names(), admin=_Names())
+_STUBS: Any = SimpleNamespace(tasks=_Names(), workers=_Names(), admin=_Names(), revocations=_Names())
 
 
 class Node:

@@ -1,12 +1,13 @@
 """What operators ask, against doubles."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import pytest
 
-from client.admin import AdminClient, ClusterStatus, Node
+from client.admin import AdminClient, ClusterStatus, Node, Revocation
 from client.errors import NoLeader, NotFound, Refused
 from client.failures import CallFailed
 from protocol.v1 import coordinator_pb2 as pb
@@ -140,3 +141,87 @@ def test_commands_go_to_the_leader() -> None:
                 await admin.release_worker("worker-9")
 
     run(scenario())
+
+
+class Leading:
+    """Two nodes that hand leadership to and fro, and a network that loses the first answer."""
+
+    def __init__(self) -> None:
+        self.leader, self.term = "coordinator-1", 7
+        self.moves = 0
+        self.answers_lost = 1
+        self.network = Network({A: self._node("coordinator-1", B), B: self._node("coordinator-2", A)})
+
+    def _node(self, name: str, other: str) -> doubles.Node:
+        async def status(_: Any) -> pb.ClusterStatusResponse:
+            return pb.ClusterStatusResponse(answered_by=name, leader=self.leader, term=self.term)
+
+        async def transfer(request: pb.TransferLeadershipRequest) -> pb.TransferLeadershipResponse:
+            if self.leader != name:
+                raise doubles.not_leader(other)
+            if not (request.to or request.term >= self.term):
+                return pb.TransferLeadershipResponse(leader=name)
+            if request.to != name:
+                self.leader = request.to or {"coordinator-1": "coordinator-2"}.get(name, "coordinator-1")
+                self.term += 1
+                self.moves += 1
+            if self.answers_lost:
+                self.answers_lost -= 1
+                raise CallFailed(grpc.StatusCode.UNAVAILABLE, "connection lost")
+            return pb.TransferLeadershipResponse(leader=self.leader)
+
+        return doubles.Node(ClusterStatus=status, TransferLeadership=transfer)
+
+
+@pytest.mark.parametrize("to", ["", "coordinator-2"])
+def test_leadership_moves_once_however_often_it_is_asked_for(to: str) -> None:
+    """The answer of the first leader is lost, and the request goes on to the second, who is to keep what it has."""
+    leading = Leading()
+
+    async def scenario() -> str:
+        async with leading.network.connect(A, B) as connection:
+            return await AdminClient(connection).transfer_leadership(to)
+
+    assert run(scenario()) == "coordinator-2"
+    assert leading.moves == 1
+
+
+def test_many_certificates_are_revoked_in_several_requests() -> None:
+    """As many in each as it may hold; what was new is added up."""
+    requests: list[pb.RevokeCertificatesRequest] = []
+
+    async def revoke(request: pb.RevokeCertificatesRequest) -> pb.RevokeCertificatesResponse:
+        requests.append(request)
+        return pb.RevokeCertificatesResponse(revoked=len(request.certificates) - 1)
+
+    network = Network({A: follower(B), B: doubles.Node(RevokeCertificates=revoke)})
+    wanted = [(f"{number:x}", "superseded") for number in range(1, 2_302)]
+
+    async def scenario() -> int:
+        async with network.connect(A, B) as connection:
+            return await AdminClient(connection).revoke(wanted)
+
+    assert run(scenario()) == 2_301 - 3
+    assert [len(request.certificates) for request in requests] == [1_000, 1_000, 301]
+    assert [(one.serial, one.reason) for request in requests for one in request.certificates] == wanted
+
+
+def test_revocations_are_listed_page_by_page() -> None:
+    """All of them, in order, with their times."""
+
+    async def page(request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
+        first = request.after_revision + 1
+        found = [pb.Revocation(serial=f"{n:x}", revision=n) for n in range(first, min(first + 1_000, 1_501))]
+        found[0].revoked_at.FromSeconds(60)
+        return pb.ListRevocationsResponse(revocations=found)
+
+    network = Network({A: doubles.Node(ListRevocations=page)})
+
+    async def scenario() -> list[Revocation]:
+        async with network.connect(A) as connection:
+            return await AdminClient(connection).revocations()
+
+    found = run(scenario())
+    assert [one.serial for one in found] == [f"{number:x}" for number in range(1, 1_501)]
+    assert found[0].revoked_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert found[1].revoked_at is None

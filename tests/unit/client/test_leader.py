@@ -330,3 +330,29 @@ def test_a_leader_that_served_for_hours_is_searched_for_anew() -> None:
             assert route.remaining() == pytest.approx(4.0)
 
     run(scenario())
+
+
+def test_a_certificate_that_was_replaced_may_be_refused_without_harm() -> None:
+    """A call over a line of before is made again over a new one, at the same node; a new one's refusal is final."""
+    network = Network({A: Node()})
+    refused_generations = {1}
+
+    async def answer(_: Any) -> object:
+        asked_with = network.generation
+        network.generation = 2  # the files are read again while the call is under way
+        if asked_with in refused_generations:
+            raise CallFailed(grpc.StatusCode.UNAUTHENTICATED, "certificate is revoked")
+        return asked_with
+
+    network.nodes[A].handlers["GetTask"] = answer
+
+    async def scenario() -> None:
+        async with network.connect(A) as connection:
+            assert await ask(connection) == 2
+            refused_generations.add(2)
+            with pytest.raises(Refused, match="revoked"):
+                await ask(connection)
+
+    run(scenario())
+    assert network.dialled == [A, A]
+    assert network.lines[0].retired

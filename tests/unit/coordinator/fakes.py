@@ -22,6 +22,8 @@ from proofs import circuits
 
 KEY = "ab" * 32
 """SHA-256 of the made-up verifying key of every circuit here."""
+SERIAL = "5e41a1"
+"""Of a worker's certificate."""
 GOOD_PROOF = b"\x01" * 256
 FALSE_PROOF = b"\x02" * 256
 

@@ -1,6 +1,7 @@
 """Who may call what."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from coordinator.authorization import ROLES, Authorization, BoundedLog
 from coordinator.refusals import Forbidden, Unauthenticated
 from pki.authority import Authority
 from pki.identity import Role
+from pki.tls import PeerCertificate, grpc_peer_certificate
 from protocol.v1 import coordinator_pb2
 from tests.unit.coordinator.fakes import Clock
 
@@ -19,21 +21,28 @@ SERVICE_ROLES = {
     "zkp.v1.TaskService": {Role.GATEWAY, Role.CLIENT, Role.ADMIN},
     "zkp.v1.WorkerService": {Role.WORKER},
     "zkp.v1.AdminService": {Role.ADMIN},
+    "zkp.v1.RevocationService": {Role.WORKER, Role.GATEWAY},
     "grpc.health.v1.Health": set(Role),
     "grpc.reflection.v1alpha.ServerReflection": set(Role),
 }
 
 
 class Door:
-    """An authorization with a clock that moves, and what it counted."""
+    """An authorization with a clock that moves, and what it counted; `revoked` as the node's material knows it."""
 
     def __init__(self) -> None:
         self.now = NOW
+        self.revoked: set[int] = set()
         self.counted: list[str] = []
         self.clock = Clock()
         self.authorization = Authorization(
-            "zkp.local", now=lambda: self.now, log=BoundedLog(self.clock), count=self.counted.append
+            self, now=lambda: self.now, log=BoundedLog(self.clock), count=self.counted.append
         )
+
+    def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
+        certificate = grpc_peer_certificate(auth_context, "zkp.local", now)
+        certificate.check_revocation(self.revoked)
+        return certificate
 
 
 def context_of(authority: Authority, name: str, role: Role) -> dict[str, list[bytes]]:
@@ -67,8 +76,8 @@ def test_every_method_of_every_service_is_in_the_table_with_the_roles_of_its_ser
 def test_a_caller_with_the_right_role_is_named(door: Door, authority: Authority) -> None:
     """And so is how long its certificate is good."""
     context = context_of(authority, "worker-1", Role.WORKER)
-    identity, valid_s = door.authorization.admit("/zkp.v1.WorkerService/SendHeartbeat", context, "ipv4:1.2.3.4:5")
-    assert identity.uri == "spiffe://zkp.local/worker/worker-1"
+    certificate, valid_s = door.authorization.admit("/zkp.v1.WorkerService/SendHeartbeat", context, "ipv4:1.2.3.4:5")
+    assert certificate.identity.uri == "spiffe://zkp.local/worker/worker-1"
     assert valid_s > 0
     assert door.counted == []
 
@@ -79,7 +88,7 @@ def test_the_role_matrix(door: Door, authority: Authority, method: str, role: Ro
     """Original defect: no authentication. Here every role is let in where the table says so and nowhere else."""
     context = context_of(authority, "somebody", role)
     if role in SERVICE_ROLES[method.split("/")[1]]:
-        assert door.authorization.admit(method, context, "peer")[0].role is role
+        assert door.authorization.admit(method, context, "peer")[0].identity.role is role
     else:
         with pytest.raises(Forbidden, match=role):
             door.authorization.admit(method, context, "peer")
@@ -99,7 +108,17 @@ def test_a_certificate_that_expires_on_an_open_connection_stops_working(door: Do
     door.now += timedelta(days=3650)
     with pytest.raises(Unauthenticated, match="expired"):
         door.authorization.admit("/zkp.v1.WorkerService/SendHeartbeat", context, "peer")
-    assert door.counted == ["unauthenticated"]
+    assert door.counted == ["expired"]
+
+
+def test_a_certificate_that_is_revoked_on_an_open_connection_stops_working(door: Door, authority: Authority) -> None:
+    """From the very next call on."""
+    context = context_of(authority, "worker-1", Role.WORKER)
+    certificate, _ = door.authorization.admit("/zkp.v1.WorkerService/SendHeartbeat", context, "peer")
+    door.revoked.add(certificate.serial)
+    with pytest.raises(Unauthenticated, match="revoked"):
+        door.authorization.admit("/zkp.v1.WorkerService/SendHeartbeat", context, "peer")
+    assert door.counted == ["revoked"]
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,7 @@ def test_database_urls() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
+        ("", "database.url: is no postgresql:// URL; write postgresql://USER@HOST:PORT/NAME"),
         ("mysql://hunter2@h/d", "database.url: is no postgresql:// URL; write postgresql://USER@HOST:PORT/NAME"),
         ("postgresql:///d", "database.url: names no host"),
         ("postgresql://u:hunter2@h:x/d", "database.url: has a malformed host or port"),

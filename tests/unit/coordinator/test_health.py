@@ -55,6 +55,7 @@ def test_a_leader_that_serves_is_ok(node: Watched) -> None:
     assert ok
     raft = {
         "state": "leader",
+        "membership": "a double of a cluster",
         "is_leader": True,
         "leader": "coordinator-1",
         "term": 1,
@@ -151,7 +152,7 @@ def test_callers_are_never_sent_back_to_the_node_that_sends_them_away(node: Watc
 def test_metrics_show_the_node_as_it_is_at_the_scrape(node: Watched) -> None:
     """Original defect: Prometheus scraped services that exposed no metrics."""
     metrics = Metrics()
-    metrics.watch(node.replicator, node.health, lambda: 3600.0)
+    metrics.watch(node.replicator, node.health)
     register(node.replicator, "worker-1", capacity=4)
     submit(node.replicator, "a")
     submit(node.replicator, "b")
@@ -172,7 +173,6 @@ def test_metrics_show_the_node_as_it_is_at_the_scrape(node: Watched) -> None:
         ("zkp_worker_slots_busy",): 1,
         ("zkp_projection_lag_events",): 17,
         ("zkp_ready",): 1,
-        ("zkp_certificate_expiry_seconds",): 3600,
         ("zkp_refused_total", "port", "grpc", "reason", "forbidden"): 1,
         ("zkp_rpc_requests_total", "code", "OK", "method", "/zkp.v1.TaskService/GetTask"): 1,
     }

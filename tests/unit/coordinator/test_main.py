@@ -17,7 +17,7 @@ def test_a_missing_configuration_file_is_one_line(tmp_path: Path, capsys: pytest
         assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["check"], ["--nonsense"], ["chekc"]])
+@pytest.mark.parametrize("arguments", [[], ["check"], ["--nonsense"], ["chekc"], ["rejoin"], ["force-vote"]])
 def test_wrong_use_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """And says how to get help."""
     assert main(arguments) == 2
@@ -27,7 +27,7 @@ def test_wrong_use_exits_with_two(arguments: list[str], capsys: pytest.CaptureFi
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in ("check", "rejoin", "force-vote"))])
 def test_help_begins_with_an_example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The first thing that a reader wants."""
     assert main(arguments) == 0

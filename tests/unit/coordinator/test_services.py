@@ -20,6 +20,7 @@ from proofs import circuits
 from tests.unit.coordinator.fakes import (
     GOOD_PROOF,
     KEY,
+    SERIAL,
     Clock,
     FakeRecord,
     KnowingVerifier,
@@ -44,12 +45,16 @@ class Node:
             replicator=self.replicator,
             record=FakeRecord(),
             keep_record=self._keep_record,
+            keep_house=self._keep_house,
             keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
             verification=Verification(KnowingVerifier()),
             metrics=self.metrics,
             clock=self.clock,
         )
         self.services = Services(outside, TaskLimits(100, 1_000, 3), LeaseTiming(1, 30, 100))
+
+    async def _keep_house(self, _: int) -> None:
+        await asyncio.Event().wait()
 
     async def _keep_record(self, term: int) -> None:
         self.recording.append(term)
@@ -91,8 +96,8 @@ async def test_a_submitted_task_reaches_a_waiting_worker_and_its_proof_the_state
     """From submission to result, without any polling."""
     await node.lead()
     services = node.services
-    await services.workers.register("worker-1", HELLO)
-    stream = await services.workers.connect("worker-1", "worker-1", "first")
+    await services.workers.register("worker-1", HELLO, SERIAL)
+    stream = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assignments = services.workers.assignments(stream)
     await services.tasks.submit(submission("t"), "client/alice")
     task = await anext(assignments)
@@ -110,8 +115,8 @@ async def test_a_freed_slot_is_filled_at_once(node: Node) -> None:
     """A worker that is done gets its next task in the same turn, however long the queue is."""
     await node.lead()
     services = node.services
-    await services.workers.register("worker-1", HELLO)
-    stream = await services.workers.connect("worker-1", "worker-1", "first")
+    await services.workers.register("worker-1", HELLO, SERIAL)
+    stream = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assignments = services.workers.assignments(stream)
     for number in range(10):
         await services.tasks.submit(submission(f"t{number}"), "client/alice")
@@ -131,7 +136,7 @@ async def test_tasks_that_waited_through_a_failover_are_handed_out_by_the_new_le
     submit(node.replicator, "t")
     register(node.replicator, "worker-1")
     await node.lead()
-    stream = await node.services.workers.connect("worker-1", "worker-1", "first")
+    stream = await node.services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assignments = node.services.workers.assignments(stream)
     assert (await anext(assignments)).term == 2
     await assignments.aclose()
@@ -143,7 +148,7 @@ async def test_deposition_ends_streams_watches_and_duties(node: Node) -> None:
     await node.lead()
     services = node.services
     register(node.replicator, "worker-1")
-    stream = await services.workers.connect("worker-1", "worker-1", "first")
+    stream = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     submit(node.replicator, "t", "range_proof")
     watch = services.tasks.watch("t")
     await anext(watch)
@@ -189,13 +194,13 @@ async def test_a_silent_worker_loses_its_tasks_to_another(node: Node) -> None:
     """The lease sweep proposes, the scheduler hands out anew."""
     await node.lead()
     services = node.services
-    await services.workers.register("worker-1", HELLO)
-    silent = await services.workers.connect("worker-1", "worker-1", "first")
+    await services.workers.register("worker-1", HELLO, SERIAL)
+    silent = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     await services.tasks.submit(submission("t"), "client/alice")
     assert (await silent.next()).attempt == 1
     other = Introduction("worker-2", "first", 1, {"addition": KEY}, (), "1.0")
-    await services.workers.register("worker-2", other)
-    stream = await services.workers.connect("worker-2", "worker-2", "first")
+    await services.workers.register("worker-2", other, SERIAL)
+    stream = await services.workers.connect("worker-2", "worker-2", "first", SERIAL)
     node.replicator.apply(MarkOffline("worker-1", "first"))
     task = await stream.next()
     assert (task.id, task.attempt) == ("t", 2)
@@ -206,8 +211,8 @@ async def test_an_assignment_with_an_unknown_outcome_is_made_again(node: Node) -
     """Nothing waits for an answer that never comes."""
     await node.lead()
     services = node.services
-    await services.workers.register("worker-1", HELLO)
-    stream = await services.workers.connect("worker-1", "worker-1", "first")
+    await services.workers.register("worker-1", HELLO, SERIAL)
+    stream = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     await turns()
     submit(node.replicator, "t")
     node.replicator.log.failures = [OutcomeUnknown("no quorum in time")]
@@ -237,8 +242,8 @@ async def test_the_log_tells_the_life_of_tasks_without_their_inputs(
     """Original defect: private witnesses were written to logs."""
     with caplog.at_level(logging.DEBUG):
         await node.lead()
-        await node.services.workers.register("worker-1", HELLO)
-        stream = await node.services.workers.connect("worker-1", "worker-1", "first")
+        await node.services.workers.register("worker-1", HELLO, SERIAL)
+        stream = await node.services.workers.connect("worker-1", "worker-1", "first", SERIAL)
         await node.services.tasks.submit(submission("t", a=31_337, b=1), "client/alice")
         await stream.next()
         node.replicator.apply(Fail("t", "worker-1", 1, "out_of_memory", "killed", retryable=True))

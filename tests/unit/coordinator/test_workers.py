@@ -17,6 +17,7 @@ from coordinator.workers import Introduction, Workers
 from proofs import circuits
 from tests.unit.coordinator.fakes import (
     KEY,
+    SERIAL,
     Clock,
     LocalReplicator,
     assign,
@@ -54,7 +55,7 @@ async def test_a_worker_is_registered_with_the_circuits_whose_keys_match(
     """Original defect: every worker ran its own trusted setup. A worker with other keys gets none here."""
     hello = replace(HELLO, circuits={"addition": KEY, "range_proof": "cd" * 32, "sudoku": KEY})
     with caplog.at_level(logging.WARNING):
-        assert await side.workers.register("worker-1", hello) == ()
+        assert await side.workers.register("worker-1", hello, SERIAL) == ()
     worker = side.replicator.state.workers["worker-1"]
     assert (worker.state, worker.circuits, worker.capacity) == (WorkerState.ONLINE, frozenset({"addition"}), 2)
     assert "range_proof" in caplog.text
@@ -64,7 +65,7 @@ async def test_a_worker_is_registered_with_the_circuits_whose_keys_match(
 async def test_a_worker_with_nothing_but_wrong_keys_is_told_so(side: Side) -> None:
     """It would sit idle for ever, and nobody would know why."""
     with pytest.raises(InvalidRequest, match="cluster's verifying key") as refused:
-        await side.workers.register("worker-1", replace(HELLO, circuits={"addition": "cd" * 32}))
+        await side.workers.register("worker-1", replace(HELLO, circuits={"addition": "cd" * 32}), SERIAL)
     assert refused.value.field == "circuits"
     assert side.replicator.state.workers == {}
 
@@ -76,20 +77,20 @@ async def test_a_worker_that_comes_before_the_circuits_are_pinned_is_asked_to_co
     keys = CircuitKeys({"addition": KEY}, replicator)
     workers = Workers(replicator, Leases(LeaseTiming(10, 30, 100)), Streams(), keys, Clock())
     with pytest.raises(Unavailable, match="register again"):
-        await workers.register("worker-1", HELLO)
+        await workers.register("worker-1", HELLO, SERIAL)
     await keys.register()
-    assert await workers.register("worker-1", HELLO) == ()
+    assert await workers.register("worker-1", HELLO, SERIAL) == ()
 
 
 async def test_a_worker_speaks_for_itself_alone(side: Side) -> None:
     """The certificate's name decides, whatever the request says."""
     register(side.replicator, "worker-1")
     with pytest.raises(Forbidden, match="worker-2"):
-        await side.workers.register("worker-2", HELLO)
+        await side.workers.register("worker-2", HELLO, SERIAL)
     with pytest.raises(Forbidden):
-        await side.workers.heartbeat("worker-2", "worker-1", "first", ())
+        await side.workers.heartbeat("worker-2", "worker-1", "first", (), SERIAL)
     with pytest.raises(Forbidden):
-        await side.workers.connect("worker-2", "worker-1", "first")
+        await side.workers.connect("worker-2", "worker-1", "first", SERIAL)
     assert side.leases.last_heard("worker-1") is None
 
 
@@ -113,7 +114,7 @@ async def test_a_malformed_introduction_is_refused_by_field(
 ) -> None:
     """Each bound of a registration."""
     with pytest.raises(InvalidRequest) as refused:
-        await side.workers.register("worker-1", replace(HELLO, **change))  # type: ignore[arg-type]
+        await side.workers.register("worker-1", replace(HELLO, **change), SERIAL)  # type: ignore[arg-type]
     assert refused.value.field == field
     assert side.replicator.state.workers == {}
 
@@ -122,11 +123,11 @@ async def test_registration_takes_back_what_is_not_held_and_drops_what_is_not_th
     """After a restart of either side both agree on what the worker has."""
     for task_id in ("kept", "gone", "other"):
         submit(side.replicator, task_id)
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     assign(side.replicator, "kept", "worker-1")
     assign(side.replicator, "gone", "worker-1")
     hello = replace(HELLO, incarnation="second", held=(("kept", 1), ("other", 1), ("never", 7)))
-    assert await side.workers.register("worker-1", hello) == (("never", 7), ("other", 1))
+    assert await side.workers.register("worker-1", hello, SERIAL) == (("never", 7), ("other", 1))
     tasks = side.replicator.state.tasks
     assert tasks["kept"].state is TaskState.ASSIGNED
     assert tasks["gone"].state is TaskState.PENDING
@@ -134,12 +135,12 @@ async def test_registration_takes_back_what_is_not_held_and_drops_what_is_not_th
 
 async def test_a_quarantined_worker_cannot_register_its_way_out(side: Side) -> None:
     """Only an operator ends a quarantine."""
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     side.replicator.apply(Quarantine("worker-1", "sent a false proof"))
     with pytest.raises(Forbidden, match="false proof"):
-        await side.workers.register("worker-1", replace(HELLO, incarnation="second"))
+        await side.workers.register("worker-1", replace(HELLO, incarnation="second"), SERIAL)
     with pytest.raises(Forbidden, match="false proof"):
-        await side.workers.heartbeat("worker-1", "worker-1", "first", ())
+        await side.workers.heartbeat("worker-1", "worker-1", "first", (), SERIAL)
 
 
 async def test_the_number_of_known_workers_is_bounded(side: Side) -> None:
@@ -148,27 +149,27 @@ async def test_the_number_of_known_workers_is_bounded(side: Side) -> None:
         command = RegisterWorker(f"w{number}", "first", 1, frozenset({"addition"}), (), "")
         side.replicator.state.apply(command, 1, 1)
     with pytest.raises(Overloaded):
-        await side.workers.register("worker-1", HELLO)
+        await side.workers.register("worker-1", HELLO, SERIAL)
 
 
 async def test_heartbeats_are_believed_and_say_what_to_drop(side: Side) -> None:
     """A cancelled attempt is dropped at the next heartbeat."""
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     for task_id in ("kept", "cancelled"):
         submit(side.replicator, task_id)
         assign(side.replicator, task_id, "worker-1")
     side.replicator.apply(Cancel("cancelled"))
     side.clock.now += 5
     held = (("kept", 1), ("cancelled", 1))
-    assert await side.workers.heartbeat("worker-1", "worker-1", "first", held) == (("cancelled", 1),)
+    assert await side.workers.heartbeat("worker-1", "worker-1", "first", held, SERIAL) == (("cancelled", 1),)
     assert side.leases.last_heard("worker-1") == side.clock.now
 
 
 async def test_heartbeats_write_nothing(side: Side) -> None:
     """They are the leader's soft state: only the loss of a lease is replicated."""
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     before = side.replicator.log.index
-    await side.workers.heartbeat("worker-1", "worker-1", "first", ())
+    await side.workers.heartbeat("worker-1", "worker-1", "first", (), SERIAL)
     assert side.replicator.log.index == before
     assert side.replicator.barriers == 1  # the registration's
 
@@ -176,38 +177,38 @@ async def test_heartbeats_write_nothing(side: Side) -> None:
 @pytest.mark.parametrize("incarnation", ["first", "another"])
 async def test_a_process_that_is_not_registered_is_told_to_register(side: Side, incarnation: str) -> None:
     """Original defect: workers never registered again after a failover, and a restarted coordinator forgot them."""
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     side.replicator.apply(MarkOffline("worker-1", "first"))
     with pytest.raises(NotFound, match="register again"):
-        await side.workers.heartbeat("worker-1", "worker-1", incarnation, ())
+        await side.workers.heartbeat("worker-1", "worker-1", incarnation, (), SERIAL)
     with pytest.raises(NotFound, match="register again"):
-        await side.workers.connect("worker-1", "worker-1", incarnation)
+        await side.workers.connect("worker-1", "worker-1", incarnation, SERIAL)
 
 
 async def test_a_leader_that_was_deposed_unawares_drops_nothing(side: Side) -> None:
     """Its old state lacks new attempts and workers; the barrier that it cannot pass keeps it from saying so."""
-    await side.workers.register("worker-1", HELLO)
+    await side.workers.register("worker-1", HELLO, SERIAL)
     side.replicator.on_barrier = lambda: side.replicator.depose("coordinator-2")
     with pytest.raises(NotLeader):
-        await side.workers.heartbeat("worker-1", "worker-1", "first", (("assigned by the new leader", 1),))
+        await side.workers.heartbeat("worker-1", "worker-1", "first", (("assigned by the new leader", 1),), SERIAL)
 
 
 async def test_a_stale_leader_does_not_call_a_worker_unknown(side: Side) -> None:
     """The worker may have registered with the new leader."""
     side.replicator.on_barrier = lambda: side.replicator.depose("coordinator-2")
     with pytest.raises(NotLeader):
-        await side.workers.connect("worker-1", "worker-1", "first")
+        await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
 
 
 async def test_a_new_stream_begins_with_what_may_not_have_arrived(side: Side) -> None:
     """Assigned, not started, and not among what the worker says it holds."""
-    await side.workers.register("worker-1", replace(HELLO, capacity=3))
+    await side.workers.register("worker-1", replace(HELLO, capacity=3), SERIAL)
     for task_id in ("held", "lost", "started"):
         submit(side.replicator, task_id)
         assign(side.replicator, task_id, "worker-1")
     start(side.replicator, side.replicator.state.tasks["started"])
-    await side.workers.heartbeat("worker-1", "worker-1", "first", (("held", 1),))
-    stream = await side.workers.connect("worker-1", "worker-1", "first")
+    await side.workers.heartbeat("worker-1", "worker-1", "first", (("held", 1),), SERIAL)
+    stream = await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     submit(side.replicator, "new")
     assignments = side.workers.assignments(stream)
     assert (await anext(assignments)).id == "lost"
@@ -217,8 +218,8 @@ async def test_a_new_stream_begins_with_what_may_not_have_arrived(side: Side) ->
 
 async def test_an_assignment_that_was_cancelled_on_its_way_is_not_sent(side: Side) -> None:
     """Nor is one whose lease was lost: the worker gets what is true when it reads."""
-    await side.workers.register("worker-1", replace(HELLO, capacity=3))
-    stream = await side.workers.connect("worker-1", "worker-1", "first")
+    await side.workers.register("worker-1", replace(HELLO, capacity=3), SERIAL)
+    stream = await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     for task_id in ("cancelled", "lost", "good"):
         submit(side.replicator, task_id)
         assign(side.replicator, task_id, "worker-1")
@@ -232,10 +233,10 @@ async def test_an_assignment_that_was_cancelled_on_its_way_is_not_sent(side: Sid
 
 async def test_nothing_but_assignments_is_sent(side: Side) -> None:
     """Original defect: keep-alives were sent as empty tasks, which workers reported as failures."""
-    await side.workers.register("worker-1", HELLO)
-    stream = await side.workers.connect("worker-1", "worker-1", "first")
+    await side.workers.register("worker-1", HELLO, SERIAL)
+    stream = await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     waiting = asyncio.ensure_future(anext(side.workers.assignments(stream)))
-    await side.workers.heartbeat("worker-1", "worker-1", "first", ())
+    await side.workers.heartbeat("worker-1", "worker-1", "first", (), SERIAL)
     submit(side.replicator, "for nobody")
     for _ in range(10):
         await asyncio.sleep(0)
@@ -247,11 +248,11 @@ async def test_a_follower_takes_no_worker(side: Side) -> None:
     """It says who leads instead."""
     side.replicator.depose("coordinator-2")
     with pytest.raises(NotLeader):
-        await side.workers.register("worker-1", HELLO)
+        await side.workers.register("worker-1", HELLO, SERIAL)
     with pytest.raises(NotLeader):
-        await side.workers.heartbeat("worker-1", "worker-1", "first", ())
+        await side.workers.heartbeat("worker-1", "worker-1", "first", (), SERIAL)
     with pytest.raises(NotLeader):
-        await side.workers.connect("worker-1", "worker-1", "first")
+        await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
 
 
 async def test_deposition_while_a_stream_opens_leaves_no_stream_behind(side: Side) -> None:
@@ -264,5 +265,5 @@ async def test_deposition_while_a_stream_opens_leaves_no_stream_behind(side: Sid
 
     replicator.on_barrier = move_on
     with pytest.raises(NotLeader):
-        await side.workers.connect("worker-1", "worker-1", "first")
+        await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assert list(side.streams.connected) == []

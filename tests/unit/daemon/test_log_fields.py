@@ -14,7 +14,7 @@ def literal_fields(path: Path) -> Iterator[str]:
     """The keys of every `extra={…}` in a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
-            yield from (key.value for key in node.value.keys if isinstance(key, ast.Constant))
+            yield from (str(key.value) for key in node.value.keys if isinstance(key, ast.Constant))
 
 
 def test_no_field_is_dropped_on_the_way_to_the_log() -> None:

@@ -24,6 +24,24 @@ ISSUE = [
     "--out",
     "certs",
 ]
+COMMANDS = [
+    "init",
+    "issue",
+    "request",
+    "sign",
+    "renew",
+    "revoke",
+    "crl",
+    "list",
+    "show",
+    "status",
+    "verify",
+    "rotate-issuer",
+    "rotate-root",
+    "bundle",
+    "audit",
+    "simulate",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +121,17 @@ def test_a_weak_or_open_passphrase_file_is_refused(capsys: pytest.CaptureFixture
     [
         ([], "Missing command"),
         (["nonsense"], "No such command"),
-        (["issue"], "Missing argument"),
+        (["issue", "-a", "ca"], "Missing NAME or --role"),
+        (["issue", "--inventory", "hosts.yml", "--role", "worker", "-a", "ca"], "--inventory says"),
+        ([*ISSUE, "--missing"], "--missing belongs to --inventory"),
+        (["renew", "-a", "ca"], "give names, or --due"),
+        (["renew", "worker-1", "--due", "-a", "ca"], "give names, or --due"),
+        (["revoke", "-a", "ca"], "give some, or --superseded"),
+        (["revoke", "worker-1", "--reason", "boredom", "-a", "ca"], "'boredom' is not one of 'unspecified'"),
+        (["rotate-issuer", "--switch", "--finish", "-a", "ca"], "two steps"),
+        (["rotate-root", "--force", "-a", "ca"], "--force belongs to --finish"),
+        (["rotate-issuer", "--finish", "--domain", "x.example", "-a", "ca"], "belong to the first step"),
+        (["simulate", "--at", "+30d"], "Missing option '--inventory'"),
         ([*ISSUE, "--role", "king"], "'king' is not one of 'coordinator'"),
         (["issue", "worker-1", "--role", "worker"], "--authority"),
     ],
@@ -175,7 +203,7 @@ def test_a_certificate_is_found_by_name_and_by_serial(capsys: pytest.CaptureFixt
     assert "neither a name nor a serial" in _refused(capsys, "show", "nobody", "-a", "ca")
 
 
-@pytest.mark.parametrize("command", ["init", "issue", "list", "show"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_begins_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The first thing after the usage line is something to copy."""
     assert main([command, "--help"]) == 0

@@ -3,10 +3,14 @@
 import random
 
 from coordinator.raft.journal import Entry, Journal
-from tests.simulation.disk import SimDisk, SimFile
+from coordinator.raft.records import HEADER_SIZE, RECORD_OVERHEAD
+from tests.simulation.disk import SimDisk
 
 CLUSTER = "0123456789abcdef" * 2
 NODE = "coordinator-1"
+FIRST = "000000000001.segment"
+ENTRY_SIZE = RECORD_OVERHEAD + 8
+"""Bytes of an entry on the disk, unless it is asked to be larger."""
 
 
 def new_disk() -> SimDisk:
@@ -47,20 +51,9 @@ def overwrite(disk: SimDisk, name: str, data: bytes) -> None:
     disk.replace(name, data)
 
 
-class SyncCount:
-    """Counts writes and syncs of every file: patched over SimFile by the `syncs` fixture."""
-
-    def __init__(self) -> None:
-        self.writes = 0
-        self.syncs = 0
-
-    def write_at(self, file: SimFile, data: bytes, offset: int) -> None:
-        self.writes += 1
-        _WRITE(file, data, offset)
-
-    def datasync(self, file: SimFile) -> None:
-        self.syncs += 1
-        _SYNC(file)
-
-
-_WRITE, _SYNC = SimFile.write_at, SimFile.datasync
+def filled(disk: SimDisk, last: int) -> Journal:
+    """Entries 1 to `last`, two a segment."""
+    journal = open_journal(disk, segment_size=HEADER_SIZE + 2 * ENTRY_SIZE)
+    for index in range(1, last + 1):
+        append(journal, entry(index))
+    return journal

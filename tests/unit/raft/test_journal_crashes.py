@@ -1,6 +1,7 @@
 """The process dies at any call to the disk, then the power fails: nothing that was acknowledged is lost."""
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,7 +43,7 @@ class Model:
 
 
 class Run:
-    """A journal, its model, and a snapshot now and then; `step` is one random thing that a node does."""
+    """A journal, its model, and a snapshot now and then; `steps` are random things that a node does."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -61,8 +62,9 @@ class Run:
         else:
             self.journal.require_start()
 
-    def step(self) -> None:
-        self.rng.choice((self.add, self.add, self.sync, self.remove, self.vote, self.compact))()
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.rng.choice((self.add, self.add, self.sync, self.remove, self.vote, self.compact))()
 
     def add(self) -> None:
         for _ in range(self.rng.randint(1, 6)):
@@ -127,11 +129,8 @@ def test_nothing_acknowledged_is_lost_wherever_the_process_dies(seed: int, death
     run = Run(seed)
     for calls in deaths:
         run.disk.die_in = calls
-        try:
-            for _ in range(60):
-                run.step()
-        except ProcessDied:
-            pass
+        with suppress(ProcessDied):
+            run.steps(60)
         if run.rng.random() < 0.7:
             run.disk.lose_power()
         run.check_recovery()
@@ -142,12 +141,10 @@ def test_nothing_acknowledged_is_lost_wherever_the_process_dies(seed: int, death
 def test_a_disk_that_fills_up_loses_nothing_acknowledged(seed: int, room: int) -> None:
     """The journal refuses at the first write that finds no room; with room again, a restart finds everything."""
     run = Run(seed)
-    for _ in range(room):
-        run.step()
+    run.steps(room)
     run.disk.full = True
     with pytest.raises(StorageError):
-        for _ in range(200):
-            run.step()
+        run.steps(200)
     run.disk.full = False
     run.disk.lose_power()
     run.check_recovery()

@@ -106,7 +106,7 @@ def test_a_damaged_file_is_refused(data: bytes) -> None:
     """Never is it taken for a node without a cluster."""
     disk = new_disk()
     overwrite(disk, "membership", data)
-    with pytest.raises(StorageError, match="file membership is damaged: move the raft directory away"):
+    with pytest.raises(StorageError, match="file membership is damaged: run `coordinator rejoin`"):
         member(disk)
 
 
@@ -114,7 +114,7 @@ def test_a_journal_without_membership_is_refused() -> None:
     """Half of the directory is missing: the node must not take itself for a new one."""
     disk = new_disk()
     append(open_journal(disk), entry(1))
-    with pytest.raises(StorageError, match="membership is missing beside a journal: move the raft directory away"):
+    with pytest.raises(StorageError, match="membership is missing beside a journal: run `coordinator rejoin`"):
         member(disk)
 
 
@@ -123,6 +123,6 @@ def test_a_disk_that_takes_nothing_is_an_error_with_a_cure() -> None:
     disk = new_disk()
     node = member(disk)
     disk.full = True
-    with pytest.raises(StorageError, match="membership: .*: free space or replace the disk"):
+    with pytest.raises(StorageError, match=r"membership: .*: free space or replace the disk"):
         node.heard("n2", OLD)
     assert node.standing is Standing.WAITING

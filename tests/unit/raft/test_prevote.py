@@ -47,6 +47,16 @@ def test_refusals_and_answers_to_an_older_round_do_not_count() -> None:
     assert not three.won(5)
 
 
+def test_what_was_answered_can_be_forgotten() -> None:
+    """A leader that was only late makes the round void, and answers that are still on their way."""
+    three = PreVote("n1", 3)
+    three.ask(4)
+    three.answered("n2", 4, granted=True)
+    three.forget()
+    three.answered("n3", 4, granted=True)
+    assert not three.won(4)
+
+
 @pytest.mark.parametrize(
     ("changed", "answer"),
     [

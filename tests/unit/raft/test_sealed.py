@@ -1,5 +1,6 @@
 """Small files with a checksum."""
 
+import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,5 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize("body", [b"[1]", b"null", b"7"])
 def test_only_an_object_is_taken(body: bytes) -> None:
     """JSON of another shape is not what was sealed, even with a right checksum."""
-    import google_crc32c  # noqa: PLC0415 - for this alone
-
     with pytest.raises(SealBroken):
         unseal(body + b"\n" + str(google_crc32c.value(body)).encode() + b"\n")

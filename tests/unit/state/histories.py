@@ -19,6 +19,7 @@ from coordinator.commands import (
     RegisterCircuit,
     RegisterWorker,
     Release,
+    RevokeCertificate,
     Start,
     Submit,
 )
@@ -34,6 +35,7 @@ CIRCUITS = st.sampled_from(("addition", "range_proof"))
 ATTEMPTS = st.integers(0, 4)
 INCARNATIONS = st.sampled_from(("first", "second"))
 TEXTS = st.text(max_size=5)
+SERIALS = st.sampled_from(("a1", "b2", "c3", ""))
 PROOFS = st.sampled_from((b"proof-a", b"proof-b"))
 INPUTS = st.sampled_from((b"private-a", b"private-b"))
 PRIVATE = b"private-"
@@ -63,12 +65,14 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
         st.frozensets(CIRCUITS),
         st.lists(st.tuples(TASKS, ATTEMPTS), max_size=3).map(tuple),
         TEXTS,
+        SERIALS,
     ),
     st.builds(MarkOffline, WORKERS, INCARNATIONS),
     st.builds(Quarantine, WORKERS, TEXTS),
     st.builds(Release, WORKERS),
     st.builds(RegisterCircuit, CIRCUITS, st.sampled_from(("key-1", "key-2"))),
     st.builds(Projected, st.integers(0, 30), st.integers(0, 5_000)),
+    st.builds(RevokeCertificate, SERIALS, TEXTS, TEXTS, st.integers(0, 5_000), st.one_of(st.just(""), WORKERS)),
 )
 
 
@@ -115,6 +119,10 @@ class Witness:
         if outcome.refusal is not None or outcome.duplicate:
             assert not outcome.events
             assert as_time_passes(state, before) == bytes_of(state)
+        if isinstance(command, RevokeCertificate) and outcome.refusal is None:
+            assert command.serial in state.revoked
+        if isinstance(command, RegisterWorker) and outcome.refusal is None:
+            assert command.certificate_serial not in state.revoked
         if isinstance(command, Assign) and outcome.events:
             worker = state.workers[command.worker_id]
             assert len(state.leases[worker.id]) <= worker.capacity
@@ -126,7 +134,7 @@ class Witness:
         for event in outcome.events:
             self.revision += 1
             assert event.revision == self.revision
-            for value in (event.task, event.attempt, event.worker, event.circuit):
+            for value in (event.task, event.attempt, event.worker, event.circuit, event.revocation):
                 assert value is None or value.revision == event.revision
             assert event.at_ms == state.clock_ms
             self._follow(event)

@@ -12,11 +12,12 @@ and writes the whole text again with the outcomes as they are, so that a failing
     complete ID WORKER ATTEMPT PROOF
     fail ID WORKER ATTEMPT CODE [final | released]
     lose ID ATTEMPT CODE                    the leader takes the lease back
-    register WORKER INCARNATION [capacity=N] [circuits=a,b] [held=ID/ATTEMPT,…]
+    register WORKER INCARNATION [capacity=N] [circuits=a,b] [held=ID/ATTEMPT,…] [serial=HEX]
     offline WORKER INCARNATION · quarantine WORKER REASON · release WORKER
+    revoke SERIAL [by=WORKER] [of=SUBJECT] [until=MS]    a certificate, used by WORKER of late
     projected REVISION [forget-before=MS]
     snapshot                                go on with a state that was read back from its own bytes
-    show ID · worker WORKER · queue · leases WORKER · counts · outbox
+    show ID · worker WORKER · queue · leases WORKER · counts · outbox · revoked
 """
 
 import shlex
@@ -36,6 +37,7 @@ from coordinator.commands import (
     RegisterCircuit,
     RegisterWorker,
     Release,
+    RevokeCertificate,
     Start,
     Submit,
 )
@@ -118,6 +120,10 @@ class _Stage:
     def outbox(self, _words: Words) -> str:
         return " ".join(str(event.revision) for event in self.state.outbox) or "empty"
 
+    def revoked(self, _words: Words) -> str:
+        found = self.state.revoked.values()
+        return ", ".join(f"{one.serial} of {one.subject or 'nobody known'}" for one in found) or "none"
+
 
 _QUESTIONS: dict[str, Callable[[_Stage, Words], str]] = {
     "at": _Stage.set_clock,
@@ -129,6 +135,7 @@ _QUESTIONS: dict[str, Callable[[_Stage, Words], str]] = {
     "leases": _Stage.leases,
     "counts": _Stage.counts,
     "outbox": _Stage.outbox,
+    "revoked": _Stage.revoked,
 }
 
 
@@ -168,6 +175,17 @@ def _register(words: Words, options: Options) -> Command:
         circuits=frozenset(_listed(options, "circuits") or ("addition",)),
         held=tuple((task_id, int(attempt)) for task_id, attempt in held),
         version="1",
+        certificate_serial=options.get("serial", ""),
+    )
+
+
+def _revoke(words: Words, options: Options) -> Command:
+    return RevokeCertificate(
+        serial=words[0],
+        subject=options.get("of", ""),
+        reason="key-compromise",
+        not_after_ms=int(options.get("until", "9000")),
+        worker_id=options.get("by", ""),
     )
 
 
@@ -184,6 +202,7 @@ _COMMANDS: dict[str, Callable[[Words, Options], Command]] = {
     "offline": lambda words, _: MarkOffline(words[0], words[1]),
     "quarantine": lambda words, _: Quarantine(words[0], words[1]),
     "release": lambda words, _: Release(words[0]),
+    "revoke": _revoke,
     "projected": lambda words, options: Projected(int(words[0]), int(options.get("forget-before", "0"))),
 }
 
@@ -210,4 +229,6 @@ def _describe_event(event: Event) -> str:
         words += f": {event.worker.id} is {event.worker.state}"
     if event.circuit is not None:
         words += f": {event.circuit.name} with key {event.circuit.verifying_key_sha256}"
+    if event.revocation is not None:
+        words += f": {event.revocation.serial}, {event.revocation.reason}"
     return words

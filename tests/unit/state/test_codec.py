@@ -17,6 +17,7 @@ from coordinator.commands import (
     Projected,
     RegisterCircuit,
     RegisterWorker,
+    RevokeCertificate,
     Submit,
 )
 from coordinator.state import State
@@ -36,6 +37,8 @@ def busy_state() -> State:
         Assign("t1", "w"),
         Assign("t2", "w"),
         Complete("t2", "w", 1, b"proof"),
+        RevokeCertificate("b0b", "client/bob", "superseded", 9_000),
+        RevokeCertificate("a11ce", "client/alice", "", 9_000),
         Projected(2, 0),
     ):
         assert state.apply(command, 1_000, 7).refusal is None
@@ -120,8 +123,9 @@ def test_a_restored_state_equals_the_original() -> None:
     """Every public attribute, the derived ones included."""
     state = busy_state()
     restored = decode_state(bytes_of(state))
-    for name in ("revision", "projected", "clock_ms", "tasks", "workers", "circuits", "outbox", "counts"):
+    for name in ("revision", "projected", "clock_ms", "tasks", "workers", "circuits", "revoked", "outbox", "counts"):
         assert getattr(restored, name) == getattr(state, name), name
     assert list(restored.queue) == list(state.queue) == ["t3"]
     assert list(restored.finished) == list(state.finished) == ["t2"]
     assert restored.leases == state.leases == {"w": {"t1"}}
+    assert list(restored.revoked) == ["b0b", "a11ce"]

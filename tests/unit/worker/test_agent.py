@@ -378,3 +378,55 @@ def test_a_draining_worker_opens_no_stream_at_a_new_leader() -> None:
         assert new.streams == 0
 
     play(nodes, story, seconds=10)
+
+
+def test_a_new_certificate_is_taken_up_without_registering_again() -> None:
+    """A new line and a new stream to the same leader; an assignment made in between is not lost by it."""
+    leader = Leader()
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(0.5)
+        world.network.generation = 2
+        world.agent.renew()
+        await asyncio.sleep(0.5)
+        assert (leader.streams, leader.open, len(leader.registrations)) == (2, 1, 1)
+        assert [line.retired for line in world.network.lines] == [True, False]
+        assert world.agent.phase is Phase.ONLINE
+        leader.assign("t-1")
+        await asyncio.sleep(5)
+        assert leader.heartbeats
+        assert [proof.id for proof in world.bench.reporter.proofs] == [AttemptId("t-1", 1)]
+
+    play(lambda: {A: leader.node()}, story)
+
+
+def test_a_new_certificate_after_a_refusal_is_tried_at_once() -> None:
+    """A worker whose certificate was revoked comes back as soon as it has another; it registers then."""
+    leader = Leader()
+    leader.registration = CallFailed(grpc.StatusCode.UNAUTHENTICATED, "certificate is revoked")
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(1)
+        assert (world.agent.phase, len(leader.registrations)) == (Phase.REFUSED, 1)
+        leader.registration = None
+        world.network.generation = 2
+        world.agent.renew()
+        await asyncio.sleep(0.1)
+        assert (world.agent.phase, len(leader.registrations)) == (Phase.ONLINE, 2)
+
+    play(lambda: {A: leader.node()}, story)
+
+
+def test_a_new_certificate_does_not_hide_that_the_leader_has_changed() -> None:
+    """The next leader is told everything, as ever."""
+    first, second = Leader(), Leader()
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(0.5)
+        world.network.nodes |= {A: follower(B), B: second.node()}
+        world.network.generation = 2
+        world.agent.renew()
+        await asyncio.sleep(0.5)
+        assert (len(first.registrations), len(second.registrations), second.open) == (1, 1, 1)
+
+    play(lambda: {A: first.node()}, story)

@@ -1,0 +1,108 @@
+"""One connection to a peer: cuts the byte stream into frames, and knows when it was made and with what."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from coordinator.raft import frames
+from coordinator.raft.errors import FrameError
+from protocol.v1 import raft_pb2 as pb
+
+
+class Link(asyncio.Protocol):
+    """Holds back what arrives until somebody listens, who by then knows from whom it comes.
+
+    made_with: the credentials of the day; another object after a reload that brought something new.
+    """
+
+    def __init__(self, made_with: object) -> None:
+        loop = asyncio.get_running_loop()
+        self.made_with = made_with
+        self.made_at = loop.time()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.outdated: asyncio.Future[None] = loop.create_future()
+        """Done once the connection is to be re-made."""
+        self.on_closed: Callable[[Exception | None], None] | None = None
+        self._heard: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._tls: ssl.SSLObject | None = None
+        self._on_frame: Callable[[pb.Envelope], None] | None = None
+        self._on_broken: Callable[[FrameError], None] | None = None
+        self._received = bytearray()
+
+    # ------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._tls = transport.get_extra_info("ssl_object")
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        _settle(self._heard)
+        self._take_frames()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_frame = None
+        _settle(self.closed)
+        if self.on_closed is not None:
+            self.on_closed(exc)
+
+    # ------------------------------------------------------------ ours
+
+    def tls(self) -> ssl.SSLObject:
+        """The connection's TLS; there is one once the handshake is done."""
+        if self._tls is None:
+            raise ConnectionResetError("the peer went away")
+        return self._tls
+
+    async def heard(self) -> None:
+        """Return at the peer's first bytes; raises ConnectionResetError when it closes instead."""
+        await asyncio.wait((self._heard, self.closed), return_when=asyncio.FIRST_COMPLETED)
+        if not self._heard.done():
+            raise ConnectionResetError("the peer closed the connection: it may refuse this node's certificate")
+
+    def listen(self, on_frame: Callable[[pb.Envelope], None], on_broken: Callable[[FrameError], None]) -> None:
+        """Hand over every frame, beginning with those that have arrived; on_frame may raise FrameError."""
+        self._on_frame, self._on_broken = on_frame, on_broken
+        self._take_frames()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def backlog(self) -> int:
+        """Bytes that were written and have not left yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def outdate(self) -> None:
+        """The connection is to be re-made."""
+        _settle(self.outdated)
+
+    def close(self) -> None:
+        """At once; `on_closed` is called a moment later."""
+        self._on_frame = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _take_frames(self) -> None:
+        """Hand over every whole frame that has arrived."""
+        start, prefix = 0, frames.LENGTH.size
+        try:
+            while self._on_frame is not None and len(self._received) >= start + prefix:
+                length = frames.body_length(bytes(self._received[start : start + prefix]))
+                end = start + prefix + length
+                if len(self._received) < end:
+                    break
+                self._on_frame(frames.unpack(bytes(self._received[start + prefix : end])))
+                start = end
+        except FrameError as error:
+            self._on_frame = None
+            if self._on_broken is not None:
+                self._on_broken(error)
+        del self._received[:start]
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

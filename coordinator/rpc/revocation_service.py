@@ -1,0 +1,30 @@
+"""gRPC handlers for workers and gateways, which serve others too and have to know whom to refuse."""
+
+# ruff: noqa: ARG002, N802 - gRPC gives names and arguments
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from coordinator.revocations import Revocations
+from coordinator.rpc import convert
+from protocol.v1 import coordinator_pb2 as pb
+from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RevocationService(pb_grpc.RevocationServiceServicer):
+    """Follow what is revoked."""
+
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    async def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, context: Context
+    ) -> AsyncIterator[pb.Revocations]:
+        async with aclosing(self._revocations.follow(request.after_revision)) as batches:
+            async for batch in batches:
+                yield pb.Revocations(revocations=[convert.revocation_to_pb(one) for one in batch])

@@ -1,0 +1,138 @@
+"""What every command shares: its options, and how it speaks to people and to programs."""
+
+import getpass
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pki.credential import read_private
+from pki.errors import PkiError, StoreError
+from pki.profiles import LEAF_LIFE
+from pki.status import Level, list_rows
+from pki.store import AuthorityStore
+
+_PASSPHRASE_VARIABLE = "PKI_PASSPHRASE"  # noqa: S105  # the name of a variable, not a secret
+_PASSPHRASE_LENGTH = 8
+_STYLES = {Level.OK: "green", Level.DUE: "yellow", Level.LATE: "bold red", Level.EXPIRED: "bold red"}
+
+app = typer.Typer(
+    help="\b\nExample:\n  pki init ca --trust-domain zkp.example --network 192.168.1.0/24\n"
+    "  pki issue coordinator-1 --role coordinator --host 192.168.1.10 --authority ca --out certs\n\n"
+    "The certificate authority of the network: who may take part, and as what.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+AuthorityOption = Annotated[
+    Path, typer.Option("--authority", "-a", envvar="PKI_AUTHORITY", help="Directory that `pki init` made.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+HostOption = Annotated[
+    list[str] | None, typer.Option("--host", help="Address or DNS name that others dial; repeat for more.")
+]
+OutOption = Annotated[Path, typer.Option(help="Write to OUT/NAME/.")]
+DaysOption = Annotated[int | None, typer.Option(help=f"Life in days, at most {LEAF_LIFE.days}.")]
+PassphraseFileOption = Annotated[
+    Path | None, typer.Option(help=f"File with the root key's passphrase (or set {_PASSPHRASE_VARIABLE}).")
+]
+NoPassphraseOption = Annotated[
+    bool, typer.Option("--no-passphrase", help="Leave the root's key plain; only with --development.")
+]
+DevelopmentOption = Annotated[bool, typer.Option("--development", help="Say that nothing depends on this authority.")]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def user() -> str:
+    """Who is recorded as having done it."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry in the passwd file, as in containers
+        name = f"uid {os.getuid()}"
+    return f"{name}@{platform.node()}"
+
+
+def open_store(directory: Path) -> AuthorityStore:
+    """The authority, after a warning for each of its revocation lists that nobody has signed again in time."""
+    store = AuthorityStore.open(directory)
+    for row in list_rows(store, now()):
+        if row.is_alarming:
+            print(
+                f"warning: the revocation list {row.name} ends at {row.not_after:%Y-%m-%d %H:%M} UTC, "
+                f"and then peers refuse each other: {row.cure}",
+                file=sys.stderr,
+            )
+    return store
+
+
+def names(context: typer.Context, incomplete: str) -> list[str]:
+    """Completions of a member's name."""
+    directory = context.params.get("authority") or os.environ.get("PKI_AUTHORITY")
+    try:
+        known = AuthorityStore.open(Path(directory)).register.newest if directory else {}
+    except PkiError:  # the shell is waiting for completions, not for errors
+        return []
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def life(days: int | None) -> timedelta | None:
+    """The span of --days."""
+    return None if days is None else timedelta(days=days)
+
+
+def new_passphrase(file: Path | None, *, plain: bool, development: bool) -> bytes | None:
+    """The passphrase for a root key that is about to be made; None for none, which takes two flags."""
+    if plain != development:
+        raise typer.BadParameter("--no-passphrase and --development go together: give both or neither")
+    if plain and file:
+        raise typer.BadParameter("--no-passphrase and --passphrase-file exclude each other")
+    if plain:
+        return None
+    phrase = passphrase(file, confirm=True)
+    if len(phrase.decode()) < _PASSPHRASE_LENGTH:
+        raise StoreError(f"passphrase is shorter than {_PASSPHRASE_LENGTH} characters: take a longer one")
+    return phrase
+
+
+def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    """The passphrase from a file, the environment or a prompt."""
+    if file is not None:
+        text = read_private(file).decode("utf-8", "replace").rstrip("\r\n")
+    elif _PASSPHRASE_VARIABLE in os.environ:
+        text = os.environ[_PASSPHRASE_VARIABLE]
+    elif sys.stdin.isatty():
+        text = typer.prompt("Passphrase for the root's key", hide_input=True, confirmation_prompt=confirm)
+    else:
+        raise StoreError(f"no passphrase for the root's key: give --passphrase-file or {_PASSPHRASE_VARIABLE}")
+    return text.encode()
+
+
+def print_json(value: object) -> None:
+    """One document."""
+    print(json.dumps(value, indent=2))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal, where a row that begins with a level has its colour; tabs in a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        return
+    from rich.console import Console  # noqa: PLC0415  # half of the command's start-up, for terminals only
+    from rich.table import Table  # noqa: PLC0415
+
+    styles: Mapping[str, str] = {level.value: style for level, style in _STYLES.items()}
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*row, style=styles.get(row[0]))
+    Console().print(table)

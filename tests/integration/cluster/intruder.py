@@ -1,0 +1,141 @@
+"""Whoever should not get in: connections and bytes as an attacker sends them, and what came back.
+
+The TLS contexts are made here by hand, since what they carry no honest program would load.
+"""
+
+import random
+import socket
+import ssl
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from client.local.layout import Layout
+from pki.authority import Authority
+from pki.files import TlsFiles
+from pki.identity import Role
+from pki.store import AuthorityStore
+
+HOSTS = ("127.0.0.1", "localhost")
+NOISE = b"\xf5" + random.Random(20).randbytes(4095)  # begins neither as TLS nor as words
+TWO_GIB = (2**31).to_bytes(4, "big")
+LONG_FRAME = TWO_GIB + b"the beginning of a very long message"
+HTTP_REQUEST = b"GET /health HTTP/1.1\r\nHost: zkp\r\nConnection: close\r\n\r\n"
+LONG_HTTP = (
+    b"POST /api/v1/tasks HTTP/1.1\r\nHost: zkp\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 2147483648\r\n\r\n{"
+)
+_PATIENCE_S = 30.0
+_SETTLED_S = 0.5  # an answer that was begun is complete after that much silence
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection ended for the intruder: what was received, and the error in words, if there was one."""
+
+    received: bytes
+    error: str
+
+
+def connect(
+    address: str,
+    data: bytes,
+    context: ssl.SSLContext | None,
+    *,
+    protocol: str | None = None,
+) -> Ending:
+    """Send `data` to HOST:PORT, over TLS unless the context is None, and take what comes back until the end."""
+    host, _, port = address.rpartition(":")
+    if context is not None and protocol is not None:
+        context.set_alpn_protocols([protocol])
+    received = bytearray()
+    try:
+        with socket.create_connection((host, int(port)), _PATIENCE_S) as raw:
+            stream = raw if context is None else context.wrap_socket(raw, server_hostname=host)
+            with stream:
+                stream.sendall(data)
+                while chunk := stream.recv(65536):
+                    received += chunk
+                    stream.settimeout(_SETTLED_S)
+    except TimeoutError:
+        assert received, "the connection stays open and nobody answers"
+    except OSError as error:
+        return Ending(bytes(received), getattr(error, "reason", None) or type(error).__name__)
+    return Ending(bytes(received), "")
+
+
+class Wardrobe:
+    """Certificates that an intruder may show to one network, and the context to dial with in each."""
+
+    def __init__(self, layout: Layout, directory: Path) -> None:
+        self._layout = layout
+        self._directory = directory
+        self._authority = AuthorityStore.open(layout.pki).authority
+
+    def member(self, name: str) -> ssl.SSLContext:
+        """A good certificate of a member of the network, in the wrong hands or the wrong place."""
+        return self._context(TlsFiles.in_directory(self._layout.identity(name)))
+
+    def nobody(self) -> ssl.SSLContext:
+        """No certificate at all."""
+        return self._context(None)
+
+    def stranger(self) -> ssl.SSLContext:
+        """The right names, signed by another authority."""
+        return self._context(self.stranger_files("coordinator-2", Role.COORDINATOR))
+
+    def stranger_files(self, name: str, role: Role, *, believes_us: bool = True) -> TlsFiles:
+        """The same as files; with this network's roots, or with those of the other authority."""
+        now = datetime.now(UTC)
+        other = Authority.create(self._authority.scope.trust_domain, now=now)
+        issued = other.issue(name, role, HOSTS, now=now)
+        if believes_us:
+            issued = replace(issued, ca_pem=(self._layout.identity(name) / "ca.pem").read_bytes())
+        return issued.write(self._directory / "stranger", replace=True)
+
+    def expired(self) -> ssl.SSLContext:
+        """A coordinator's certificate of this very network, whose minute is over."""
+        start = self._authority.issuer.certificate.not_valid_before_utc
+        life = timedelta(minutes=1)
+        issued = self._authority.issue("coordinator-2", Role.COORDINATOR, HOSTS, now=start, life=life)
+        return self._context(issued.write(self._directory / "expired", replace=True))
+
+    def newcomer(self, name: str, role: Role) -> ssl.SSLContext:
+        """A good certificate of somebody whom nobody has heard of."""
+        return self._context(self.newcomer_files(name, role))
+
+    def newcomer_files(self, name: str, role: Role) -> TlsFiles:
+        """The same as files."""
+        issued = self._authority.issue(name, role, HOSTS, now=datetime.now(UTC))
+        return issued.write(self._directory / "newcomers", replace=True)
+
+    def _context(self, files: TlsFiles | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._layout.identity("admin") / "ca.pem")
+        if files is not None:
+            context.load_cert_chain(files.certificate, files.key)
+        return context
+
+
+def grpc_call(message: bytes) -> bytes:
+    """HTTP/2 as a client sends it that submits a task: preface, settings, the call's head, and `message` as data."""
+    head = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":path": "/zkp.v1.TaskService/SubmitTask",
+        ":authority": "127.0.0.1",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    # RFC 7541, section 6.2.2: a literal that is not indexed, name and value in plain letters
+    block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in head.items())
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    return preface + _frame(4, 0, 0, b"") + _frame(1, 4, 1, block) + _frame(0, 0, 1, message)
+
+
+def _text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload

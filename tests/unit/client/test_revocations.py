@@ -1,0 +1,105 @@
+"""Following what the cluster revokes, from one leader to the next, in virtual time."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from client import revocations
+from client.failures import CallFailed
+from protocol.v1 import coordinator_pb2 as pb
+from tests.unit.client.network import A, B, Network, Node, follower, not_leader
+from tests.unit.client.virtual_time import run
+
+
+def told(*serials: int, last: int = 0) -> pb.Revocations:
+    """Revocations numbered up to revision `last`."""
+    first = last - len(serials) + 1
+    return pb.Revocations(
+        revocations=[pb.Revocation(serial=f"{serial:x}", revision=first + n) for n, serial in enumerate(serials)]
+    )
+
+
+class Following:
+    """Follows a network for a while, and remembers who was to be refused."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.refused: list[int] = []
+
+    def play(self, seconds: float = 60.0) -> None:
+        async def scenario() -> None:
+            async with self.network.connect(A, B) as connection:
+                following = asyncio.create_task(revocations.follow(connection, self.refused.extend))
+                await asyncio.sleep(seconds)
+                following.cancel()
+                await asyncio.wait([following])
+                assert following.cancelled()
+
+        run(scenario())
+
+
+def test_every_revocation_is_told_once_whoever_leads() -> None:
+    """The next leader is asked for what comes after the last one that was heard."""
+    network = Network({})
+
+    async def first(_: Any) -> AsyncIterator[pb.Revocations]:
+        yield told(0xA1, 0xB2, last=7)
+        network.nodes[A] = follower(B)
+        raise not_leader(B)
+
+    async def second(request: pb.WatchRevocationsRequest) -> AsyncIterator[pb.Revocations]:
+        assert request.after_revision == 7
+        yield told()
+        yield told(0xC3, last=9)
+        await asyncio.Event().wait()
+
+    network.nodes |= {A: Node(WatchRevocations=first), B: Node(WatchRevocations=second)}
+    following = Following(network)
+    following.play()
+    assert following.refused == [0xA1, 0xB2, 0xC3]
+
+
+def test_a_cluster_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """For ever, and without a word: who has work for it says so."""
+    network = Network({})
+
+    async def node(_: Any) -> AsyncIterator[pb.Revocations]:
+        yield told(0xA1, last=1)
+        await asyncio.Event().wait()
+
+    async def scenario() -> list[int]:
+        refused: list[int] = []
+        async with network.connect(A, B) as connection:
+            following = asyncio.create_task(revocations.follow(connection, refused.extend))
+            await asyncio.sleep(300)
+            network.nodes[B] = Node(WatchRevocations=node)
+            await asyncio.sleep(60)
+            following.cancel()
+            await asyncio.wait([following])
+        return refused
+
+    with caplog.at_level(logging.INFO):
+        assert run(scenario()) == [0xA1]
+    assert caplog.text == ""
+
+
+def test_a_refusal_is_logged_and_asked_about_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has to mend it, and nobody restarts this process for that."""
+    refusals = 0
+
+    async def node(_: Any) -> AsyncIterator[pb.Revocations]:
+        nonlocal refusals
+        refusals += 1
+        if refusals < 3:
+            raise CallFailed(grpc.StatusCode.PERMISSION_DENIED, "this is for role gateway")
+        yield told(0xA1, last=1)
+        await asyncio.Event().wait()
+
+    following = Following(Network({A: Node(WatchRevocations=node)}))
+    following.play()
+    assert following.refused == [0xA1]
+    assert caplog.text.count("this is for role gateway") == 2

@@ -1,0 +1,44 @@
+"""Authorities on a disk for tests: made once in memory, written quickly."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pki.authority import Authority
+from pki.chain import verify_chain
+from pki.files import TlsFiles
+from pki.identity import Role
+from pki.inspection import read_chain
+from pki.rotation import RootKey
+from pki.store import AuthorityStore, Order
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+BY = "ann@ca"
+HOSTS = ("127.0.0.1", "localhost")
+WORKER = Order("worker-1", Role.WORKER, HOSTS)
+OTHER = Order("worker-2", Role.WORKER, HOSTS)
+COORDINATOR = Order("coordinator-1", Role.COORDINATOR, HOSTS)
+_AUTHORITY = Authority.create("zkp.local", now=NOW)
+
+
+def new_store(directory: Path, passphrase: bytes | None = None) -> AuthorityStore:
+    """An authority whose root key has this passphrase."""
+    return AuthorityStore.create(directory, _AUTHORITY, passphrase=passphrase, now=NOW, by=BY)
+
+
+def never() -> bytes:
+    """A passphrase that nobody may ask for."""
+    raise AssertionError("asked for a passphrase")
+
+
+PLAIN = RootKey(never)
+"""The root's key in the authority's directory, without a passphrase."""
+
+
+def trusts(files: TlsFiles, ca: Path, now: datetime = NOW) -> bool:
+    """Whether who has these roots finds a path for this certificate."""
+    leaf, *issuers = read_chain(files.certificate)
+    try:
+        verify_chain(leaf, issuers, read_chain(ca), now)
+    except Exception:  # noqa: BLE001  # any reason will do
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""One connection: a stream of bytes is cut into frames, however it arrives."""
+
+import pytest
+
+from coordinator.raft import frames
+from coordinator.raft.errors import FrameError
+from coordinator.raft.link import Link
+from protocol.v1 import raft_pb2 as pb
+
+SENT = [pb.Envelope(cluster_id="c", sequence=number, vote=pb.Vote(term=number)) for number in range(1, 6)]
+STREAM = b"".join(frames.pack(envelope) for envelope in SENT)
+
+
+class Listener:
+    """Takes frames until one of them is one too many."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.frames: list[pb.Envelope] = []
+        self.errors: list[str] = []
+        self._refuse = refuse
+
+    def on_frame(self, envelope: pb.Envelope) -> None:
+        if envelope.sequence == self._refuse:
+            raise FrameError("not this one")
+        self.frames.append(envelope)
+
+    def on_broken(self, error: FrameError) -> None:
+        self.errors.append(str(error))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, len(STREAM)])
+async def test_frames_are_whole_whatever_the_pieces(piece: int) -> None:
+    """Byte by byte or all at once: the same frames in the same order."""
+    link, listener = Link(None), Listener()
+    link.listen(listener.on_frame, listener.on_broken)
+    for start in range(0, len(STREAM), piece):
+        link.data_received(STREAM[start : start + piece])
+    assert listener.frames == SENT
+    assert not listener.errors
+
+
+async def test_nothing_is_handed_over_before_somebody_listens() -> None:
+    """Who listens knows by then from whom it comes; what had arrived is not lost."""
+    link, listener = Link(None), Listener()
+    link.data_received(STREAM)
+    link.listen(listener.on_frame, listener.on_broken)
+    assert listener.frames == SENT
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "message"),
+    [
+        (bytes.fromhex("80000000") + b"more", "frame of 2147483648 bytes"),
+        (b"\x00\x00\x00\x00", "frame of 0 bytes"),
+        (b"\x00\x00\x00\x02\xff\xff", "not an envelope"),
+    ],
+)
+async def test_after_nonsense_nothing_more_is_read(nonsense: bytes, message: str) -> None:
+    """The frames before it count; whatever follows might be anything."""
+    link, listener = Link(None), Listener()
+    link.listen(listener.on_frame, listener.on_broken)
+    link.data_received(STREAM + nonsense + STREAM)
+    link.data_received(STREAM)
+    assert listener.frames == SENT
+    assert len(listener.errors) == 1
+    assert message in listener.errors[0]
+
+
+async def test_a_frame_that_the_node_refuses_ends_the_reading() -> None:
+    """As nonsense does."""
+    link, listener = Link(None), Listener(refuse=3)
+    link.listen(listener.on_frame, listener.on_broken)
+    link.data_received(STREAM)
+    assert (listener.frames, listener.errors) == (SENT[:2], ["not this one"])

@@ -1,0 +1,184 @@
+"""Taking snapshots while the node goes on working, and how far the log is cut back behind them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from coordinator.raft.errors import StorageError
+from coordinator.raft.journal import Journal
+from coordinator.raft.snapshot import SnapshotStore
+from coordinator.raft.snapshots import CHUNK_BYTES, MAX_SNAPSHOT_BYTES, Snapshots
+from tests.simulation.disk import SimDisk
+from tests.unit.raft.lone_node import Machine
+from tests.unit.raft.storage import CLUSTER, append, contents, entry, new_disk, open_journal
+
+Work = tuple[Callable[[], bytes], Callable[[bytes], None]]
+NEVER = 1 << 40
+
+
+class Bench:
+    """Snapshots of a journal; `pending` are the encodings that run elsewhere, finished by `finish`."""
+
+    def __init__(self, disk: SimDisk | None = None, *, at_once: bool = False) -> None:
+        self.disk = disk or new_disk()
+        self.journal: Journal = open_journal(self.disk, segment_size=1 << 20)
+        self.machine = Machine()
+        self.pending: list[Work] = []
+        self.at_once = at_once
+        self.snapshots = Snapshots(self.disk, CLUSTER, self.journal, self.machine, self._offload)
+
+    def _offload(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        self.pending.append((work, done))
+        if self.at_once:
+            self.finish()
+
+    def finish(self) -> None:
+        work, done = self.pending.pop(0)
+        done(work())
+
+    def grow(self, last: int, size: int = 8) -> None:
+        """Entries up to `last` are added and applied."""
+        first = len(self.journal) and self.journal[-1][1]
+        append(self.journal, *(entry(index, size=size) for index in range(first + 1, last + 1)))
+        for index in range(first + 1, last + 1):
+            self.machine.apply(f"{index}".encode(), index)
+
+
+def test_a_snapshot_is_due_when_enough_entries_were_applied() -> None:
+    """Not before, and not again before as many more."""
+    bench = Bench(at_once=True)
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=10, max_bytes=NEVER)
+    assert bench.snapshots.index == 0
+    bench.grow(11)
+    bench.snapshots.take_when_due(11, max_entries=10, max_bytes=NEVER)
+    assert bench.snapshots.index == 11
+    bench.grow(20)
+    bench.snapshots.take_when_due(20, max_entries=10, max_bytes=NEVER)
+    assert bench.snapshots.index == 11
+
+
+def test_a_snapshot_is_due_when_the_log_is_large() -> None:
+    """Few entries may hold many bytes: memory is bounded."""
+    bench = Bench(at_once=True)
+    bench.grow(5, size=1_000)
+    bench.snapshots.take_when_due(5, max_entries=NEVER, max_bytes=5_000)
+    assert bench.snapshots.index == 5
+
+
+def test_the_state_is_that_of_the_moment_and_the_node_goes_on() -> None:
+    """What is applied while the snapshot is encoded elsewhere is not in it; only one is taken at a time."""
+    bench = Bench()
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    expected = repr(bench.machine.applied).encode()
+    bench.grow(30)
+    bench.snapshots.take_when_due(30, max_entries=5, max_bytes=NEVER)
+    assert len(bench.pending) == 1
+    assert bench.snapshots.index == 0
+    bench.finish()
+    found = SnapshotStore(bench.disk, CLUSTER).latest()
+    assert found is not None
+    assert (found[0].before, found[0].last, found[0].state) == (entry(9), entry(10), expected)
+
+
+def test_a_node_that_lags_a_little_needs_no_snapshot() -> None:
+    """A thousand entries stay behind it, when they are small."""
+    bench = Bench(at_once=True)
+    bench.grow(3_000)
+    bench.snapshots.take_when_due(3_000, max_entries=10, max_bytes=NEVER)
+    assert bench.journal[0][1] == 3_000 - 1 - 1_000
+    restarted = open_journal(bench.disk)
+    restarted.restart_from(entry(2_999), entry(3_000))
+    assert contents(restarted) == [entry(2_999), entry(3_000)]
+
+
+def test_large_entries_do_not_stay_behind_a_snapshot() -> None:
+    """They would keep the log above its bound, and each applied entry would bring another snapshot."""
+    bench = Bench(at_once=True)
+    taken: set[int] = set()
+    for index in range(1, 200):
+        bench.grow(index, size=1_000)
+        bench.snapshots.take_when_due(index, max_entries=NEVER, max_bytes=20_000)
+        taken.add(bench.snapshots.index)
+    assert len(taken) < 20
+    assert bench.journal.payload_bytes <= 20_000
+    assert bench.journal[0][1] < bench.snapshots.index
+
+
+def test_a_newer_snapshot_from_the_leader_is_not_set_back() -> None:
+    """The node's own was still being encoded when it came."""
+    bench, other = Bench(), Bench(at_once=True)
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    other.grow(50)
+    other.snapshots.take_when_due(50, max_entries=5, max_bytes=NEVER)
+    data, first, last = other.snapshots.next_chunk("n2") or (b"", False, False)
+    assert bench.snapshots.receive(data, first=first, last=last, last_applied=10)
+    before, latest = bench.snapshots.restore() or (entry(0), entry(0))
+    bench.journal.restart_from(before, latest)
+    bench.finish()
+    assert bench.snapshots.index == 50
+    assert contents(bench.journal) == [entry(49), entry(50)]
+
+
+def test_a_snapshot_that_cannot_be_encoded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may have run short; the log would otherwise grow for ever."""
+
+    def fail() -> bytes:
+        raise MemoryError
+
+    bench = Bench(at_once=True)
+    bench.grow(10)
+    monkeypatch.setattr(bench.machine, "capture", lambda: fail)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    assert bench.snapshots.index == 0
+    monkeypatch.undo()
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    assert bench.snapshots.index == 10
+
+
+def test_a_snapshot_that_cannot_be_stored_ends_the_node() -> None:
+    """The log is not cut back behind what is not durable."""
+    bench = Bench()
+    bench.grow(3_000)
+    bench.snapshots.take_when_due(3_000, max_entries=5, max_bytes=NEVER)
+    bench.disk.full = True
+    with pytest.raises(StorageError, match="No space left on device"):
+        bench.finish()
+    assert bench.journal[0][1] == 1
+
+
+def test_a_snapshot_is_handed_out_in_parts() -> None:
+    """All but the last of one size; together they are the file."""
+    bench = Bench(at_once=True)
+    bench.machine.applied = [(1, b"x" * 3 * CHUNK_BYTES)]
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    parts: list[tuple[bytes, bool, bool]] = []
+    while not parts or not parts[-1][2]:
+        part = bench.snapshots.next_chunk("n2")
+        assert part is not None
+        parts.append(part)
+    assert [first for _, first, _ in parts] == [True] + [False] * (len(parts) - 1)
+    assert {len(data) for data, _, _ in parts[:-1]} == {CHUNK_BYTES}
+    name = next(name for name in bench.disk.names() if name.endswith(".snapshot"))
+    assert b"".join(data for data, _, _ in parts) == bench.disk.read(name)
+    assert bench.snapshots.sent_index("n2") == 10
+
+
+def test_without_a_snapshot_there_is_nothing_to_send() -> None:
+    """A leader whose log begins at the first entry needs none."""
+    bench = Bench()
+    assert bench.snapshots.next_chunk("n2") is None
+    assert bench.snapshots.restore() is None
+
+
+def test_a_snapshot_beyond_all_bounds_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader gone wrong does not exhaust this node's memory."""
+    monkeypatch.setattr("coordinator.raft.snapshots.MAX_SNAPSHOT_BYTES", 100)
+    bench = Bench()
+    assert not bench.snapshots.receive(b"x" * 60, first=True, last=False, last_applied=0)
+    assert not bench.snapshots.receive(b"x" * 60, first=False, last=False, last_applied=0)
+    assert len(bench.snapshots._receiving) == 0
+    assert MAX_SNAPSHOT_BYTES > 1 << 30
