@@ -90,7 +90,6 @@ class Coordinator:
         replica = ReplicatedState()
         self.raft, self.replicator = _open_raft(settings, material, replica, self._metrics)
         self._open_calls = OpenCalls()
-        self._refused_as: int | None = None
         # Before the services: a call that loses its right ends for that reason, and not for what follows from it.
         self.revocations = Revocations(
             self.replicator,
@@ -184,13 +183,8 @@ class Coordinator:
 
     def _close_refused(self) -> None:
         """End what the holders of revoked certificates have open; the HTTPS listeners look by themselves."""
-        revoked = self._material.revoked_serials()
-        self._open_calls.end(revoked)
+        self._open_calls.end(self._material.revoked_serials())
         self.raft.check_links()
-        own = self._material.certificate.serial_number
-        if own in revoked and own != self._refused_as:
-            self._refused_as = own
-            log.critical("this node's own certificate %x was revoked: nobody accepts it; give it a new one", own)
 
     def _worker_behind(self, serial: str) -> str:
         return self._services.workers.user_of(serial)

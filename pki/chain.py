@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 
 from pki.errors import AuthorityError, ChainError, IdentityError
 from pki.identity import identity_of
+from pki.reading import UNREADABLE
 from pki.scope import Scope
 
 _LONGEST_PATH = 4  # certificates: leaf, issuing CA, root, and one to spare for a cross-signed root
@@ -72,7 +73,7 @@ def _climb(
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):  # another name, an unsupported key, another signature
+    except (InvalidSignature, *UNREADABLE):  # another signature, another name, an unsupported key
         return False
     return True
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
@@ -19,6 +20,7 @@ from pki.errors import AuthorityError, ChainError, IdentityError, RevocationErro
 from pki.files import TlsFiles
 from pki.identity import Identity, identity_of
 from pki.keys import check_leaf_key
+from pki.reading import read_certificates
 from pki.revocation import RevocationLists
 
 
@@ -118,9 +120,9 @@ def _unreadable(path: Path, error: OSError) -> TlsError:
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
+        return read_certificates(pem)
     except ValueError:
-        raise TlsError(f"{path} holds no PEM certificate: write it again with `pki issue`") from None
+        raise TlsError(f"{path} holds no PEM certificate that can be read: write it again with `pki issue`") from None
 
 
 def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
@@ -128,7 +130,7 @@ def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
         return serialization.load_pem_private_key(pem, password=None)
     except TypeError:
         raise TlsError(f"{path} is encrypted: daemons need it plain, protected by its mode") from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise TlsError(f"{path} holds no PEM private key: write it again with `pki issue`") from None
 
 

@@ -31,6 +31,7 @@ from pki.files import Contents, append_durably, create_directory, locked, read_f
 from pki.keys import private_pem
 from pki.ledger import Event, Ledger, Record
 from pki.profiles import CRL_LIFE, ROOT_CRL_LIFE
+from pki.reading import read_certificates, read_lists
 from pki.register import Ca
 from pki.scope import Network, parse_network
 from pki.signing import pem_of, sign_crl
@@ -117,10 +118,10 @@ class AuthorityDirectory:
         """Raise `StoreError` unless the CA's certificate is there as the ledger has it."""
         path = self.path / f"{ca.stem}.pem"
         try:
-            held = x509.load_pem_x509_certificate(read_file(path))
+            held = read_certificates(read_file(path))
         except ValueError:
             raise StoreError(f"{path} holds no PEM certificate: put back a copy") from None
-        if held != ca.certificate:
+        if held != [ca.certificate]:
             raise StoreError(f"{path} is not the certificate that the ledger names: put back a copy")
 
     def key_path(self, ca: Ca) -> Path:
@@ -155,7 +156,7 @@ class AuthorityDirectory:
         if not path.exists():
             return None
         try:
-            return x509.load_pem_x509_crl(read_file(path))
+            return read_lists(read_file(path))[0]
         except ValueError:
             raise StoreError(f"{path} holds no revocation list: remove it, and run `pki crl`") from None
 

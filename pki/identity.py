@@ -11,6 +11,7 @@ from typing import Self
 from cryptography import x509
 
 from pki.errors import IdentityError
+from pki.reading import UNREADABLE
 
 __all__ = ["Identity", "IdentityError", "Role", "check_name", "check_trust_domain", "identity_of"]
 
@@ -91,7 +92,7 @@ def identity_of(certificate: x509.Certificate) -> Identity:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise IdentityError("certificate has no subject alternative name: issue it with `pki issue`") from None
-    except ValueError as error:  # malformed or doubled extensions
+    except UNREADABLE as error:  # malformed or doubled extensions
         raise IdentityError(f"certificate cannot be read: {error}") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:

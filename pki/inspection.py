@@ -19,6 +19,7 @@ from pki.files import read_file
 from pki.identity import Identity, Role, identity_of
 from pki.keys import check_leaf_key
 from pki.profiles import BACKDATE, LEAF_LIFE, PROFILES
+from pki.reading import read_certificates
 from pki.register import Register
 from pki.revocation import RevocationLists, check_current
 from pki.scope import Scope, parse_host
@@ -51,9 +52,11 @@ class Finding:
 def read_chain(path: Path) -> list[x509.Certificate]:
     """The certificates of a PEM file, the leaf first; raises `StoreError`."""
     try:
-        return x509.load_pem_x509_certificates(read_file(path))
+        return read_certificates(read_file(path))
     except ValueError:
-        raise StoreError(f"{path} holds no PEM certificate: name a file that `pki issue` wrote") from None
+        raise StoreError(
+            f"{path} holds no PEM certificate that can be read: name a file that `pki issue` wrote"
+        ) from None
 
 
 def inspect(chain: Sequence[x509.Certificate], expected: Expectation, now: datetime) -> Finding:
@@ -77,7 +80,8 @@ def inspect(chain: Sequence[x509.Certificate], expected: Expectation, now: datet
     if identity is not None:
         faults += _name_faults(identity, expected)
     faults += _host_faults(leaf, expected)
-    faults += _revocation_faults(leaf, path, expected, now)
+    faults += _revocation_faults(path or (*chain, *expected.roots), expected, now)
+    faults += _record_faults(leaf, expected, certified=bool(path))
     return Finding(identity, path, tuple(dict.fromkeys(faults)))
 
 
@@ -127,7 +131,7 @@ def _name_faults(identity: Identity, expected: Expectation) -> Iterator[str]:
     if expected.scope is not None and identity.trust_domain != expected.scope.trust_domain:
         yield f"it is of the trust domain {identity.trust_domain}, not {expected.scope.trust_domain}"
     if expected.role is not None and identity.role is not expected.role:
-        yield f"it is a {identity.role}'s, not a {expected.role}'s: use the certificate of the {expected.role}"
+        yield f"its role is {identity.role}, not {expected.role}: use the certificate of the {expected.role}"
     if expected.name is not None and identity.name != expected.name:
         yield f"it names {identity.name}, not {expected.name}: use the certificate of {expected.name}"
 
@@ -147,18 +151,19 @@ def _host_faults(leaf: x509.Certificate, expected: Expectation) -> Iterator[str]
             yield str(error)
 
 
-def _revocation_faults(
-    leaf: x509.Certificate, path: Sequence[x509.Certificate], expected: Expectation, now: datetime
-) -> Iterator[str]:
+def _revocation_faults(path: Sequence[x509.Certificate], expected: Expectation, now: datetime) -> Iterator[str]:
     if expected.lists is not None:
-        yield from revoked_faults(path or (leaf,), expected.lists)
+        yield from revoked_faults(path, expected.lists)
         yield from stale_faults(path, expected.lists, now)
+
+
+def _record_faults(leaf: x509.Certificate, expected: Expectation, *, certified: bool) -> Iterator[str]:
     if expected.register is None:
         return
     revocation = expected.register.revocations.get(leaf.serial_number)
     if revocation is not None:
         yield f"it was revoked at {revocation.at:%Y-%m-%d %H:%M} UTC ({revocation.reason}): issue a new one"
-    if path and not any(known.serial == leaf.serial_number for known in expected.register.leaves):
+    if certified and not any(known.serial == leaf.serial_number for known in expected.register.leaves):
         yield (
             f"the ledger does not know {leaf.serial_number:x}, which its issuing CA signed: "
             "somebody else has the CA's key, so replace it with `pki rotate-issuer`"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki.errors import IdentityError, StoreError
 from pki.identity import Identity, identity_of
+from pki.reading import UNREADABLE
 from pki.revocation import Reason
 
 _GENESIS = "0" * 64
@@ -112,7 +113,7 @@ class Ledger:
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(_parse(json.loads(line), head))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (KeyError, AttributeError, *UNREADABLE) as error:
                 raise StoreError(
                     f"ledger, line {number}: damaged or altered ({error}): put back a copy that is whole"
                 ) from None

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from pki.errors import IdentityError, Refusal
 from pki.identity import Identity, identity_of
+from pki.reading import read_certificates, read_peer_certificate
 
 _REMEMBERED = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
 _TLS = b"TLSv1.3"
@@ -73,7 +74,7 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertifica
     der = connection.getpeercert(binary_form=True)
     if not der:
         raise _no_certificate()
-    return _parse_der(der)
+    return _parse(der)
 
 
 def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> Identity:
@@ -126,17 +127,11 @@ def _check_trust_domain(identity: Identity, trust_domain: str) -> None:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _parse(pem: bytes) -> PeerCertificate:
+def _parse(data: bytes) -> PeerCertificate:
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        return PeerCertificate.of(read_peer_certificate(data))
     except ValueError:
         raise IdentityError("client certificate cannot be read") from None
-    return PeerCertificate.of(certificate)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _parse_der(der: bytes) -> PeerCertificate:
-    return PeerCertificate.of(x509.load_der_x509_certificate(der))
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -144,6 +139,6 @@ def _parse_issuers(pem: bytes) -> tuple[int, ...]:
     if not pem:
         return ()
     try:
-        return tuple(certificate.serial_number for certificate in x509.load_pem_x509_certificates(pem))
+        return tuple(certificate.serial_number for certificate in read_certificates(pem))
     except ValueError:
         raise IdentityError("client's issuing CA cannot be read") from None

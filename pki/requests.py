@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -18,18 +17,10 @@ from cryptography.x509.oid import NameOID
 from pki.errors import AuthorityError, RequestError
 from pki.identity import Identity, check_name
 from pki.keys import check_leaf_key, make_leaf_key, private_pem
+from pki.reading import UNREADABLE
 from pki.scope import parse_host
 
 MAX_BYTES = 64 * 1024  # of a request; one with a hundred hosts has 3 KiB
-
-_UNREADABLE = (  # what `cryptography` raises for whatever is in a request
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ class Request:
                 return cls._parsed(data)
         except AuthorityError as error:
             raise RequestError(f"has {error}") from None
-        except _UNREADABLE:
+        except UNREADABLE:
             raise RequestError("is no signing request that can be read: make it with `pki request`") from None
 
     @classmethod

@@ -5,7 +5,6 @@ during a rotation, and the root (PostgreSQL, HAProxy and curl look for the root'
 128 random bits, so that one set of numbers serves all CAs.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +12,10 @@ from enum import StrEnum
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki.errors import RevocationError
-
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-_LABEL = b"X509 CRL"
+from pki.reading import read_lists
 
 
 class Reason(StrEnum):
@@ -54,19 +52,12 @@ class RevocationLists:
 
     @classmethod
     def read(cls, pem: bytes) -> Self:
-        """Parse one or more PEM lists and nothing else; raises `RevocationError`.
-
-        A certificate among them is refused: OpenSSL would trust it as a root.
-        """
-        blocks = list(_BLOCK.finditer(pem))
-        if not blocks or any(block[1] != _LABEL for block in blocks) or pem.count(b"-----BEGIN ") != len(blocks):
-            raise RevocationError("holds something other than PEM revocation lists: write it again with `pki bundle`")
+        """Parse one or more PEM lists and nothing else; raises `RevocationError`."""
         try:
-            lists = tuple(x509.load_pem_x509_crl(block[0]) for block in blocks)
-            serials = frozenset(entry.serial_number for one in lists for entry in one)
-        except ValueError:
-            raise RevocationError("holds a damaged revocation list: write it again with `pki bundle`") from None
-        return cls(lists, serials)
+            lists = read_lists(pem)
+        except ValueError as error:
+            raise RevocationError(f"holds {error}: write it again with `pki bundle`") from None
+        return cls(lists, frozenset(entry.serial_number for one in lists for entry in one))
 
     def of(self, ca: x509.Certificate) -> x509.CertificateRevocationList | None:
         """The newest list in the name of `ca`; raises `RevocationError` when `ca` did not sign it."""
@@ -99,7 +90,7 @@ def signed_by(one: x509.CertificateRevocationList, ca: x509.Certificate) -> bool
     """Whether the key of `ca` signed the list."""
     try:
         return one.is_signature_valid(ca.public_key())  # type: ignore[arg-type]  # other kinds raise TypeError
-    except TypeError:
+    except (TypeError, ValueError, UnsupportedAlgorithm):
         return False
 
 

@@ -99,10 +99,10 @@ class Scope:
                 known = ", ".join(str(network) for network in self.networks)
                 raise AuthorityError(
                     f"host {host.value} is outside this authority's networks ({known}): "
-                    "give its network to `pki init --network`"
+                    "permit its network in authority.json, or with `pki rotate-issuer --network`"
                 )
         elif not any(host.value == domain or host.value.endswith(f".{domain}") for domain in self.domains):
             raise AuthorityError(
                 f"host {host.value} is outside this authority's domains ({', '.join(self.domains)}): "
-                "give its domain to `pki init --domain`"
+                "permit its domain with `pki rotate-issuer --domain`"
             )

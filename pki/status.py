@@ -19,8 +19,8 @@ _MONTH = timedelta(days=30)
 # An issuing CA must have a leaf's life left, or it cuts new leaves short; a root, an issuing CA's life.
 _ISSUER_LATE, _ISSUER_DUE = LEAF_LIFE + _MONTH, LEAF_LIFE + 2 * _MONTH
 _ROOT_LATE, _ROOT_DUE = ISSUER_LIFE + _MONTH, ISSUER_LIFE + 6 * _MONTH
-_LIST_LATE, _LIST_DUE = CRL_LIFE / 3, 2 * CRL_LIFE / 3
 _LEAF_LATE = 1 / 4  # of its life
+_LIST_LATE, _LIST_DUE = CRL_LIFE * _LEAF_LATE, CRL_LIFE / 3  # as leaves: whoever is renewed gets a new list, too
 
 
 class Level(StrEnum):

@@ -153,6 +153,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._wire = wire
         self._journal = journal
         self._conflict = False
+        self._may_campaign = True
         self._heartbeat_due = 0.0
         self._nodes = {peer: _Peer(peer) for peer in peer_ids}
         conf = SyncObjConf(
@@ -189,6 +190,10 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._journal.restart_from(before, last)
         self._SyncObj__raftLastApplied = last[1]
         self._SyncObj__raftCommitIndex = max(self.raftCommitIndex, last[1])
+
+    def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
+        """Asked when an election is due by the engine's look at the clock, which is later than the shell's."""
+        return self._may_campaign and bool(super()._SyncObj__connectedToAnyone())
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> object:  # noqa: N802
         """Apply one entry; membership and version entries do not exist here."""
@@ -375,6 +380,10 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         """Take over a higher term that a peer has shown, without voting for it."""
         message = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
         self.feed(peer, message)
+
+    def permit_campaign(self, permitted: bool) -> None:
+        """Whether the next tick may start an election that is due."""
+        self._may_campaign = permitted
 
     def campaign_at(self, time: float) -> None:
         """Set the time at which the engine starts an election by itself."""

@@ -212,8 +212,8 @@ class Links:
     # ------------------------------------------------------------ dialing
 
     async def _dial(self, peer: str) -> None:
-        """Keep a connection to the peer, trying again for ever with a bounded pause."""
-        pause = _RETRY_MIN
+        """Keep a connection to the peer, trying again for ever with a bounded pause; a new obstacle is said once."""
+        pause, said = _RETRY_MIN, ""
         while True:
             await self._until_wanted(peer)
             try:
@@ -224,11 +224,18 @@ class Links:
                 else:
                     await self._connect(peer)
             except (OSError, TimeoutError) as error:
-                log.debug("cannot connect: %s", _reason(error), extra={"peer": peer})
+                reason = _reason(error)
+                log.log(
+                    logging.DEBUG if reason == said else logging.INFO,
+                    "cannot connect: %s",
+                    reason,
+                    extra={"peer": peer},
+                )
+                said = reason
             except _NotOurPeer as error:
                 self._refused(error.kind, str(self._peers[peer]), str(error))
             else:
-                pause = _RETRY_MIN
+                pause, said = _RETRY_MIN, ""
                 continue
             await self._rest(peer, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
             pause = min(2 * pause, _REMAKE_RETRY_MAX if peer in self._live else _RETRY_MAX)

@@ -441,16 +441,18 @@ class RaftNode:
     def _campaign_if_due(self, core: Core) -> None:
         """Let the engine's election begin only after a won pre-vote, or when the leader asked for it."""
         time = engine.now()
+        core.permit_campaign(False)
         if core.role() == LEADER or core.election_deadline() >= time:
             return
         term = core.raftCurrentTerm + 1
         if self._membership.standing is not Standing.VOTER:
             core.campaign_at(time + core.random_election_timeout())
         elif core.transfer_pending() or self._prevote.won(term):
-            return
+            core.permit_campaign(True)
         else:
             self._prevote.ask(term)
             if self._prevote.won(term):
+                core.permit_campaign(True)
                 return
             core.campaign_at(time + core.random_election_timeout())
             request = pb.PreVoteRequest(

@@ -17,7 +17,6 @@ from pki.commands.terminal import (
     app,
     new_passphrase,
     now,
-    open_store,
     passphrase,
     print_json,
     user,
@@ -96,7 +95,7 @@ def bundle(
     Write ca.pem (every trusted root) and crl.pem (the revocation lists of every CA, current), to be put on every
     host beside its certificate.
     """
-    files = open_store(authority).write_bundle(out, now=now(), by=user())
+    files = AuthorityStore.open(authority).write_bundle(out, now=now(), by=user())
     if as_json:
         print_json([str(file) for file in files])
         return

@@ -16,7 +16,6 @@ from pki.commands.terminal import (
     life,
     names,
     now,
-    open_store,
     print_json,
     user,
 )
@@ -27,6 +26,7 @@ from pki.issued import Certified, Issued
 from pki.moments import day
 from pki.order import Order
 from pki.requests import Request, ask
+from pki.store import AuthorityStore
 
 
 @app.command(short_help="Make keys and certificates.")
@@ -72,7 +72,7 @@ def issue(
         orders = [Order(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
         if missing:
             orders = [order for order in orders if not (out / order.name).exists()]
-    store = open_store(authority)
+    store = AuthorityStore.open(authority)
     issued = store.issue(orders, out, now=now(), by=user(), replace=replace) if orders else []
     _report(issued, out, as_json=as_json)
 
@@ -124,7 +124,7 @@ def sign(
     order = Order(name, role, tuple(host or ()), life(days))
     try:
         asked = Request.read(read_file(file))
-        certified = open_store(authority).sign(asked, order, out, now=now(), by=user())
+        certified = AuthorityStore.open(authority).sign(asked, order, out, now=now(), by=user())
     except RequestError as error:
         raise RequestError(f"{file} {error}") from None
     _report([certified], out, as_json=as_json)
@@ -153,7 +153,7 @@ def renew(
     """
     if bool(name) is due:
         raise typer.BadParameter("Missing NAME: give names, or --due")
-    store = open_store(authority)
+    store = AuthorityStore.open(authority)
     wanted = store.due(now()) if due else list(name or ())
     renewed = store.renew(wanted, out, now=now(), by=user(), keep_key=keep_key, life=life(days)) if wanted else []
     if not renewed and not as_json:

@@ -93,8 +93,9 @@ def status(
     List CAs, revocation lists and every member's certificate, the first to expire first. Exit code 1 when one is
     late: expired, or past the time at which the usual renewal should have happened (a leaf's last quarter).
     """
+    span = None if within is None else parse_span(within)
     store, moment = open_store(authority), now()
-    rows = expiring.look(store, moment, None if within is None else parse_span(within))
+    rows = expiring.look(store, moment, span)
     step = expiring.next_step(store.register)
     if as_json:
         items = [
@@ -137,7 +138,7 @@ def audit(
     List who did what and when, and verify it: the chain of hashes, every signature, and the files beside it.
     Note the hash it ends with: given back as --head later, it also shows whether lines were cut off.
     """
-    store = AuthorityStore.open(authority)
+    store = open_store(authority)
     faults = list(auditing.faults(store, now(), head))
     if as_json:
         events = [record.to_json() for record in store.records()]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pki import lists
-from pki.commands.terminal import AuthorityOption, JsonOption, app, names, now, open_store, print_json, user
+from pki.commands.terminal import AuthorityOption, JsonOption, app, names, now, print_json, user
 from pki.moments import day
 from pki.profiles import CRL_LIFE
 from pki.revocation import Reason, expiry
@@ -41,7 +41,7 @@ def revoke(
     """
     if bool(which) is superseded:
         raise typer.BadParameter("Missing NAME or SERIAL: give some, or --superseded")
-    store, moment = open_store(authority), now()
+    store, moment = AuthorityStore.open(authority), now()
     if superseded:
         leaves = list(store.register.superseded(moment))
         why = reason or Reason.SUPERSEDED
@@ -85,7 +85,7 @@ def crl(
 
     Sign the revocation list of every issuing CA again. Whatever is handed out carries lists that are at most a
     day old, so this is for networks in which nothing was handed out for a while. Once a list has ended, verifiers
-    that have it refuse everybody: every command warns long before.
+    that have it refuse everybody: `pki status` and others warn a week before.
     """
     store = AuthorityStore.open(authority)
     store.sign_lists(now=now(), by=user(), life=timedelta(days=days))

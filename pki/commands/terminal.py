@@ -63,7 +63,10 @@ def user() -> str:
 
 
 def open_store(directory: Path) -> AuthorityStore:
-    """The authority, after a warning for each of its revocation lists that nobody has signed again in time."""
+    """The authority, after a warning for each revocation list that nobody has signed again in time.
+
+    For commands that only look: those that hand something out sign the lists themselves.
+    """
     store = AuthorityStore.open(directory)
     for row in list_rows(store, now()):
         if row.is_alarming:

@@ -1,12 +1,12 @@
-"""Keys that every network here shares, and what a failed test says about the daemons."""
+"""Keys that every network here shares, a network that several modules share, and the logs beside a failure."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from client.local.setup import make_keys
-from tests.integration.cluster.network import LIVE
+from tests.integration.cluster.network import LIVE, Network, running
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,18 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("keys")
     make_keys(directory, lambda _: None)
     return directory
+
+
+@pytest.fixture(scope="package")
+def calm_network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
+    """For tests that leave it as it was: the log level of production, and a gateway that may be asked often."""
+    settings = {
+        "COORDINATOR_TASKS_LEASE": "5s",
+        "GATEWAY_RATE_PER_SECOND": "1000",
+        "GATEWAY_RATE_BURST": "1000",
+    }
+    with running(tmp_path_factory.mktemp("calm"), keys, **settings) as network:
+        yield network
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,8 +25,7 @@ LONG_HTTP = (
     b"POST /api/v1/tasks HTTP/1.1\r\nHost: zkp\r\nContent-Type: application/json\r\n"
     b"Content-Length: 2147483648\r\n\r\n{"
 )
-_PATIENCE_S = 30.0
-_SETTLED_S = 0.5  # an answer that was begun is complete after that much silence
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,12 @@ def connect(
     context: ssl.SSLContext | None,
     *,
     protocol: str | None = None,
+    until: bytes | None = None,
 ) -> Ending:
-    """Send `data` to HOST:PORT, over TLS unless the context is None, and take what comes back until the end."""
+    """Send `data` to HOST:PORT, over TLS unless the context is None, and take what comes back.
+
+    Ends when the other side closes, or when `until` has come. protocol: what TLS negotiates (ALPN).
+    """
     host, _, port = address.rpartition(":")
     if context is not None and protocol is not None:
         context.set_alpn_protocols([protocol])
@@ -54,11 +57,10 @@ def connect(
             stream = raw if context is None else context.wrap_socket(raw, server_hostname=host)
             with stream:
                 stream.sendall(data)
-                while chunk := stream.recv(65536):
+                while (until is None or until not in received) and (chunk := stream.recv(65536)):
                     received += chunk
-                    stream.settimeout(_SETTLED_S)
     except TimeoutError:
-        assert received, "the connection stays open and nobody answers"
+        raise AssertionError(f"the connection stays open; received so far: {bytes(received)!r}") from None
     except OSError as error:
         return Ending(bytes(received), getattr(error, "reason", None) or type(error).__name__)
     return Ending(bytes(received), "")

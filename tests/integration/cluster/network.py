@@ -29,6 +29,8 @@ from client.tasks import TaskClient
 T = TypeVar("T")
 
 PATIENCE_S = 120.0  # a loaded machine takes its time; what hangs still fails
+OUTAGE_S = float(os.environ.get("ZKP_TEST_OUTAGE_SECONDS", "15"))
+"""How long a test keeps away what the network can do without; give 60 to keep it away for a minute."""
 _POLL_S = 0.1
 _LOG_LINES = 25
 _PATIENT = {"COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"}  # so that a loaded machine elects nobody whom no test wanted

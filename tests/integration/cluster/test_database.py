@@ -1,10 +1,6 @@
-"""Postgres goes away while there is work: everything is accepted and proved meanwhile, and recorded afterwards.
-
-`ZKP_TEST_DATABASE_AWAY_SECONDS=60` keeps it away for a minute; by default it is a quarter of one.
-"""
+"""Postgres goes away while there is work: everything is accepted and proved meanwhile, and recorded afterwards."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +12,9 @@ from client.local import setup
 from client.local.layout import COORDINATORS, POSTGRES, TRUST_DOMAIN, Layout
 from pki.identity import Role
 from pki.store import AuthorityStore, Order
-from tests.integration.cluster.network import PATIENCE_S, Network, eventually, running
+from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, running
 from tests.integration.cluster.work import Load, check_proofs, check_recorded_once, finished, submission, submit
 from tests.integration.postgres import SUPERUSER, Databases, SystemServer, system_binaries
-
-AWAY_S = float(os.environ.get("ZKP_TEST_DATABASE_AWAY_SECONDS", "15"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def database_status(network: Network) -> str:
 async def test_postgres_may_be_away(network: Network, keys: Path, failover: bool) -> None:
     """Submissions go on being accepted and proved, /health says degraded with 200, and afterwards the record has
     everything, also what a leader has accepted that is dead by then."""
-    seconds = 0.0 if failover else AWAY_S
+    seconds = 0.0 if failover else OUTAGE_S
     leader = network.leader()
     async with network.client() as client:
         async with Load(client) as load:

@@ -1,7 +1,6 @@
 """Coordinators that die, pause, hand over and come back: what was accepted is completed, once, and recorded once."""
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from client.local.layout import COORDINATORS
 from client.local.process import python_module
 from client.records import TaskState
-from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen, running
+from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, frozen, running
 from tests.integration.cluster.work import (
     Load,
     check_proofs,
@@ -24,7 +23,6 @@ from tests.integration.cluster.work import (
 )
 
 WORKERS = ("worker-1", "worker-2")
-AWAY_S = float(os.environ.get("ZKP_TEST_COORDINATORS_AWAY_SECONDS", "30"))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +197,7 @@ async def test_finished_proofs_wait_for_the_coordinators(network: Network, keys:
             for name in COORDINATORS:
                 await asyncio.to_thread(network.cluster.kill, name)
         await asyncio.to_thread(eventually, "a finished proof at each worker", lambda: each_holds_a_proof(network))
-        await asyncio.sleep(AWAY_S)
+        await asyncio.sleep(OUTAGE_S)
         assert each_holds_a_proof(network)
         await asyncio.to_thread(network.cluster.up)
         tasks = await finished(client, ids)

@@ -19,7 +19,7 @@ from proofs.keys import KeyStore
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
 from tests.integration.cluster.intruder import NOISE, Wardrobe
-from tests.integration.cluster.network import Network, eventually, frozen, running
+from tests.integration.cluster.network import Network, eventually, frozen
 from tests.integration.cluster.work import (
     check_proofs,
     check_recorded_once,
@@ -36,24 +36,17 @@ WORKERS = ("worker-1", "worker-2")
 _CALL_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """The network that is lied to."""
-    with running(tmp_path_factory.mktemp("liars"), keys, COORDINATOR_TASKS_LEASE="5s") as network:
-        yield network
-
-
 @pytest.fixture
-def network(shared: Network) -> Iterator[Network]:
-    """The same; see `Network.unmoved`."""
-    with shared.unmoved():
-        yield shared
+def network(calm_network: Network) -> Iterator[Network]:
+    """The network that is lied to; see `Network.unmoved`."""
+    with calm_network.unmoved():
+        yield calm_network
 
 
 @pytest.fixture(scope="module")
-def wardrobe(shared: Network, tmp_path_factory: pytest.TempPathFactory) -> Wardrobe:
+def wardrobe(calm_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Wardrobe:
     """Certificates for the liars."""
-    return Wardrobe(shared.layout, tmp_path_factory.mktemp("wardrobe"))
+    return Wardrobe(calm_network.layout, tmp_path_factory.mktemp("wardrobe"))
 
 
 @dataclass

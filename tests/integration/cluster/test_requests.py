@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,16 +11,14 @@ from client.local.process import python_module
 from proofs.field import ORDER
 from proofs.keys import KeyStore
 from tests.integration.cluster.gateway_calls import TASKS, GatewayCaller
-from tests.integration.cluster.network import Network, running
+from tests.integration.cluster.network import Network
 from tests.integration.cluster.work import check_recorded_once, finished
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """One network for this module, whose gateway lets a test ask as often as it likes."""
-    settings = {"GATEWAY_RATE_PER_SECOND": "1000", "GATEWAY_RATE_BURST": "1000"}
-    with running(tmp_path_factory.mktemp("requests"), keys, **settings) as network:
-        yield network
+@pytest.fixture
+def network(calm_network: Network) -> Network:
+    """A network whose gateway lets a test ask as often as it likes."""
+    return calm_network
 
 
 @pytest.fixture
@@ -134,7 +131,7 @@ async def test_an_idempotency_key_names_one_task_also_across_a_failover(
     call.completed(task_id)
     after_end = call.submit("merkle", body, "order-4711")
     other_content = call.submit("merkle", {**body, "leaf_index": 2}, "order-4711")
-    network.cluster.start(leader.id)
+    network.cluster.up()
 
     replies = [*at_once, after_failover, after_end]
     assert {(reply.status, reply.document["id"]) for reply in replies} == {(202, task_id)}

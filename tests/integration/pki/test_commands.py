@@ -1,5 +1,6 @@
 """The `pki` command as processes: several at once on one authority."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,3 +44,25 @@ def test_commands_at_once_keep_the_ledger_whole(tmp_path: Path) -> None:
         assert material.identity.name == name
         assert material.certificate in [record.certificate for record in records]
         assert material.certificate.not_valid_before_utc < datetime.now(UTC)
+
+
+def test_the_shell_completes_commands_options_and_names(tmp_path: Path) -> None:
+    """Completion knows every command and option, and the members of the authority at hand."""
+    ca, out = str(tmp_path / "ca"), str(tmp_path / "out")
+    options = ["--trust-domain", "zkp.local", "--no-passphrase", "--development"]
+    assert _end([_start("init", ca, *options)]) == [(0, "")]
+    assert _end([_start("issue", "worker-1", "--role", "worker", "-a", ca, "--out", out)]) == [(0, "")]
+
+    def complete(*words: str) -> list[str]:
+        environment = os.environ | {
+            "_PKI_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(["pki", *words]),
+            "COMP_CWORD": str(len(words)),
+            "PKI_AUTHORITY": ca,
+        }
+        program = [sys.executable, "-m", "pki"]
+        return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete("rot") == ["rotate-issuer", "rotate-root"]
+    assert complete("renew", "wor") == ["worker-1"]
+    assert complete("revoke", "--su") == ["--superseded"]

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pki.files import TlsFiles
 from pki.identity import Role
 from pki.issued import Issued
 from pki.profiles import PROFILES
+from pki.requests import Request, ask
+from pki.store import Order
+from tests.integration.pki.authorities import Place, run
 from tests.integration.pki.endpoints import HONEST, NOW
 from tests.unit.pki.forgery import HOSTS, refused
 
@@ -65,3 +69,83 @@ def test_bad_chains_are_refused(case: str, reason: str, tmp_path: Path) -> None:
     done = _verify(honest_roots, tmp_path)
     assert done.returncode != 0
     assert reason in done.stderr
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """An authority with a bundle handed out."""
+    place = Place.make(tmp_path)
+    place.hand_out()
+    return place
+
+
+def _check(files: TlsFiles, place: Place, *options: str) -> subprocess.CompletedProcess[str]:
+    """With revocation lists for every certificate of the chain."""
+    trust = ["-CAfile", place.ca, "-CRLfile", place.crl, "-crl_check_all", "-untrusted", files.certificate]
+    return run("openssl", "verify", "-x509_strict", *options, *trust, files.certificate)
+
+
+def test_revocation_lists_verify_and_bite(place: Place) -> None:
+    """openssl accepts the lists for the whole chain, strictly, and refuses who is on one."""
+    files = place.issue("worker-1", Role.WORKER)
+    other = place.issue("worker-2", Role.WORKER)
+    assert _check(files, place).returncode == 0
+    place.revoke("worker-1")
+    place.hand_out()
+    assert "certificate revoked" in _check(files, place).stderr
+    assert _check(other, place).returncode == 0
+    shown = run("openssl", "crl", "-in", place.crl, "-noout", "-text").stdout
+    assert "Key Compromise" in shown
+    assert "X509v3 CRL Number" in shown
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_openssl_agrees_at_every_step_of_a_rotation(place: Place, root: bool) -> None:
+    """What was handed out in the first step covers the new leaf; the last step ends the old one."""
+    old = place.issue("old", Role.WORKER)
+    place.prepare(root=root)
+    place.hand_out()
+    place.switch()
+    new = place.issue("new", Role.WORKER)
+    for files in (old, new):
+        assert _check(files, place).returncode == 0, _check(files, place).stderr
+    place.renew("old")
+    before = old.certificate.read_bytes()
+    place.finish(root=root)
+    place.hand_out()
+    assert _check(new, place).returncode == 0
+    assert _check(old, place).returncode == 0
+    assert old.certificate.read_bytes() == before
+
+
+@pytest.mark.parametrize(("root", "reason"), [(False, "certificate revoked"), (True, "unable to get")])
+def test_old_certificates_are_refused_after_a_rotation(place: Place, root: bool, reason: str) -> None:
+    """A leaf that somebody kept from before is revoked, or leads to nobody."""
+    files = place.issue("worker-1", Role.WORKER)
+    kept = TlsFiles(files.certificate.with_name("kept.pem"), files.key, files.ca)
+    kept.certificate.write_bytes(files.certificate.read_bytes())
+    place.prepare(root=root)
+    place.switch()
+    place.renew("worker-1")
+    place.finish(root=root)
+    place.hand_out()
+    done = _check(kept, place)
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+def test_a_request_of_openssl_is_signed(place: Place, tmp_path: Path) -> None:
+    """Hosts without our command can ask, too, and openssl verifies what `pki request` makes."""
+    key, csr = tmp_path / "key.pem", tmp_path / "worker-1.csr"
+    made = run(
+        *("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-keyout", key, "-out", csr, "-subj", "/CN=worker-1", "-addext", "subjectAltName=IP:127.0.0.1"),
+    )
+    assert made.returncode == 0, made.stderr
+    order = Order("worker-1", Role.WORKER, ("127.0.0.1",))
+    request = Request.read(csr.read_bytes())
+    place.store.sign(request, order, tmp_path / "signed", now=NOW, by="test")
+    assert _check(TlsFiles.in_directory(tmp_path / "signed" / "worker-1"), place).returncode == 0
+    ours = tmp_path / "ours.csr"
+    ours.write_bytes(ask("worker-2", ["127.0.0.1"]).request_pem)
+    assert "verify OK" in run("openssl", "req", "-in", ours, "-verify", "-noout").stderr

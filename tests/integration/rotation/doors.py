@@ -37,9 +37,9 @@ class Visitor:
             if (raft or port != "raft") and self._is_let_in(member, port, address)
         }
 
-    def is_shut_out(self, network: Network) -> bool:
-        """Whether no port serves this visitor."""
-        return not self.open_doors(network)
+    def is_shut_out(self, network: Network, but: str = "") -> bool:
+        """Whether no port serves this visitor, but those of one member."""
+        return {door for door in self.open_doors(network) if door.split()[0] != but} == set()
 
     def _is_let_in(self, member: str, port: str, address: str) -> bool:
         if port == "grpc":

@@ -78,6 +78,25 @@ async def test_a_coordinator_keeps_its_record_over_mutual_tls(
     await record.close()
 
 
+async def test_a_renewed_certificate_is_shown_to_the_server_from_the_next_connection_on(
+    system_postgres: SystemServer, database_name: str, mine: TlsFiles, authority: Authority, tmp_path: Path
+) -> None:
+    """The files are read for each connection: nothing has to be restarted when they change."""
+    database = Database(settings(system_postgres, database_name, mine).parameters(), application="coordinator-1")
+
+    async def shown() -> int:
+        async with await database.connect_reader() as connection:
+            cursor = await connection.execute("SELECT client_serial FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            row = await cursor.fetchone()
+        assert row is not None
+        return int(row["client_serial"])
+
+    before = await shown()
+    renewed = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=NOW)
+    renewed.write(tmp_path, replace=True)
+    assert before != await shown() == renewed.certificate.serial_number
+
+
 async def _refusal(parameters: dict[str, str]) -> str:
     """Why neither a writer nor a reader gets through."""
     database = Database(parameters, application="test")

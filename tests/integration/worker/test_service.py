@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from pki.identity import Role
-from pki.tls import TlsMaterial
+from pki.tls import TlsFiles, TlsMaterial
 from proofs import circuits
 from proofs.groth16 import Verifier
 from proofs.keys import KeyStore
@@ -120,6 +120,14 @@ class Host:
             session.get(f"https://{HOST}:{self.port}{path}", ssl=material.client_context()) as response,
         ):
             return response.status, await response.text()
+
+    async def serves(self, material: TlsMaterial) -> bool:
+        """Whether it lets this certificate in."""
+        try:
+            await self.ask("/health", material)
+        except aiohttp.ClientError:
+            return False
+        return True
 
     async def certificate(self, material: TlsMaterial) -> bytes:
         """What the worker shows to a new connection."""
@@ -253,6 +261,32 @@ async def test_sighup_takes_up_a_renewed_certificate(host: Host) -> None:
     host.give("t-1")
     await host.cluster.until(host.finished("t-1"))
     assert host.cluster.records.failures == []
+
+
+async def test_a_renewed_certificate_is_taken_up_without_a_signal(host: Host) -> None:
+    """It looks by itself, and says in its metrics until when each certificate is good."""
+    await host.serve()
+    prometheus = host.cluster.network.material("prometheus", Role.PROMETHEUS)
+    host.cluster.network.issue("worker-1", Role.WORKER, replace=True)
+    renewed = TlsMaterial.load(TlsFiles.in_directory(host.directory / "worker-1")).certificate.serial_number
+    async with asyncio.timeout(WAIT_S):
+        while f'{{kind="leaf",serial="{renewed:x}"}}' not in (await host.ask("/metrics", prometheus))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert "zkp_tls_reloads_total 1.0" in (await host.ask("/metrics", prometheus))[1]
+
+
+async def test_whom_the_cluster_revokes_the_worker_refuses(host: Host) -> None:
+    """It follows the leader's revocations, whoever leads."""
+    await host.serve()
+    client = host.cluster.network.material("client-1", Role.CLIENT)
+    other = host.cluster.network.material("client-2", Role.CLIENT)
+    for leads, revoked in ((0, client), (1, other)):
+        host.cluster.lead(leads)
+        assert (await host.ask("/health", revoked))[0] == 200
+        host.cluster.revoke(revoked.certificate.serial_number)
+        async with asyncio.timeout(WAIT_S):
+            while await host.serves(revoked):
+                pass
 
 
 async def test_two_workers_do_not_share_a_spool(host: Host) -> None:

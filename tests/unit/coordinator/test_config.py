@@ -419,3 +419,24 @@ def test_secrets_do_not_show(site: Site) -> None:
     assert settings.database.password.get_secret_value() == PASSWORD
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in str(settings.model_dump())
+
+
+def test_a_revocation_list_that_is_named_has_to_be_there(site: Site) -> None:
+    """Nobody believes in vain that revoked certificates are refused; one that is not named may come later."""
+    site.check()
+    missing = site.root / "nowhere" / "crl.pem"
+    site.change("tls.crl", str(missing))
+    assert f"tls.crl: {missing} does not exist" in site.refusal()
+
+
+def test_a_damaged_revocation_list_is_named(site: Site) -> None:
+    """Also the one beside the roots, which is read when it is there."""
+    lists = site.root / "coordinator-1" / "crl.pem"
+    lists.write_bytes(b"nonsense")
+    assert f"tls.crl: {lists}" in site.refusal()
+
+
+def test_as_many_retries_as_a_submission_may_ask_for(site: Site) -> None:
+    """The default can be no more than what anybody may ask for."""
+    assert site.check({"COORDINATOR_TASKS_MAX_RETRIES": "10"}).tasks.max_retries == 10
+    assert "tasks.max_retries" in site.refusal({"COORDINATOR_TASKS_MAX_RETRIES": "11"})

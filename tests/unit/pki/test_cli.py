@@ -1,6 +1,5 @@
 """The `pki` command, called as its users call it."""
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -10,20 +9,8 @@ import pytest
 from pki.cli import main
 from pki.identity import Role
 from pki.tls import TlsFiles, TlsMaterial
+from tests.unit.pki.commands import INIT, ISSUE, refused
 
-INIT = ["init", "ca", "--trust-domain", "zkp.local", "--no-passphrase", "--development"]
-ISSUE = [
-    "issue",
-    "worker-1",
-    "--role",
-    "worker",
-    "--host",
-    "127.0.0.1",
-    "--authority",
-    "ca",
-    "--out",
-    "certs",
-]
 COMMANDS = [
     "init",
     "issue",
@@ -44,23 +31,7 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PKI_PASSPHRASE", raising=False)
-    monkeypatch.delenv("PKI_AUTHORITY", raising=False)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal
-
-
-def _refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> str:
-    """Run, expect the exit code and one line of error, and return it."""
-    capsys.readouterr()
-    assert main(list(argv)) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
+pytestmark = pytest.mark.usefixtures("empty_place")
 
 
 def test_an_issued_identity_is_what_daemons_load(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,9 +48,9 @@ def test_an_issued_identity_is_what_daemons_load(capsys: pytest.CaptureFixture[s
 def test_the_root_is_encrypted_unless_development_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """A plain root key takes two flags; one alone is a usage error, none needs a passphrase."""
     init = INIT[:4]
-    assert "go together" in _refused(capsys, *init, "--no-passphrase", code=2)
-    assert "go together" in _refused(capsys, *init, "--development", code=2)
-    assert "PKI_PASSPHRASE" in _refused(capsys, *init)
+    assert "go together" in refused(capsys, *init, "--no-passphrase", code=2)
+    assert "go together" in refused(capsys, *init, "--development", code=2)
+    assert "PKI_PASSPHRASE" in refused(capsys, *init)
     assert not Path("ca").exists()
 
 
@@ -105,15 +76,15 @@ def test_the_passphrase_comes_from_file_variable_or_prompt(
     assert "safe place offline" in captured.out
 
 
-def test_a_weak_or_open_passphrase_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_weak_or_open_passphrase_file_isrefused(capsys: pytest.CaptureFixture[str]) -> None:
     """A passphrase that others can read or guess protects nothing."""
     file = Path("phrase")
     file.write_text("short")
     file.chmod(0o600)
-    assert "shorter than 8" in _refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
+    assert "shorter than 8" in refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
     file.chmod(0o644)
-    assert "open to others" in _refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
-    assert "exclude each other" in _refused(capsys, *INIT, "--passphrase-file", "phrase", code=2)
+    assert "open to others" in refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
+    assert "exclude each other" in refused(capsys, *INIT, "--passphrase-file", "phrase", code=2)
 
 
 @pytest.mark.parametrize(
@@ -140,21 +111,21 @@ def test_wrong_use_is_exit_code_2_and_one_line(
     argv: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mistyped command is answered in one line that points to the help."""
-    line = _refused(capsys, *argv, code=2)
+    line = refused(capsys, *argv, code=2)
     assert reason in line
     assert "--help" in line
 
 
 def test_failures_are_exit_code_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """What is refused says what to do instead, and leaves no traceback."""
-    assert "`pki init" in _refused(capsys, *ISSUE)
+    assert "`pki init" in refused(capsys, *ISSUE)
     assert main(INIT) == 0
-    assert "there already" in _refused(capsys, *INIT)
-    assert "give its network" in _refused(capsys, *ISSUE, "--host", "8.8.8.8")
-    assert "give its domain" in _refused(capsys, *ISSUE, "--host", "evil.example")
-    assert "at most 30 days" in _refused(capsys, *ISSUE, "--days", "31")
+    assert "there already" in refused(capsys, *INIT)
+    assert "permit its network" in refused(capsys, *ISSUE, "--host", "8.8.8.8")
+    assert "permit its domain" in refused(capsys, *ISSUE, "--host", "evil.example")
+    assert "at most 30 days" in refused(capsys, *ISSUE, "--days", "31")
     assert main(ISSUE) == 0
-    assert "--replace" in _refused(capsys, *ISSUE)
+    assert "--replace" in refused(capsys, *ISSUE)
     assert main([*ISSUE, "--replace"]) == 0
 
 
@@ -200,7 +171,7 @@ def test_a_certificate_is_found_by_name_and_by_serial(capsys: pytest.CaptureFixt
         assert json.loads(capsys.readouterr().out)["serial"] == serial
     assert main(["show", "worker-1", "-a", "ca"]) == 0
     assert "BEGIN CERTIFICATE" in capsys.readouterr().out
-    assert "neither a name nor a serial" in _refused(capsys, "show", "nobody", "-a", "ca")
+    assert "neither a name nor a serial" in refused(capsys, "show", "nobody", "-a", "ca")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,5 +1,6 @@
 """The three files of an identity: whatever is wrong with them is one line with the file and the cure."""
 
+import base64
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from pki.credential import Credential, read_private
 from pki.errors import TlsError
@@ -183,6 +186,43 @@ def test_a_file_that_may_not_be_read_says_so(files: TlsFiles, monkeypatch: pytes
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(TlsError, match=r"certificate\.pem may not be read by this user"):
         Credential.read(files, NOW)
+
+
+def _pem(label: str, der: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(der).decode()}-----END {label}-----\n".encode()
+
+
+@settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # every example writes its own files
+)
+@given(st.sampled_from(["leaf", "issuer", "root", "list"]), st.integers(0, 700), st.integers(0, 255))
+@example("leaf", 12, 77)  # another version
+@example("root", 17, 0x80)  # a negative serial number
+def test_damaged_files_are_one_line_or_harmless(tmp_path: Path, which: str, place: int, value: int) -> None:
+    """A byte changed anywhere in a certificate or list is refused in one line, or changes nothing that counts."""
+    crl = HONEST.crl((), number=1, now=NOW)
+    parts = {
+        name: bytearray(signed.public_bytes(serialization.Encoding.DER))
+        for name, signed in (
+            ("leaf", GOOD.certificate),
+            ("issuer", HONEST.issuer.certificate),
+            ("root", HONEST.roots[0]),
+            ("list", crl),
+        )
+    }
+    parts[which][place % len(parts[which])] = value
+    leaf, issuer, root = (_pem("CERTIFICATE", bytes(parts[name])) for name in ("leaf", "issuer", "root"))
+    damaged = replace(
+        GOOD, certificate_pem=leaf + issuer, ca_pem=root, crl_pem=_pem("X509 CRL", bytes(parts["list"]))
+    )
+    files = damaged.write(tmp_path, replace=True)
+    try:
+        assert Credential.read(files, NOW).identity == identity()
+    except TlsError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # a refusal is one outcome of two
 
 
 def test_no_repr_shows_the_key(files: TlsFiles) -> None:

@@ -195,4 +195,4 @@ def _issuers(store: AuthorityStore) -> list[x509.Certificate]:
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(deadline=None, derandomize=True, max_examples=20, stateful_step_count=15)
+TestHistories.settings = settings(deadline=None, derandomize=True, max_examples=14, stateful_step_count=14)

@@ -28,7 +28,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ASKED = ask("worker-1", ["127.0.0.1", "Node1.zkp.local"])
 ORDER = Order("worker-1", Role.WORKER, ("127.0.0.1", "node1.zkp.local"))
 AUTHORITY = Authority.create("zkp.local", now=NOW)
-_DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=200)
+_DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=100)
 
 
 @pytest.fixture

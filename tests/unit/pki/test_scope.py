@@ -39,7 +39,7 @@ def test_hosts_inside_are_permitted(host: str) -> None:
 )
 def test_hosts_outside_are_refused_with_the_cure(host: str) -> None:
     """Everything else is refused, and the message says which option would let it in."""
-    with pytest.raises(AuthorityError, match=r"outside this authority's .*`pki init --(domain|network)`"):
+    with pytest.raises(AuthorityError, match=r"outside this authority's .*`pki rotate-issuer --(domain|network)`"):
         SCOPE.check(parse_host(host))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.raft import frames
+from coordinator.raft import engine, frames
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import OutcomeUnknown
 from coordinator.raft.journal import Entry
@@ -37,6 +37,22 @@ def test_a_node_that_nobody_would_elect_keeps_its_term(
     node.elapse(10)
     assert (node.term == 3) is asks_first
     assert bool(node.taken("pre_vote_request")) is asks_first
+
+
+@pytest.mark.parametrize("holds_back", [True, False])
+@pytest.mark.parametrize("standing", [Standing.VOTER, Standing.CATCHING_UP])
+def test_a_process_that_stalls_between_two_looks_at_the_clock_starts_no_campaign(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, standing: Standing, holds_back: bool
+) -> None:
+    """The election was not due when the shell looked, and is when the engine does: nobody was asked yet."""
+    if not holds_back:
+        monkeypatch.setattr(Core, "permit_campaign", lambda _core, _permitted: None)
+    node = LoneNode(clock, standing=standing, term=3, entries=LOG)
+    node.connect("n2")
+    looks = iter([clock.time])
+    engine.use_clock(lambda: next(looks, clock.time + 2 * ELECTION_TIMEOUT))
+    node.raft.tick()
+    assert (node.term == 3) is holds_back
 
 
 def test_a_majority_that_would_vote_starts_the_campaign(clock: Clock) -> None:
