@@ -18,7 +18,14 @@ _PATIENCE = 240.0
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A demo that has just been started."""
     command = python_module("client", "local", "demo", "--dir", str(tmp_path / "demo"), "--leaves", str(LEAVES))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # A run in the background may have been told to ignore SIGINT, and children inherit that.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    ) as process:
         yield process
         process.kill()
     LocalCluster(tmp_path / "demo").down()
