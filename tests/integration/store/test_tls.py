@@ -18,7 +18,10 @@ from tests.integration.store.conftest import TRUST_DOMAIN
 from tests.integration.store.scenario import Node
 from tests.unit.store.histories import SETTING, one_completed
 
-NOW = datetime.now(UTC)
+
+def now() -> datetime:
+    """This moment: the authority is made when the first test asks, later than this module is read."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def database_name(system_postgres: SystemServer) -> Iterator[str]:
 @pytest.fixture
 def mine(authority: Authority, tmp_path: Path) -> TlsFiles:
     """A coordinator's identity."""
-    issued = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=NOW)
+    issued = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=now())
     return issued.write(tmp_path)
 
 
@@ -92,7 +95,7 @@ async def test_a_renewed_certificate_is_shown_to_the_server_from_the_next_connec
         return int(row["client_serial"])
 
     before = await shown()
-    renewed = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=NOW)
+    renewed = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=now())
     renewed.write(tmp_path, replace=True)
     assert before != await shown() == renewed.certificate.serial_number
 
@@ -112,7 +115,7 @@ async def test_a_server_of_another_authority_is_refused(
     system_postgres: SystemServer, database_name: str, mine: TlsFiles, tmp_path: Path
 ) -> None:
     """The coordinator trusts its own roots only."""
-    other = Authority.create(TRUST_DOMAIN, now=NOW).issue("x", Role.COORDINATOR, ["127.0.0.1"], now=NOW)
+    other = Authority.create(TRUST_DOMAIN, now=now()).issue("x", Role.COORDINATOR, ["127.0.0.1"], now=now())
     parameters = settings(system_postgres, database_name, mine).parameters()
 
     refusal = await _refusal({**parameters, "sslrootcert": str(other.write(tmp_path / "other").ca)})
@@ -155,7 +158,7 @@ async def test_only_a_coordinator_s_certificate_opens_the_record(
     system_postgres: SystemServer, database_name: str, authority: Authority, tmp_path: Path, role: Role
 ) -> None:
     """A worker that is called like a coordinator is still a worker."""
-    files = authority.issue("coordinator-1", role, now=NOW).write(tmp_path)
+    files = authority.issue("coordinator-1", role, now=now()).write(tmp_path)
 
     refusal = await _refusal(settings(system_postgres, database_name, files).parameters())
 
@@ -166,7 +169,9 @@ async def test_a_coordinator_of_another_authority_is_refused(
     system_postgres: SystemServer, database_name: str, mine: TlsFiles, tmp_path: Path
 ) -> None:
     """With the same names, and a chain that the server does not know."""
-    other = Authority.create(TRUST_DOMAIN, now=NOW).issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=NOW)
+    other = Authority.create(TRUST_DOMAIN, now=now()).issue(
+        "coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=now()
+    )
     files = other.write(tmp_path / "other")
     parameters = settings(system_postgres, database_name, files).parameters()
 
@@ -179,7 +184,7 @@ async def test_an_expired_certificate_is_refused(
     system_postgres: SystemServer, database_name: str, tmp_path: Path, authority: Authority
 ) -> None:
     """By the server, at the handshake."""
-    then, life = NOW - timedelta(minutes=2), timedelta(minutes=1)
+    then, life = now() - timedelta(minutes=2), timedelta(minutes=1)
     earlier = authority.issue("coordinator-1", Role.COORDINATOR, ["127.0.0.1"], now=then, life=life)
     files = earlier.write(tmp_path)
 
