@@ -9,6 +9,7 @@ from typing import TypeVar
 from aiohttp import web
 from multidict import MultiMapping
 
+from client import task_json
 from client.errors import ClientError
 from client.records import Submission, Task
 from gateway import problems, requests, tasks_json
@@ -102,10 +103,11 @@ class TaskPages:
     async def get_proof(self, request: web.Request) -> web.Response:
         """The proof document of a completed task; with `wait` as above."""
         task = await self._task(request)
-        if task.proof is None:
+        document = task_json.proof_document(task)
+        if document is None:
             detail = f"the task is {task.state}; only a completed task has a proof"
             raise Problem(problems.NOT_COMPLETED, detail)
-        return web.json_response(tasks_json.proof_document(task, task.proof))
+        return web.json_response(document)
 
     async def cancel_task(self, request: web.Request) -> web.Response:
         """Cancel a task that has not ended."""

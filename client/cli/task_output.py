@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
+from client import task_json
 from client.cli import output
 from client.cli.errors import CommandFailed
 from client.records import Task, TaskState
-from proofs import circuits, document
+from proofs import circuits
 
 _COLUMNS = ("id", "circuit", "state", "attempt", "worker", "took", "error")
 
@@ -23,23 +23,8 @@ def show(tasks: Sequence[Task], *, as_json: bool) -> None:
 
 def to_json(task: Task) -> dict[str, object]:
     """Everything that the network says of a task; `proof` is the proof document once it is completed."""
-    return {
-        "id": task.id,
-        "circuit": task.circuit,
-        "state": task.state.value,
-        "attempt": task.attempt,
-        "retries": task.retries,
-        "max_retries": task.max_retries,
-        "worker_id": task.worker_id,
-        "public_inputs": list(task.public_inputs),
-        "verifying_key_sha256": task.verifying_key_sha256,
-        "error": None if task.error is None else {"code": task.error.code, "message": task.error.message},
-        "created_at": _moment(task.created_at),
-        "assigned_at": _moment(task.assigned_at),
-        "started_at": _moment(task.started_at),
-        "finished_at": _moment(task.finished_at),
-        "proof": None if task.state is not TaskState.COMPLETED else proof_document(task),
-    }
+    proof = None if task.state is not TaskState.COMPLETED else proof_document(task)
+    return {**task_json.to_object(task), "proof": proof}
 
 
 def to_fields(task: Task) -> dict[str, object]:
@@ -56,19 +41,20 @@ def to_fields(task: Task) -> dict[str, object]:
         **dict(zip(names, task.public_inputs, strict=False)),
         "verifying key": task.verifying_key_sha256,
         "error": None if task.error is None else f"{task.error.code}: {task.error.message}",
-        "created": _moment(task.created_at),
-        "assigned": _moment(task.assigned_at),
-        "started": _moment(task.started_at),
-        "finished": _moment(task.finished_at),
+        "created": task_json.moment(task.created_at),
+        "assigned": task_json.moment(task.assigned_at),
+        "started": task_json.moment(task.started_at),
+        "finished": task_json.moment(task.finished_at),
         "took": _took(task),
     }
 
 
 def proof_document(task: Task) -> dict[str, object]:
     """What `zkp verify` reads; raises CommandFailed when the task has no proof."""
-    if task.proof is None or task.verifying_key_sha256 is None:
+    document = task_json.proof_document(task)
+    if document is None:
         raise CommandFailed(f"task {task.id} is {task.state}: it has no proof")
-    return document.document(task.id, task.circuit, task.proof, task.public_inputs, task.verifying_key_sha256)
+    return document
 
 
 def write_proof(task: Task, path: Path) -> None:
@@ -108,8 +94,3 @@ def _took(task: Task) -> str:
     if task.created_at is None or task.finished_at is None:
         return ""
     return f"{(task.finished_at - task.created_at).total_seconds():.2f}s"
-
-
-def _moment(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC; None for what has not happened."""
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

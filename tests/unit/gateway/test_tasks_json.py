@@ -2,7 +2,6 @@
 
 from client.records import Accepted
 from gateway import tasks_json
-from proofs.document import document
 from tests.unit.gateway.sample_tasks import COMPLETED, FAILED, PENDING
 
 
@@ -28,13 +27,6 @@ def test_a_failure_is_explained() -> None:
 def test_lists_leave_out_the_proof() -> None:
     """A page of a thousand tasks stays small."""
     assert set(tasks_json.detail(COMPLETED)) - set(tasks_json.summary(COMPLETED)) == {"proof"}
-
-
-def test_the_proof_document_is_the_one_that_is_verified() -> None:
-    """Member for member what the proofs room writes and reads."""
-    assert COMPLETED.proof is not None
-    written = document(COMPLETED.id, COMPLETED.circuit, COMPLETED.proof, COMPLETED.public_inputs, "ab" * 32)
-    assert tasks_json.proof_document(COMPLETED, COMPLETED.proof) == written
 
 
 def test_a_blinding_is_shown_only_where_one_was_drawn() -> None:
