@@ -40,7 +40,10 @@ _REASONS = {
 class _Refusal(ssl.SSLError):
     """A failed handshake with the alert that tells the peer."""
 
-    alert = b""
+    def __init__(self, cause: ssl.SSLError, alert: bytes) -> None:
+        super().__init__(*cause.args)
+        self.cause = cause
+        self.alert = alert
 
 
 class _AlertingObject(AdmittedObject):
@@ -60,9 +63,41 @@ class _AlertingObject(AdmittedObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            refusal = _Refusal(*error.args)
-            refusal.alert = self._outgoing.read()
-            raise refusal from error
+            raise _Refusal(error, self._outgoing.read()) from error
+
+
+async def secure(
+    connection: socket.socket,
+    context: ssl.SSLContext,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    handshake_seconds: float,
+) -> None:
+    """Finish the TLS handshake of an accepted connection and hand it to its protocol.
+
+    The event loop owns the connection from here on, and closes it when this raises: ssl.SSLError when the handshake
+    failed, whose alert has then been sent; OSError or TimeoutError when the peer went away or is too slow.
+    """
+    context.sslobject_class = _AlertingObject  # asked for at each connection's start: outlives reloads
+    try:
+        spare = connection.dup()
+    except OSError:
+        connection.close()
+        raise
+    # The event loop closes its socket once a handshake fails; the alert leaves through a second one.
+    with spare:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol_factory,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=handshake_seconds,
+                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+            )
+        except _Refusal as refusal:
+            with contextlib.suppress(OSError):  # it may be gone, having refused this side
+                spare.send(refusal.alert)
+                spare.shutdown(socket.SHUT_WR)
+            raise refusal.cause from None
 
 
 class TlsAcceptor:
@@ -78,7 +113,6 @@ class TlsAcceptor:
     ) -> None:
         """has_room: whether one more connection may be served; those beyond are closed at once."""
         listening.setblocking(False)
-        context.sslobject_class = _AlertingObject  # asked for at each connection's start: outlives reloads
         self._socket = listening
         self._context = context
         self._protocol_factory = protocol_factory
@@ -147,21 +181,12 @@ class TlsAcceptor:
             log.debug("connection lost before it was secure: %s", error, extra={"peer": guest.peer})
 
     async def _secure(self, guest: "_Guest") -> None:
-        # The event loop closes its socket once a handshake fails; the alert leaves through a second one.
-        with guest.connection.dup() as spare:
-            guest.handed_over = True
-            try:
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    self._protocol_factory,
-                    guest.connection,
-                    ssl=self._context,
-                    ssl_handshake_timeout=2 * HANDSHAKE_SECONDS,  # never before the deadline around it
-                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
-                )
-            except _Refusal as refusal:
-                guest.refused(_reason(refusal))
-                spare.send(refusal.alert)
-                spare.shutdown(socket.SHUT_WR)
+        guest.handed_over = True
+        try:
+            never_before_the_deadline = 2 * HANDSHAKE_SECONDS
+            await secure(guest.connection, self._context, self._protocol_factory, never_before_the_deadline)
+        except ssl.SSLError as error:
+            guest.refused(_reason(error))
 
 
 @dataclass(slots=True)
@@ -209,11 +234,10 @@ async def _answer_plainly(connection: socket.socket, beginning: bytes) -> None:
                 pass
 
 
-def _reason(refusal: _Refusal) -> str:
-    cause = refusal.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate does not verify ({cause.verify_message})"
-    reason = getattr(cause, "reason", None) or "broken TLS"
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify ({error.verify_message})"
+    reason = getattr(error, "reason", None) or "broken TLS"
     if "ALERT" in reason:
         return f"it refused this node's certificate or TLS ({reason.lower().replace('_', ' ')})"
     return _REASONS.get(reason, f"its TLS is not acceptable ({reason.lower().replace('_', ' ')})")

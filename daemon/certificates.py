@@ -43,6 +43,8 @@ class Certificates:
         self.material = material
         self.loaded: Sequence[Loaded] = _loaded(material)
         """What is in use now: the leaf, the CAs that come with it, and the trusted roots."""
+        self.refused = False
+        """Whether the files are others than those in use, because they cannot be used."""
         self._stamp = stamp
         self._changed: list[Callable[[], None]] = []
 
@@ -58,7 +60,10 @@ class Certificates:
 
     def reload(self) -> None:
         """Read the files again now. Raises TlsError, and goes on with the old ones."""
-        if not self.material.reload():
+        self.refused = True
+        changed = self.material.reload()
+        self.refused = False
+        if not changed:
             return
         self.loaded = _loaded(self.material)
         log.info(

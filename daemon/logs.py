@@ -42,12 +42,20 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 _DEBUG_PRIORITY = 7
 
 
-def configure(level: str, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+def configure(
+    level: str,
+    *,
+    node_id: str | None = None,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
     """Send all logging of this process to one place, from `level` ("debug" … "error") upwards.
 
-    stream: standard error when None. Calling it again replaces what was set before.
+    node_id: who this process is; goes with every record into journal and JSON, so that logs of many nodes can be
+    mixed. stream: standard error when None. Calling it again replaces what was set before.
     """
     handler = _handler(sys.stderr if stream is None else stream, environ)
+    handler.addFilter(lambda record: _sign(record, node_id))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -55,6 +63,12 @@ def configure(level: str, *, stream: TextIO | None = None, environ: Mapping[str,
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
+
+
+def _sign(record: logging.LogRecord, node_id: str | None) -> bool:
+    if node_id is not None and not hasattr(record, "node_id"):
+        record.node_id = node_id
+    return True
 
 
 def _handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
@@ -94,11 +108,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class ReadableFormatter(logging.Formatter):
-    """A line for eyes: local time, level, logger, message, the fields; tracebacks below it."""
+    """A line for eyes: local time, level, logger, message, the fields but the node's; tracebacks below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = _time(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = "".join(f" {key}={value}" for key, value in _fields(record))
+        fields = "".join(f" {key}={value}" for key, value in _fields(record) if key != "node_id")
         words = _one_line(f"{record.getMessage()}{fields}")
         trace = _trace(self, record)
         line = f"{clock} {record.levelname.lower():<8} {record.name}: {words}"

@@ -22,21 +22,30 @@ class TlsMetrics(Collector):
         material = self._certificates.material
         expiry = GaugeMetricFamily(
             "zkp_certificate_expiry_seconds",
-            "Seconds until a certificate in use expires; kind: leaf, issuer or root.",
+            "Seconds until a certificate in use expires; kind: leaf, issuer or root. Renew it before 0.",
             labels=["kind", "serial"],
         )
         for loaded in self._certificates.loaded:
             expiry.add_metric([loaded.kind, loaded.serial], seconds_left(loaded))
         yield expiry
-        lists = material.crl_seconds_to_expiry()
-        if lists is not None:
-            yield GaugeMetricFamily(
-                "zkp_crl_expiry_seconds", "Seconds until the first revocation list in use expires.", lists
-            )
+        lists = GaugeMetricFamily(
+            "zkp_crl_expiry_seconds",
+            "Seconds until a revocation list in use expires; serial: of the CA that signed it. At 0 everybody is "
+            "refused: sign one before.",
+            labels=["serial"],
+        )
+        for serial, seconds in material.crl_seconds_to_expiry().items():
+            lists.add_metric([f"{serial:x}"], seconds)
+        yield lists
         yield GaugeMetricFamily(
             "zkp_revoked_certificates",
             "Certificates that this process refuses because they were revoked.",
             float(len(material.revoked_serials())),
+        )
+        yield GaugeMetricFamily(
+            "zkp_tls_last_reload_successful",
+            "0: the files were changed and cannot be used, the old ones stay until they expire. The log says why.",
+            0.0 if self._certificates.refused else 1.0,
         )
         yield from self._counts()
 

@@ -1,7 +1,7 @@
 """The certificate authority, its files and its command; the one room that makes TLS contexts and credentials.
 
-The authority (`authority.py`) works in memory and is told the time; `store.py` keeps it on disk; `cli.py`
-parses arguments. Daemons meet this room through `identity.py` (who a certificate names) and `tls.py` (what
+The authority (`authority.py`) works in memory and is told the time; `store.py` keeps it on disk; `commands/`
+reads what is typed. Daemons meet this room through `identity.py` (who a certificate names) and `tls.py` (what
 they serve and dial with). DESIGN.md says why.
 """
 

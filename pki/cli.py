@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; see --help", error.exit_code)
     except PkiError as error:
         return _fail(str(error), 1)
+    except OSError as error:  # what no room has put into its own words
+        cure = ": run as the user that owns it" if isinstance(error, PermissionError) else ""
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}{cure}", 1)
     except typer.Abort:
         return _fail("stopped", 1)
     return code if isinstance(code, int) else 0

@@ -11,8 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,7 +21,7 @@ from pki.errors import StoreError
 _LOCK_PATIENCE = 10.0  # seconds; issuing takes milliseconds, so whoever holds it longer is stuck
 _LOCK_INTERVAL = 0.02
 _FEW = 8
-_SYNCS_AT_ONCE = 8
+_AT_ONCE = 8
 _CURES = {
     errno.ENOSPC: "; nothing there was changed: free some space, then try again",
     errno.EDQUOT: "; nothing there was changed: free some space, then try again",
@@ -61,22 +60,28 @@ def create_directory(target: Path, contents: Contents, *, mode: int) -> None:
 def create_directories(targets: Mapping[Path, Contents], *, mode: int) -> None:
     """Make several. All are written before the first appears, so that a full disk leaves none behind."""
     drafts: dict[Path, Path] = {}
+
+    def write(target: Path) -> None:
+        with _explained(target):
+            draft = drafts[target]
+            draft.mkdir(mode=0o700)
+            for name, (data, file_mode) in targets[target].items():
+                _write_new(draft / name, data, file_mode)
+            draft.chmod(mode)
+            _sync(draft)
+
     try:
-        for target, contents in targets.items():
+        for target in targets:
             with _explained(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and (not target.is_dir() or any(target.iterdir())):
                     raise StoreError(f"{target} is there already: choose another place, or remove it first")
-                draft = drafts[target] = _beside(target)
-                draft.mkdir(mode=0o700)
-                for name, (data, file_mode) in contents.items():
-                    _write_new(draft / name, data, file_mode)
-                draft.chmod(mode)
-        _sync([path for draft in drafts.values() for path in (*draft.iterdir(), draft)])
+                drafts[target] = _beside(target)
+        _side_by_side(write, targets)
         for target, draft in drafts.items():
             with _explained(target):
                 draft.rename(target)  # takes the place of an empty directory, fails on any other
-        _sync({target.parent for target in targets})
+        _side_by_side(_sync, {target.parent for target in targets})
     finally:
         for draft in drafts.values():
             shutil.rmtree(draft, ignore_errors=True)
@@ -88,18 +93,19 @@ def replace_files(contents: Mapping[Path, tuple[bytes, int]]) -> None:
     Each file is the old one or the new one at any moment. All are written before the first is replaced, so that
     a full disk changes none.
     """
-    drafts: dict[Path, Path] = {}
+    drafts = {path: _beside(path) for path in contents}
+
+    def write(path: Path) -> None:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_new(drafts[path], *contents[path])
+
     try:
-        for path, (data, mode) in contents.items():
-            with _explained(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                draft = drafts[path] = _beside(path)
-                _write_new(draft, data, mode)
-        _sync(drafts.values())
+        _side_by_side(write, contents)
         for path, draft in drafts.items():
             with _explained(path):
                 draft.replace(path)
-        _sync({path.parent for path in contents})
+        _side_by_side(_sync, {path.parent for path in contents})
     finally:
         for draft in drafts.values():
             with contextlib.suppress(OSError):
@@ -110,7 +116,7 @@ def remove_file(path: Path) -> None:
     """Remove a file that may be gone already; raises `StoreError`."""
     with _explained(path):
         path.unlink(missing_ok=True)
-    _sync([path.parent])
+    _sync(path.parent)
 
 
 def append_durably(path: Path, data: bytes, *, at: int) -> None:
@@ -165,6 +171,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     try:
         _write_all(descriptor, data)
         os.fchmod(descriptor, mode)  # after the bytes, and whatever the umask is
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -175,18 +182,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync(paths: Iterable[Path]) -> None:
-    """Return when these files and directories are on the disk. Side by side, the disk syncs many at once."""
+def _side_by_side(write: Callable[[Path], None], paths: Iterable[Path]) -> None:
+    """Do it to each; when they are many at once, because a disk that syncs one has time for others."""
     waiting = list(paths)
     if len(waiting) <= _FEW:
         for path in waiting:
-            _sync_one(path)
+            write(path)
         return
-    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-        list(pool.map(_sync_one, waiting))
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # slow to import, and seldom needed
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(write, waiting))
 
 
-def _sync_one(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Return when a directory's entries are on the disk."""
     with _explained(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

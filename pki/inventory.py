@@ -25,6 +25,7 @@ import yaml
 from pki.errors import AuthorityError, IdentityError, InventoryError
 from pki.identity import Role, check_name
 from pki.order import Order
+from pki.profiles import PROFILES
 from pki.scope import parse_host
 
 _GROUP_KEYS = {"hosts", "children", "vars"}
@@ -125,6 +126,8 @@ def _orders(host: str, said: _Host) -> Iterator[Order]:
             addresses = tuple(dict.fromkeys(str(parse_host(text).value) for text in _addresses(host, said)))
         except (IdentityError, AuthorityError) as error:
             raise InventoryError(f"host {host}: {error}") from None
+        if PROFILES[role].needs_host and not addresses:
+            raise InventoryError(f"host {host} is a {role}, which others dial: give it an ansible_host or pki_hosts")
         yield Order(name, role, addresses)
 
 

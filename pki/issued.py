@@ -94,10 +94,9 @@ def write_all(made: Sequence[Issued | Certified], directory: Path, *, replace: b
     Raises `StoreError`; a NAME that is there is an error unless `replace`.
     """
     targets = {directory / one.identity.name: one.contents() for one in made}
-    there = {target for target in targets if replace and target.is_dir()}
+    there = {target: new for target, new in targets.items() if replace and target.is_dir()}
     create_directories({target: new for target, new in targets.items() if target not in there}, mode=0o755)
-    for target in there:
-        replace_files({target / name: content for name, content in targets[target].items()})
+    replace_files({target / name: file for target, new in there.items() for name, file in new.items()})
 
 
 def _public(ca_pem: bytes, crl_pem: bytes | None) -> Contents:

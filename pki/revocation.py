@@ -81,9 +81,9 @@ class RevocationLists:
         for one in found:
             check_current(one, now)
 
-    def next_update(self, issuers: Iterable[x509.Certificate]) -> datetime | None:
-        """When the first of these CAs' lists expires."""
-        return min((expiry(one) for ca in issuers if (one := self.of(ca)) is not None), default=None)
+    def next_updates(self, issuers: Iterable[x509.Certificate]) -> dict[int, datetime]:
+        """When the list of each of these CAs expires, by the CA's serial number; those without one are left out."""
+        return {ca.serial_number: expiry(one) for ca in issuers if (one := self.of(ca)) is not None}
 
 
 def signed_by(one: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:

@@ -22,7 +22,7 @@ from pki.ledger import Event, Ledger, Record
 from pki.lists import Lists
 from pki.order import Order
 from pki.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE, renewal_at
-from pki.register import Ca, Leaf, Register
+from pki.register import Leaf, Register
 from pki.requests import Request
 from pki.revocation import Reason
 from pki.scope import Scope
@@ -151,7 +151,7 @@ class AuthorityStore:
 
     def renew(
         self,
-        names: Sequence[str],
+        names: Sequence[str] | None,
         out: Path,
         *,
         now: datetime,
@@ -159,12 +159,13 @@ class AuthorityStore:
         keep_key: bool = False,
         life: timedelta | None = None,
     ) -> list[Issued | Certified]:
-        """Certify these names again as they were, and write to `out/NAME`.
+        """Certify these names again as they were, None for all that are due, and write to `out/NAME`.
 
         Keys are new, unless `keep_key`; a key that a host made is kept, as only the host can make another.
         """
         with self.changing():
-            leaves = [self._renewable(name) for name in dict.fromkeys(names)]
+            wanted = self.due(now) if names is None else names
+            leaves = [self._renewable(name) for name in dict.fromkeys(wanted)]
             authority, fresh = self._with_current_lists(now)
             renewed: list[Issued | Certified] = []
             for leaf in leaves:
@@ -201,18 +202,21 @@ class AuthorityStore:
         raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 
     def revoke(self, leaves: Sequence[Leaf], reason: Reason, *, now: datetime, by: str) -> list[Leaf]:
-        """Take certificates back, and sign the lists that say so; returns those that were not revoked before."""
+        """Take certificates back, and sign the lists that say so; returns those that were not revoked before.
+
+        A compromised key takes every certificate with it that was given to that key.
+        """
         with self.changing():
-            taken = [leaf for leaf in leaves if leaf.serial not in self.register.revocations]
+            concerned = self._with_their_keys(leaves, now) if reason is Reason.KEY_COMPROMISE else leaves
+            taken = [leaf for leaf in concerned if leaf.serial not in self.register.revocations]
             for leaf in taken:
                 if any(ca.signed(leaf.certificate) for ca in self.register.retired):
                     raise StoreError(f"{leaf.record.serial} is of a retired issuing CA: nobody accepts it any more")
             if taken:
                 records = [Record(Event.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
                 after = Register.read([*self.records(), *records])
-                concerned = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in taken)]
-                cas: list[Ca] = list(dict.fromkeys((after.signing, *concerned)))
-                fresh = lists.sign(self.directory, after, cas, now)
+                issuers = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in taken)]
+                fresh = lists.sign(self.directory, after, dict.fromkeys((after.signing, *issuers)), now)
                 self.record([*records, *lists.records(after, fresh, now, by)], fresh)
         return taken
 
@@ -282,6 +286,15 @@ class AuthorityStore:
         revocation = self.register.revocations.get(leaf.serial)
         if revocation is not None and revocation.reason is Reason.KEY_COMPROMISE:
             raise RequestError("has a key that was revoked as compromised: make another with `pki request`")
+
+    def _with_their_keys(self, leaves: Sequence[Leaf], now: datetime) -> list[Leaf]:
+        keys = [leaf.certificate.public_key() for leaf in leaves]
+        others = (
+            leaf
+            for leaf in self.register.leaves
+            if now < leaf.certificate.not_valid_after_utc and leaf.certificate.public_key() in keys
+        )
+        return list({leaf.serial: leaf for leaf in (*leaves, *others)}.values())
 
     def _life(self, leaf: Leaf) -> timedelta | None:
         """As long as last time, unless that was cut short by the issuing CA's own end."""

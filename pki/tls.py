@@ -106,11 +106,11 @@ class TlsMaterial:
         """Seconds until the served leaf expires; negative afterwards."""
         return (self.certificate.not_valid_after_utc - self._clock()).total_seconds()
 
-    def crl_seconds_to_expiry(self) -> float | None:
-        """Seconds until the first revocation list of this process's own chain expires; None without a list."""
-        lists = self._generation.credential.revocations
-        last = None if lists is None else lists.next_update(self._generation.credential.issuers)
-        return None if last is None else (last - self._clock()).total_seconds()
+    def crl_seconds_to_expiry(self) -> dict[int, float]:
+        """Seconds until each revocation list of this process's own chain and roots expires, by its CA's serial."""
+        lists, now = self._generation.credential.revocations, self._clock()
+        ends = {} if lists is None else lists.next_updates(self._generation.credential.issuers)
+        return {serial: (end - now).total_seconds() for serial, end in ends.items()}
 
     @property
     def statistics(self) -> TlsStatistics:

@@ -154,8 +154,8 @@ def renew(
     if bool(name) is due:
         raise typer.BadParameter("Missing NAME: give names, or --due")
     store = AuthorityStore.open(authority)
-    wanted = store.due(now()) if due else list(name or ())
-    renewed = store.renew(wanted, out, now=now(), by=user(), keep_key=keep_key, life=life(days)) if wanted else []
+    wanted = None if due else name
+    renewed = store.renew(wanted, out, now=now(), by=user(), keep_key=keep_key, life=life(days))
     if not renewed and not as_json:
         print("nothing is due")
         return

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki import audit as auditing
 from pki import status as expiring
@@ -18,10 +19,13 @@ from pki.commands.terminal import (
     print_table,
 )
 from pki.errors import StoreError
+from pki.inspection import serves
 from pki.ledger import Event, Record
 from pki.moments import day, parse_span, remaining
 from pki.register import Leaf, Register
 from pki.store import AuthorityStore
+
+_USES = {"serving": ExtendedKeyUsageOID.SERVER_AUTH, "dialling": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 @app.command("list", short_help="List what was issued.")
@@ -182,6 +186,8 @@ def _leaf_json(register: Register, leaf: Leaf, moment: datetime) -> dict[str, ob
     revocation = register.revocations.get(leaf.serial)
     fields = leaf.record.to_json()
     pem = fields.pop("certificate")
+    fields["issuer"] = leaf.certificate.issuer.rfc4514_string()
+    fields["good_for"] = [use for use, purpose in _USES.items() if serves(leaf.certificate, purpose)]
     fields["standing"] = register.standing(leaf, moment)
     if revocation is not None:
         fields |= {"revoked": revocation.at.isoformat(), "reason": revocation.reason}

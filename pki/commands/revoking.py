@@ -48,7 +48,9 @@ def revoke(
     else:
         leaves = [leaf for one in which or () for leaf in store.find(one, moment)]
         why = reason or Reason.UNSPECIFIED
-    taken = {leaf.serial for leaf in store.revoke(leaves, why, now=moment, by=user())}
+    revoked = store.revoke(leaves, why, now=moment, by=user())
+    taken = {leaf.serial for leaf in revoked}
+    leaves = list({leaf.serial: leaf for leaf in (*leaves, *revoked)}.values())
     if as_json:
         print_json(
             [

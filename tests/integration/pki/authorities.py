@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pki import rotation
@@ -13,6 +13,7 @@ from pki.identity import Role
 from pki.revocation import Reason
 from pki.rotation import RootKey
 from pki.store import AuthorityStore, Order
+from tests.unit.pki.forgery import AGE
 
 TRUST_DOMAIN = "zkp.local"
 HOSTS = ("127.0.0.1", "localhost")
@@ -33,8 +34,8 @@ class Place:
 
     @classmethod
     def make(cls, path: Path) -> "Place":
-        """A new authority that was made an hour ago."""
-        born = datetime.now(UTC) - timedelta(hours=1)
+        """A new authority that was made some time ago."""
+        born = datetime.now(UTC) - AGE
         authority = Authority.create(TRUST_DOMAIN, now=born)
         return cls(path, AuthorityStore.create(path / "ca", authority, passphrase=None, now=born, by=BY))
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from pki.store import AuthorityStore
 from pki.tls import TlsFiles, TlsMaterial
 
@@ -44,6 +46,21 @@ def test_commands_at_once_keep_the_ledger_whole(tmp_path: Path) -> None:
         assert material.identity.name == name
         assert material.certificate in [record.certificate for record in records]
         assert material.certificate.not_valid_before_utc < datetime.now(UTC)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a command as somebody else")
+def test_somebody_elses_authority_is_one_line(tmp_path: Path) -> None:
+    """A user who may not read the directory is told so, for every command that looks there."""
+    ca = str(tmp_path / "ca")
+    options = ["--trust-domain", "zkp.local", "--no-passphrase", "--development"]
+    assert _end([_start("init", ca, *options)]) == [(0, "")]
+    for command in (["list"], ["issue", "worker-1", "--role", "worker"], ["audit"], ["rotate-issuer"]):
+        program = [sys.executable, "-m", "pki", *command, "-a", ca]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, user="nobody", group="nogroup")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert "Permission denied" in done.stderr
 
 
 def test_the_shell_completes_commands_options_and_names(tmp_path: Path) -> None:

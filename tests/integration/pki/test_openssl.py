@@ -81,7 +81,15 @@ def place(tmp_path: Path) -> Place:
 
 def _check(files: TlsFiles, place: Place, *options: str) -> subprocess.CompletedProcess[str]:
     """With revocation lists for every certificate of the chain."""
-    trust = ["-CAfile", place.ca, "-CRLfile", place.crl, "-crl_check_all", "-untrusted", files.certificate]
+    trust: list[str | Path] = [
+        "-CAfile",
+        place.ca,
+        "-CRLfile",
+        place.crl,
+        "-crl_check_all",
+        "-untrusted",
+        files.certificate,
+    ]
     return run("openssl", "verify", "-x509_strict", *options, *trust, files.certificate)
 
 

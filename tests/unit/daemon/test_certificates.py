@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_a_reload_without_news_tells_nobody(host: Host, caplog: pytest.LogCaptur
 
 
 def test_metrics_show_what_is_in_use_and_when_it_expires(host: Host) -> None:
-    """The leaf, its issuing CA and the root; after a reload the new ones, and no list where none is."""
+    """The leaf, its issuing CA and the root; after a reload the new ones; each list, and none where none is."""
     before = host.served
     authority = host.authority
     issuer, root = authority.issuer.certificate, authority.roots[0]
@@ -152,7 +153,12 @@ def test_metrics_show_what_is_in_use_and_when_it_expires(host: Host) -> None:
     assert host.count("zkp_certificate_expiry_seconds", kind="leaf", serial=before) is None
     assert host.count("zkp_certificate_expiry_seconds", kind="leaf", serial=host.served)
     assert host.count("zkp_tls_reloads_total") == 1
-    assert host.count("zkp_crl_expiry_seconds") is None
+    serial = f"{issuer.serial_number:x}"
+    assert host.count("zkp_crl_expiry_seconds", serial=serial) is None
+    host.authority = replace(authority, crls=(authority.crl((), number=1, now=NOW),))
+    host.issue("worker-1")
+    host.certificates.reload()
+    assert (host.count("zkp_crl_expiry_seconds", serial=serial) or 0) > 0
 
 
 def test_metrics_count_who_is_revoked(host: Host) -> None:

@@ -84,6 +84,26 @@ def test_an_exception_is_part_of_its_line() -> None:
     assert json.loads(text)["exception"].endswith("ValueError: no\nproof")
 
 
+def test_every_line_says_who_wrote_it() -> None:
+    """So that the logs of many nodes can be mixed; a line about another node keeps that one's name."""
+    stream = io.StringIO()
+    configure("info", node_id="coordinator-1", stream=stream, environ={})
+    log = logging.getLogger("zkp.test")
+    log.info("entering follower state", extra={"term": 3, "peer": "coordinator-2"})
+    log.info("leadership handed over", extra={"node_id": "coordinator-3"})
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["node_id"], first["term"], first["peer"]) == ("coordinator-1", 3, "coordinator-2")
+    assert second["node_id"] == "coordinator-3"
+
+
+def test_a_terminal_is_not_told_its_own_name() -> None:
+    """Whoever looks at it has started that node."""
+    stream = Terminal()
+    configure("info", node_id="coordinator-1", stream=stream, environ={})
+    logging.getLogger("zkp.test").info("serving", extra={"term": 3})
+    assert stream.getvalue().endswith(" zkp.test: serving term=3\n")
+
+
 def test_a_terminal_gets_words() -> None:
     """Level, logger, words and fields in a row; a traceback below."""
     stream = Terminal()

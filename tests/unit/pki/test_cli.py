@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from pki.cli import main
+from pki.commands.terminal import app
 from pki.identity import Role
 from pki.tls import TlsFiles, TlsMaterial
 from tests.unit.pki.commands import INIT, ISSUE, refused
@@ -141,6 +144,8 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert answers["list"] == [answers["show"]]
     assert answers["show"]["serial"] == answers["issue"][0]["serial"]
     assert answers["show"]["hosts"] == ["127.0.0.1"]
+    assert answers["show"]["good_for"] == ["serving", "dialling"]
+    assert answers["show"]["issuer"].startswith("CN=issuing CA ")
 
 
 def test_a_list_in_a_pipe_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,10 +179,19 @@ def test_a_certificate_is_found_by_name_and_by_serial(capsys: pytest.CaptureFixt
     assert "neither a name nor a serial" in refused(capsys, "show", "nobody", "-a", "ca")
 
 
+def test_no_command_is_left_out_here() -> None:
+    """What is said below of every command is said of all that there are."""
+    program = get_command(app)
+    assert isinstance(program, TyperGroup)
+    assert sorted(program.commands) == sorted(COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_begins_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first thing after the usage line is something to copy."""
+    """The first thing after the usage line is something to copy, and programs find their option."""
     assert main([command, "--help"]) == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    out = capsys.readouterr().out
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
     assert lines[1] == "Example:"
     assert lines[2].startswith(f"pki {command} ")
+    assert "--json" in out

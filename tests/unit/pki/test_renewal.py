@@ -105,6 +105,9 @@ def test_who_is_due(store: AuthorityStore, tmp_path: Path) -> None:
     store.renew(["worker-1"], tmp_path, now=late, by=BY)
     assert store.due(late) == ["worker-2"]
     assert store.due(NOW + timedelta(days=35)) == ["worker-2"]
+    [renewed] = store.renew(None, tmp_path, now=NOW + timedelta(days=35), by=BY)
+    assert renewed.identity.name == "worker-2"
+    assert store.renew(None, tmp_path, now=NOW + timedelta(days=35), by=BY) == []
 
 
 def test_a_renewal_supersedes(store: AuthorityStore, tmp_path: Path) -> None:

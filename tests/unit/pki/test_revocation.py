@@ -57,8 +57,10 @@ def test_a_file_holds_several_lists() -> None:
     assert lists.of(ISSUER) == LIST
     assert lists.of(OTHER.issuer.certificate) is None
     lists.check([ISSUER, ROOT], NOW)
-    assert lists.next_update([ISSUER, ROOT]) == expiry(LIST)
-    assert lists.next_update([OTHER.issuer.certificate]) is None
+    assert lists.next_updates([ISSUER, ROOT, OTHER.issuer.certificate]) == {
+        ISSUER.serial_number: expiry(LIST),
+        ROOT.serial_number: expiry(_root_list()),
+    }
 
 
 def test_of_two_lists_of_one_ca_the_newer_counts() -> None:

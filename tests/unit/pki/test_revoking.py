@@ -80,6 +80,16 @@ def test_a_revocation_is_recorded_with_its_reason(store: AuthorityStore) -> None
     assert (line["event"], line["reason"], line["name"]) == ("revoked", "key-compromise", "worker-1")
 
 
+def test_a_compromised_key_takes_all_its_certificates_back(store: AuthorityStore, tmp_path: Path) -> None:
+    """Revoking one certificate of a stolen key by number revokes the newer one of that key, too, and no other."""
+    store.renew(["worker-1"], tmp_path / "out", now=NOW, by=BY, keep_key=True)
+    first, other, second = store.register.leaves
+    assert _revoke(store, first.record.serial) == [first.serial, second.serial]
+    assert other.serial not in store.register.revocations
+    taken = store.revoke([other], Reason.SUPERSEDED, now=NOW, by=BY)
+    assert taken == [other]
+
+
 def test_revoking_twice_changes_nothing(store: AuthorityStore) -> None:
     """The second time nobody is taken back, and no line is written."""
     _revoke(store, "worker-1")
@@ -134,7 +144,8 @@ def test_what_is_handed_out_carries_a_list_of_today(store: AuthorityStore, tmp_p
     store.renew(["worker-3"], tmp_path / "out", now=later, by=BY)
     assert _number(store) == 2
     held = RevocationLists.read((tmp_path / "out" / "worker-3" / "crl.pem").read_bytes())
-    assert held.next_update([store.register.signing.certificate]) == later + CRL_LIFE
+    signing = store.register.signing
+    assert held.next_updates([signing.certificate]) == {signing.serial: later + CRL_LIFE}
 
 
 def test_a_crash_before_the_list_is_written_is_mended(

@@ -104,7 +104,7 @@ def test_no_file_is_no_list(tmp_path: Path) -> None:
     """A network without revocations has no file, and nobody misses it."""
     server = load(tmp_path / "s", COORDINATOR)
     assert not crl_of(server).exists()
-    assert server.crl_seconds_to_expiry() is None
+    assert server.crl_seconds_to_expiry() == {}
     assert server.revoked_serials() == frozenset()
     without = TlsMaterial.load(replace(server.files, crl=None))
     assert without.revoked_serials() == frozenset()
@@ -161,12 +161,15 @@ def test_lists_do_not_get_lost(tmp_path: Path, breakage: Callable[[Path], object
 
 
 def test_seconds_to_expiry_are_those_of_the_own_chain(tmp_path: Path) -> None:
-    """The list of another issuing CA, on its way out, raises no alarm; the own one's end does."""
+    """The list of another issuing CA, on its way out, raises no alarm; those of the own one and the root do."""
     assert HONEST.root is not None
     fading = authority(NOW).crl((), number=1, now=NOW, life=timedelta(hours=1))
     files = replace(COORDINATOR, crl_pem=lists_pem(root=True) + pem_of(fading)).write(tmp_path)
     loaded = TlsMaterial.load(files, clock=lambda: NOW)
-    assert loaded.crl_seconds_to_expiry() == timedelta(days=30).total_seconds() - NOW.microsecond / 1e6
+    lives = {HONEST.issuer: timedelta(days=30), HONEST.root: timedelta(days=400)}
+    assert loaded.crl_seconds_to_expiry() == {
+        ca.certificate.serial_number: life.total_seconds() - NOW.microsecond / 1e6 for ca, life in lives.items()
+    }
 
 
 @pytest.mark.parametrize("side", ["server", "client"])

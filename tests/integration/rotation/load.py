@@ -1,0 +1,83 @@
+"""Requests that never stop, by programs that keep their certificates current, and what came of each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from client.leader import LeaderConnection
+from client.local.https import HttpsCaller
+from client.local.layout import CLIENT, GATEWAY
+from client.tasks import TaskClient
+from daemon.certificates import Certificates
+from pki.tls import TlsError, TlsFiles
+from tests.integration.cluster.network import PATIENCE_S, Network
+from tests.integration.cluster.work import submission
+
+_PAUSE_S = 0.05
+_ACCEPTED = 202
+
+
+@dataclass
+class Load:
+    """Ids of the tasks that were accepted, and every request that failed, in words."""
+
+    accepted: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    async def more(self, count: int) -> None:
+        """Wait until that many more were accepted."""
+        wanted = len(self.accepted) + count
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.accepted) < wanted:  # noqa: ASYNC110 - the load tells nobody
+                await asyncio.sleep(_PAUSE_S)
+
+
+@asynccontextmanager
+async def under_load(network: Network) -> AsyncIterator[Load]:
+    """Tasks keep coming over gRPC, on connections that stay open, and over HTTPS, on one each."""
+    load = Load()
+    certificates = Certificates.load(TlsFiles.in_directory(network.layout.identity(CLIENT)))
+    async with LeaderConnection(network.cluster.profile.coordinators, certificates.material) as connection:
+        certificates.on_change(connection.refresh)
+        client = TaskClient(connection, timeout=PATIENCE_S)
+        works = [
+            asyncio.create_task(work) for work in (certificates.watch(), _submit(client, load), _post(network, load))
+        ]
+        try:
+            yield load
+        finally:
+            for work in works:
+                work.cancel()
+            outcomes = await asyncio.gather(*works, return_exceptions=True)
+        load.failed += [repr(outcome) for outcome in outcomes if not isinstance(outcome, asyncio.CancelledError)]
+
+
+async def _submit(client: TaskClient, load: Load) -> None:
+    while True:
+        try:
+            answer = await client.submit(submission())
+            load.accepted.append(answer.task.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it counts
+            load.failed.append(f"submission: {error!r}")
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _post(network: Network, load: Load) -> None:
+    address = network.address(GATEWAY, "https")
+    while True:
+        answer = await asyncio.to_thread(_caller(network).post, address, "/api/v1/tasks/addition", {"a": 1, "b": 2})
+        if answer.status == _ACCEPTED:
+            load.accepted.append(str(answer.document["id"]))
+        else:
+            load.failed.append(f"gateway: {answer}")
+        await asyncio.sleep(3 * _PAUSE_S)
+
+
+def _caller(network: Network) -> HttpsCaller:
+    """With the certificate of the day; a pair that is just being replaced is read again."""
+    while True:
+        try:
+            return HttpsCaller(network.layout.identity(CLIENT))
+        except TlsError:
+            continue
