@@ -25,7 +25,7 @@ from protocol.v1 import coordinator_pb2_grpc as pb_grpc
 TRUST_DOMAIN = "zkp.local"
 HOST = "127.0.0.1"
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
-WAIT_S = 30.0  # how long a test waits for something before it fails
+WAIT_S = 120.0  # how long a test waits for something before it fails
 
 Attempt = tuple[str, int]
 
@@ -290,6 +290,17 @@ class Tasks(pb_grpc.TaskServiceServicer):
             if self.cluster.leader != self.node.index:
                 await self.node.redirect(context)
             yield pb.SubmitResult(accepted=self._accept(submission))
+
+    async def StreamBatches(
+        self, request_iterator: AsyncIterator[pb.SubmitTasksRequest], context: Any
+    ) -> AsyncIterator[pb.SubmitTasksResponse]:
+        await self.node.admit("StreamBatches", context)
+        async for request in request_iterator:
+            if self.cluster.leader != self.node.index:
+                await self.node.redirect(context)
+            yield pb.SubmitTasksResponse(
+                results=[pb.SubmitResult(accepted=self._accept(submission)) for submission in request.submissions]
+            )
 
     def _accept(self, submission: pb.Submission) -> pb.SubmitTaskResponse:
         self.cluster.records.submissions.append(submission.task_id)

@@ -18,7 +18,7 @@ from worker.errors import PoolError
 from worker.job import AttemptId, Job, ProvingFailed
 from worker.pool import ProverPool, prover_command
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 GIGABYTE = 10**9
 
 
