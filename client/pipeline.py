@@ -1,11 +1,16 @@
-"""Many submissions on one stream, which is several times cheaper than a call for each.
+"""Many submissions on one stream, which is many times cheaper than a call for each.
+
+What comes while a message is on its way goes together in the next: a lone submission sets out at once, and a crowd
+shares the cost of few messages.
 
 What was sent and not answered when a stream breaks is sent again on the next one, in the same order. Task
-ids make that safe; it is also why `duplicate` may be true for a submission that was made only once.
+ids make that safe; it is also why `duplicate` may be true for a submission that was made only once. What may be
+accepted later, and is not now, is asked for by itself, and holds up nobody behind it.
 """
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,12 +19,19 @@ from typing import Self
 
 import grpc
 
-from client.errors import ClientError, NoLeader, Untrusted
+from client.backoff import Backoff
+from client.errors import ClientError, NoLeader, ServerFault, Untrusted
 from client.failures import FIELD_METADATA, CallFailed, final_error, stream_ended
 from client.leader import CALL_TIMEOUT_S, LeaderConnection
 from client.line import Line
 from client.records import Accepted, Submission
 from protocol.v1 import coordinator_pb2 as pb
+
+_BATCH, _BATCH_BYTES = 256, 1 << 20
+"""At most so many submissions in a message, of so many bytes together; a larger one goes by itself."""
+_ON_THE_WAY = 2
+"""Messages without an answer: one is being agreed on, one on its way."""
+_AGAIN = Backoff(initial=0.05, ceiling=1.0, factor=1.5)
 
 
 @dataclass(slots=True, eq=False)
@@ -37,8 +49,12 @@ class _Entry:
         failure = _refusal(result.refused)
         if failure.passing or failure.not_leader:
             raise failure
+        self.fail(final_error(failure))
+
+    def fail(self, error: ClientError) -> None:
+        """There is no better answer than this."""
         if not self.outcome.done():
-            self.outcome.set_exception(final_error(failure))
+            self.outcome.set_exception(error)
 
 
 class SubmissionPipeline:
@@ -56,6 +72,7 @@ class SubmissionPipeline:
         self._work = asyncio.Event()
         self._route = connection.route(timeout)
         self._running: asyncio.Task[None] | None = None
+        self._aside: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -64,10 +81,10 @@ class SubmissionPipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+        ending = [*self._aside, *([] if self._running is None else [self._running])]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def submit(self, submission: Submission) -> Accepted:
         """See `TaskClient.submit`; waits for its turn when the window is full."""
@@ -109,22 +126,54 @@ class SubmissionPipeline:
             request = pb.SubmitTasksRequest(submissions=[entry.message])
             answer = await line.call(lambda stubs: stubs.tasks.SubmitTasks, request, timeout=CALL_TIMEOUT_S)
             self._route.reached(line)
-            entry.settle(answer.results[0])
+            self._settle(entry, answer.results[0])
             self._unsent.remove(entry)
 
     async def _submit_over(self, line: Line) -> None:
         """Submit over one line until it fails."""
         sending = _Sending(self._unsent, self._work)
-        answers = line.exchange(lambda stubs: stubs.tasks.StreamSubmissions, sending.messages())
+        answers = line.exchange(lambda stubs: stubs.tasks.StreamBatches, sending.messages())
         try:
             async with contextlib.aclosing(answers):
-                async for result in answers:
+                async for answer in answers:
                     self._route.reached(line)
-                    sending.unanswered[0].settle(result)
-                    sending.unanswered.popleft()
+                    asked = sending.unanswered[0]
+                    if len(answer.results) != len(asked):
+                        raise ServerFault(f"{len(asked)} submissions had {len(answer.results)} answers; see its log")
+                    for entry, result in zip(asked, answer.results, strict=True):
+                        self._settle(entry, result)
+                    sending.answered()
         finally:
             sending.take_back()
         raise stream_ended()
+
+    def _settle(self, entry: _Entry, result: pb.SubmitResult) -> None:
+        """Take the coordinator's word; raises `CallFailed` when it does not lead."""
+        try:
+            entry.settle(result)
+        except CallFailed as failure:
+            if failure.not_leader:
+                raise
+            task = asyncio.create_task(self._ask_alone(entry))
+            self._aside.add(task)
+            task.add_done_callback(self._aside.discard)
+
+    async def _ask_alone(self, entry: _Entry) -> None:
+        """Ask for one by itself until it has an outcome, or nobody waits for it any more."""
+        request = pb.SubmitTasksRequest(submissions=[entry.message])
+        for turn in itertools.count(1):
+            await asyncio.sleep(_AGAIN.delay(turn, 0.5))
+            if entry.outcome.done():
+                return
+            try:
+                answer = await self._connection.call(
+                    lambda stubs: stubs.tasks.SubmitTasks, request, timeout=self._timeout
+                )
+                entry.settle(answer.results[0])
+            except CallFailed:
+                continue
+            except ClientError as error:
+                entry.fail(error)
 
     def _next(self) -> _Entry | None:
         """The first that somebody still waits for."""
@@ -145,27 +194,44 @@ class _Sending:
         self._unsent = unsent
         self._work = work
         self._over = False
-        self.unanswered: deque[_Entry] = deque()
+        self.unanswered: deque[list[_Entry]] = deque()
 
-    async def messages(self) -> AsyncIterator[pb.Submission]:
+    async def messages(self) -> AsyncIterator[pb.SubmitTasksRequest]:
         # gRPC may leave this iterator waiting after its call has ended: it must not take another's entries.
         while not self._over:
-            if not self._unsent:
+            batch = self._next_batch() if len(self.unanswered) < _ON_THE_WAY else []
+            if batch:
+                self.unanswered.append(batch)
+                yield pb.SubmitTasksRequest(submissions=[entry.message for entry in batch])
+            else:
                 self._work.clear()
                 await self._work.wait()
-                continue
-            entry = self._unsent.popleft()
-            if not entry.outcome.done():  # nobody waits for it any more
-                self.unanswered.append(entry)
-                yield entry.message
+
+    def answered(self) -> None:
+        """Every entry of the oldest message has been settled."""
+        self.unanswered.popleft()
+        self._work.set()
 
     def take_back(self) -> None:
         self._over = True
         while self.unanswered:
-            entry = self.unanswered.pop()
-            if not entry.outcome.done():
-                self._unsent.appendleft(entry)
+            for entry in reversed(self.unanswered.pop()):
+                if not entry.outcome.done():
+                    self._unsent.appendleft(entry)
         self._work.set()  # lets a waiting iterator end, and a new stream begin
+
+    def _next_batch(self) -> list[_Entry]:
+        batch: list[_Entry] = []
+        size = 0
+        while self._unsent and len(batch) < _BATCH:
+            entry = self._unsent[0]
+            size += entry.message.ByteSize()
+            if batch and size > _BATCH_BYTES:
+                break
+            self._unsent.popleft()
+            if not entry.outcome.done():  # or nobody waits for it any more
+                batch.append(entry)
+        return batch
 
 
 def _refusal(refused: pb.Refusal) -> CallFailed:

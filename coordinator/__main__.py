@@ -39,7 +39,7 @@ def start(context: typer.Context, config_file: ConfigOption = None) -> int:
         context.obj = config_file
         return 0
     settings = config.check(_given(config_file), os.environ)
-    logs.configure(settings.node.log_level)
+    logs.configure(settings.node.log_level, node_id=settings.node.id)
     return run(lambda life: serve(settings, life))
 
 

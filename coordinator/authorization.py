@@ -26,6 +26,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
     "/zkp.v1.TaskService/SubmitTask": _CLIENTS,
     "/zkp.v1.TaskService/SubmitTasks": _CLIENTS,
     "/zkp.v1.TaskService/StreamSubmissions": _CLIENTS,
+    "/zkp.v1.TaskService/StreamBatches": _CLIENTS,
     "/zkp.v1.TaskService/GetTask": _CLIENTS,
     "/zkp.v1.TaskService/WatchTask": _CLIENTS,
     "/zkp.v1.TaskService/ListTasks": _CLIENTS,

@@ -1,14 +1,15 @@
 """Bytes in the replicated log and in snapshots ↔ the values that the state machine works on. Pure.
 
-Every node must decode the same bytes to the same values: unknown or broken bytes raise `CodecError`, which the
-replica turns into a refused command, never into a crash.
+Every node must decode the same bytes to the same values. Broken bytes are broken for all of them: they raise
+`CodecError`, which the replica turns into a refused command. What a later version has written means something to
+others and not to this one: it raises `LaterVersionError`, and the replica stops.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from coordinator import commands, model
 from coordinator.state import State
@@ -17,6 +18,10 @@ from protocol.v1 import replicated_pb2 as pb
 
 class CodecError(ValueError):
     """The bytes are not what they should be."""
+
+
+class LaterVersionError(CodecError):
+    """The bytes are sound and say something that this version does not know: upgrade this node."""
 
 
 # ------------------------------------------------------------ log entries
@@ -80,7 +85,7 @@ _DECODERS: dict[str, Callable[[Any], commands.Command]] = {
     "quarantine": lambda m: commands.Quarantine(m.worker_id, m.reason),
     "release": lambda m: commands.Release(m.worker_id),
     "register_circuit": lambda m: commands.RegisterCircuit(m.name, m.verifying_key_sha256),
-    "projected": lambda m: commands.Projected(m.revision, m.forget_before_ms),
+    "projected": lambda m: commands.Projected(m.revision, m.forget_up_to),
     "revoke_certificate": lambda m: commands.RevokeCertificate(
         m.serial, m.subject, m.reason, m.not_after_ms, m.worker_id
     ),
@@ -93,19 +98,30 @@ def encode_group(now_ms: int, term: int, encoded: list[pb.Command]) -> bytes:
 
 
 def decode_group(data: bytes) -> commands.Group:
-    """A log entry's commands. Raises CodecError; a command of a later version is an error too, so that an old
-    node stops applying rather than diverge."""
+    """A log entry's commands. Raises LaterVersionError, or CodecError when the bytes are no such thing."""
     try:
         message = pb.Group.FromString(data)
     except DecodeError as error:
         raise CodecError("log entry is not a group of commands") from error
+    if _says_more(message):
+        raise LaterVersionError("was written by a later version of the coordinator")
     decoded = []
     for command in message.commands:
         kind = command.WhichOneof("kind")
         if kind is None:
-            raise CodecError("log entry holds a command of an unknown kind")
+            raise CodecError("log entry holds a command without a kind")
         decoded.append(_DECODERS[kind](getattr(command, kind)))
     return commands.Group(message.now_ms, message.term, tuple(decoded))
+
+
+def _says_more(message: Message) -> bool:
+    """Whether there are fields in the message, or in any part of it, that this version does not know.
+
+    They are dropped from it.
+    """
+    size = message.ByteSize()
+    message.DiscardUnknownFields()
+    return message.ByteSize() != size
 
 
 # ------------------------------------------------------------ snapshots
@@ -197,9 +213,14 @@ def capture_state(state: State) -> Callable[[], bytes]:
 
 
 def decode_state(data: bytes) -> State:
-    """A state that goes on exactly as the encoded one would. Raises CodecError."""
+    """A state that goes on exactly as the encoded one would. Raises CodecError, also for a later version's."""
     try:
         m = pb.State.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"snapshot does not decode: {error}") from error
+    if _says_more(m):
+        raise LaterVersionError("it was written by a later version of the coordinator: upgrade this node")
+    try:
         state = State()
         state.revision, state.projected, state.clock_ms = m.revision, m.projected, m.clock_ms
         state.tasks = {task.id: _task_from_pb(task) for task in m.tasks}
@@ -208,7 +229,7 @@ def decode_state(data: bytes) -> State:
         state.outbox = deque(_event_from_pb(event) for event in m.outbox)
         state.queue = OrderedDict.fromkeys(m.queue)
         state.revoked = {revocation.serial: _revocation_from_pb(revocation) for revocation in m.revoked}
-    except (DecodeError, ValueError) as error:
+    except ValueError as error:
         raise CodecError(f"snapshot does not decode: {error}") from error
     _rebuild_indexes(state)
     return state
@@ -218,7 +239,7 @@ def _rebuild_indexes(state: State) -> None:
     """Leases, counts and the order of endings follow from the tasks: they are not stored."""
     ended = []
     for task in state.tasks.values():
-        state.counts[task.state] += 1
+        state.count(task, 1)
         if task.state.leased:
             state.leases.setdefault(task.worker_id, set()).add(task.id)
         elif task.state.final:

@@ -109,10 +109,10 @@ class RegisterCircuit:
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """The record holds every event up to `revision`; tasks that ended before `forget_before_ms` may go."""
+    """The record holds every event up to `revision`; tasks that ended with event `forget_up_to` or before may go."""
 
     revision: int
-    forget_before_ms: int
+    forget_up_to: int
 
 
 @dataclass(frozen=True, slots=True)

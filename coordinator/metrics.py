@@ -1,25 +1,23 @@
-"""What Prometheus reads from a coordinator.
+"""What Prometheus reads from a coordinator: one registry, filled by the modules that know their part.
 
-Gauges are read from the live state at each scrape and cost nothing in between. Totals of what happened to tasks and
-workers are counted by the leader alone, so that their sum over the nodes is what the cluster did.
+`raft_metrics` knows consensus, `task_metrics` tasks and workers, `record_metrics` PostgreSQL; calls and refusals are
+counted here. Gauges are read from the live state at each scrape and cost nothing in between.
 """
 
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from coordinator.health import Health
-from coordinator.model import Event, EventKind, WorkerState
+from coordinator.model import Event
+from coordinator.raft_metrics import Links, RaftGauges, RaftTimings
+from coordinator.record_metrics import RecordMetrics
 from coordinator.replication import Replicator
+from coordinator.task_metrics import TaskMetrics, WorkGauges
 
-_FINISHED = {
-    EventKind.TASK_COMPLETED: "completed",
-    EventKind.TASK_FAILED: "failed",
-    EventKind.TASK_CANCELLED: "cancelled",
-}
-_ROLES = ("leader", "follower", "candidate", "waiting")
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
@@ -27,115 +25,81 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._submitted = Counter(
-            "zkp_tasks_submitted", "Tasks accepted while this node led.", registry=self.registry
-        )
-        self._finished = Counter(
-            "zkp_tasks_finished",
-            "Tasks that ended while this node led, by final state.",
-            ["state"],
-            registry=self.registry,
-        )
-        self._attempts = Counter(
-            "zkp_attempts_ended",
-            "Attempts that ended while this node led; lost ones are leases taken back.",
-            ["state"],
-            registry=self.registry,
-        )
-        self._quarantines = Counter(
-            "zkp_workers_quarantined",
-            "Workers that sent a false proof while this node led.",
-            registry=self.registry,
-        )
+        self.raft = RaftTimings(self.registry)
+        self.record = RecordMetrics(self.registry)
+        self.tasks = TaskMetrics(self.registry)
         self._calls = Counter(
             "zkp_rpc_requests",
-            "gRPC calls that ended, by method and status.",
+            "gRPC calls that ended, by method and status. INTERNAL is a fault of ours: the log says which.",
             ["method", "code"],
+            registry=self.registry,
+        )
+        self._call_seconds = Histogram(
+            "zkp_rpc_request_seconds",
+            "Time from a call's arrival to its answer; calls that are no streams.",
+            ["method"],
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self._refusals = Counter(
             "zkp_refused",
-            "Connections and calls refused for who the caller is, by port and reason.",
+            "Connections and calls refused for who the caller is, by port and reason. The log names the callers.",
             ["port", "reason"],
             registry=self.registry,
         )
 
     def observe(self, events: Sequence[Event]) -> None:
         """Count what happened. For the leader's events only."""
-        for event in events:
-            if event.kind is EventKind.TASK_SUBMITTED:
-                self._submitted.inc()
-            elif event.kind in _FINISHED:
-                self._finished.labels(_FINISHED[event.kind]).inc()
-            elif event.kind is EventKind.WORKER_QUARANTINED:
-                self._quarantines.inc()
-            if event.attempt is not None and event.attempt.ended_ms:
-                self._attempts.labels(str(event.attempt.state)).inc()
+        self.tasks.observe(events)
 
-    def called(self, method: str, code: str) -> None:
-        """A gRPC call ended."""
+    def called(self, method: str, code: str, seconds: float | None = None) -> None:
+        """A gRPC call ended; seconds: how long it took, of a call that is no stream."""
         self._calls.labels(method, code).inc()
+        if seconds is not None:
+            self._call_seconds.labels(method).observe(seconds)
 
     def refused(self, port: str, reason: str) -> None:
         """Somebody was turned away. port: "grpc", "raft"."""
         self._refusals.labels(port, reason).inc()
 
-    def watch(self, replicator: Replicator, health: Health) -> None:
+    def watch(self, replicator: Replicator, health: Health, links: Links | None = None) -> None:
         """Add the gauges of this node."""
-        self.registry.register(_Gauges(replicator, health))
+        self.registry.register(RaftGauges(replicator, links))
+        self.registry.register(WorkGauges(replicator))
+        self.registry.register(_ServiceGauges(health))
+
+    def limits(self, *, pending: int, unprojected: int, time_limit: float) -> None:
+        """What the configuration allows, so that alerts can say how near it is; time_limit: seconds."""
+        for name, text, value in (
+            ("zkp_tasks_pending_limit", "Pending tasks at which submissions are refused.", pending),
+            (
+                "zkp_projection_backlog_limit_events",
+                "Events waiting for PostgreSQL at which submissions are refused.",
+                unprojected,
+            ),
+            ("zkp_task_time_limit_seconds", "How long one attempt may prove.", time_limit),
+        ):
+            Gauge(name, text, registry=self.registry).set(value)
 
 
-class _Gauges(Collector):
-    """Looks at the node when it is asked."""
+class _ServiceGauges(Collector):
+    """How the node serves."""
 
-    def __init__(self, replicator: Replicator, health: Health) -> None:
-        self._replicator = replicator
+    def __init__(self, health: Health) -> None:
         self._health = health
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the node, which may not be up yet when this is registered."""
+        """Nothing: the node may not be up yet when this is registered."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        yield from self._raft()
-        yield from self._work()
-        serves = 1.0 if self._health.can_serve() else 0.0
-        yield GaugeMetricFamily("zkp_ready", "1: this node serves, or sends callers to the leader.", serves)
-
-    def _raft(self) -> Iterable[Metric]:
-        status = self._replicator.status()
-        roles = GaugeMetricFamily("zkp_raft_role", "1 for the role that this node has.", labels=["role"])
-        for role in _ROLES:
-            roles.add_metric([role], 1.0 if role == status.role else 0.0)
-        yield roles
-        for name, text, value in (
-            ("zkp_raft_is_leader", "1: this node leads and is current.", self._replicator.is_leader),
-            ("zkp_raft_term", "The current term.", status.term),
-            ("zkp_raft_commit_index", "Highest entry known to be agreed on.", status.commit_index),
-            ("zkp_raft_last_applied", "Highest entry applied to the state.", status.last_applied),
-            ("zkp_raft_log_entries", "Entries in the log since the last snapshot.", status.log_entries),
-        ):
-            yield GaugeMetricFamily(name, text, float(value))
-        peers = GaugeMetricFamily("zkp_raft_peer_connected", "1: the link to the peer is up.", labels=["peer"])
-        for peer, seen in sorted(status.peers.items()):
-            peers.add_metric([peer], 1.0 if seen.connected else 0.0)
-        yield peers
-
-    def _work(self) -> Iterable[Metric]:
-        state = self._replicator.state
-        tasks = GaugeMetricFamily("zkp_tasks", "Tasks in memory, by state.", labels=["state"])
-        for task_state, count in state.counts.items():
-            tasks.add_metric([str(task_state)], float(count))
-        yield tasks
-        workers = GaugeMetricFamily("zkp_workers", "Known workers, by state.", labels=["state"])
-        for worker_state in WorkerState:
-            count = sum(worker.state is worker_state for worker in state.workers.values())
-            workers.add_metric([str(worker_state)], float(count))
-        yield workers
-        online = [worker for worker in state.workers.values() if worker.state is WorkerState.ONLINE]
-        for name, text, value in (
-            ("zkp_worker_slots", "Slots of the workers that are online.", sum(w.capacity for w in online)),
-            ("zkp_worker_slots_busy", "Attempts under way.", sum(map(len, state.leases.values()))),
-            ("zkp_projection_lag_events", "Events that PostgreSQL lacks.", self._health.database().backlog),
-        ):
-            yield GaugeMetricFamily(name, text, float(value))
+        yield GaugeMetricFamily(
+            "zkp_ready",
+            "1: this node serves, or sends callers to the leader. 0: load balancers leave it out.",
+            1.0 if self._health.can_serve() else 0.0,
+        )
+        yield GaugeMetricFamily(
+            "zkp_projection_lag_events",
+            "Events that PostgreSQL lacks, as far as this node knows.",
+            float(self._health.database().backlog),
+        )

@@ -6,6 +6,7 @@ Times are milliseconds since the Unix epoch as the proposing leader stamped them
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 
 class TaskState(StrEnum):
@@ -79,6 +80,16 @@ class Task:
     started_ms: int = 0
     finished_ms: int = 0
     revision: int = 0
+
+    def without_inputs(self) -> "Task":
+        """The same without private values; each submission needs it, and `replace` takes half as long again."""
+        values = list(_task_values(self))
+        values[_INPUTS] = b""
+        return Task(*values)
+
+
+_task_values = attrgetter(*Task.__slots__)
+_INPUTS = Task.__slots__.index("inputs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Between the services and Raft: commands in, outcomes out, many commands in one log entry.
 
-Group commit: what arrives while one entry is in flight rides in the next. One entry is one disk sync on each node,
-however many tasks are in it; this is where throughput comes from.
+Group commit: what arrives while one entry is in flight rides in the next, and so does what comes soon after it (see
+`gathering.py`). One entry is one disk sync on each node, however many tasks are in it; this is where throughput comes
+from.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from typing import Protocol
 
 from coordinator import codec
 from coordinator.commands import Command
+from coordinator.gathering import Gathering
 from coordinator.model import Event, Outcome, Refusal, RefusalCode
-from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, RaftError, RaftStatus
+from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, RaftError, RaftStatus, UpgradeRequired
 from coordinator.state import State
 from protocol.v1 import replicated_pb2 as pb
 
@@ -37,9 +39,14 @@ class ReplicatedState:
         self._listeners.append(listener)
 
     def apply(self, entry: bytes, index: int) -> list[Outcome]:
-        """Every command's outcome. An entry that does not decode is refused whole: it must not stop a node."""
+        """Every command's outcome. An entry that does not decode is refused whole: it must not stop a node.
+
+        Raises UpgradeRequired, which stops this node alone: its state would differ from the others' from here on.
+        """
         try:
             group = codec.decode_group(entry)
+        except codec.LaterVersionError as error:
+            raise UpgradeRequired(f"log entry {index} {error}: upgrade this node and start it again") from error
         except codec.CodecError as error:
             log.error("entry %d is refused: %s", index, error)
             return [Outcome(refusal=Refusal(RefusalCode.INVALID, str(error)))]
@@ -71,13 +78,40 @@ class Log(Protocol):
     def status(self) -> RaftStatus: ...
 
 
+class _Request:
+    """Commands that one caller waits for: answered together, once each of them has an outcome or an error."""
+
+    __slots__ = ("_error", "_missing", "_outcomes", "answer")
+
+    def __init__(self, count: int) -> None:
+        self.answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self._outcomes = [Outcome()] * count
+        self._missing = count
+        self._error: Exception | None = None
+
+    def settle(self, position: int, outcome: Outcome | Exception) -> None:
+        """The outcome of the command at `position`, or why it has none."""
+        if isinstance(outcome, Exception):
+            self._error = self._error or outcome
+        else:
+            self._outcomes[position] = outcome
+        self._missing -= 1
+        if self._missing or self.answer.done():
+            return
+        if self._error is not None:
+            self.answer.set_exception(self._error)
+        else:
+            self.answer.set_result(self._outcomes)
+
+
 @dataclass(slots=True)
 class _Waiting:
-    """A command, or a barrier (no command), and who waits for it."""
+    """A command, or a barrier (no command), and its place in the request that it belongs to."""
 
     command: pb.Command | None
     size: int
-    future: "asyncio.Future[Outcome]"
+    request: _Request
+    position: int
 
 
 def wall_clock_ms() -> int:
@@ -104,6 +138,7 @@ class Replicator:
         self._log = raft_log
         self._clock_ms = clock_ms
         self._queue: deque[_Waiting] = deque()
+        self._gathering = Gathering(lambda: len(self._queue))
         self._committing: asyncio.Task[None] | None = None
         self._on_leadership: list[Callable[[int | None], None]] = []
 
@@ -146,43 +181,47 @@ class Replicator:
 
     async def submit(self, command: Command) -> Outcome:
         """Replicate one command; its outcome once a quorum has it on disk."""
-        return await self._enqueue(codec.encode_command(command))
+        (outcome,) = await self._enqueue([codec.encode_command(command)])
+        return outcome
 
     async def submit_all(self, commands: Sequence[Command]) -> list[Outcome]:
         """Replicate commands in this order; their outcomes. On an error some may have been accepted."""
-        futures = [self._enqueue(codec.encode_command(command)) for command in commands]
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if isinstance(result, Outcome)]
+        if not commands:
+            return []
+        return await self._enqueue([codec.encode_command(command) for command in commands])
 
     async def barrier(self) -> None:
         """Afterwards `state` holds everything that was accepted, by whichever leader, before the call."""
-        await self._enqueue(None)
+        await self._enqueue([None])
 
     async def transfer_leadership(self, to: str | None) -> str:
         """Hand leadership over; the new leader's id. Raises TransferRefused too."""
         return await self._log.transfer_leadership(to)
 
-    def _enqueue(self, command: pb.Command | None) -> "asyncio.Future[Outcome]":
+    def _enqueue(self, commands: Sequence[pb.Command | None]) -> "asyncio.Future[list[Outcome]]":
         if self._log.leading_term is None:
             raise NotLeader(self._log.leader_id)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(command, command.ByteSize() + 8 if command else 0, future))
+        request = _Request(len(commands))
+        for position, command in enumerate(commands):
+            size = command.ByteSize() + 8 if command is not None else 0
+            self._queue.append(_Waiting(command, size, request, position))
+        self._gathering.arrived()
         if self._committing is None:
             self._committing = asyncio.get_running_loop().create_task(self._commit())
-        return future
+        return request.answer
 
     async def _commit(self) -> None:
         """Send group after group until nobody waits."""
+        loop = asyncio.get_running_loop()
         try:
             while self._queue:
                 group = self._next_group()
+                began = loop.time()
                 try:
                     await self._commit_group(group)
                 except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
                     _fail(group, error)
+                await self._gathering.pause(len(group), loop.time() - began)
         finally:
             self._committing = None
 
@@ -203,12 +242,9 @@ class Replicator:
             raise RaftError("the log gave no outcomes")
         following = iter(outcomes)
         for waiting in group:
-            outcome = next(following) if waiting.command is not None else Outcome()
-            if not waiting.future.done():
-                waiting.future.set_result(outcome)
+            waiting.request.settle(waiting.position, next(following) if waiting.command is not None else Outcome())
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
     for waiting in group:
-        if not waiting.future.done():
-            waiting.future.set_exception(error)
+        waiting.request.settle(waiting.position, error)

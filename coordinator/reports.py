@@ -7,6 +7,7 @@ barrier, because a leader that was deposed without knowing it sees an old state.
 
 import logging
 import re
+from collections.abc import Callable
 from typing import NoReturn
 
 from coordinator.circuit_keys import CircuitKeys
@@ -35,7 +36,15 @@ _MESSAGE_LENGTH = 500
 class Reports:
     """caller, in every method: the name in the certificate. StaleReport means "drop it"."""
 
-    def __init__(self, replicator: Replicator, keys: CircuitKeys, verification: Verification) -> None:
+    def __init__(
+        self,
+        replicator: Replicator,
+        keys: CircuitKeys,
+        verification: Verification,
+        on_checked: Callable[[str, bool], None] = lambda _circuit, _valid: None,
+    ) -> None:
+        """on_checked: told of each proof that was checked: its circuit, and whether it verifies."""
+        self._on_checked = on_checked
         self._replicator = replicator
         self._keys = keys
         self._verification = verification
@@ -56,7 +65,9 @@ class Reports:
             return
         if self._keys.local.get(task.circuit) != task.verifying_key_sha256:
             raise Unavailable(f"{task.circuit}: this node lacks the cluster's verifying key; keep the proof")
-        if len(proof) != PROOF_BYTES or not await self._verification.verify(task.circuit, proof, task.public_inputs):
+        valid = len(proof) == PROOF_BYTES and await self._verification.verify(task.circuit, proof, task.public_inputs)
+        self._on_checked(task.circuit, valid)
+        if not valid:
             await self._quarantine(worker_id, task)
         await self._propose(Complete(task_id, worker_id, attempt, proof))
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from coordinator.authorization import Authorization, BoundedLog
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.cluster import Cluster, Member
+from coordinator.collector import collect_while_following, spare_the_leader
 from coordinator.config import CoordinatorSettings
 from coordinator.health import Health, RecordStatus
 from coordinator.housekeeping import Housekeeping
@@ -19,6 +20,7 @@ from coordinator.leases import LeaseTiming
 from coordinator.metrics import Metrics
 from coordinator.raft import Address, RaftError, RaftOptions, RaftRunner, StorageError
 from coordinator.raft.ownership import owned
+from coordinator.record_metrics import RecordGauges
 from coordinator.refusals import Unavailable
 from coordinator.replication import ReplicatedState, Replicator, wall_clock_ms
 from coordinator.revocations import Revocations
@@ -40,6 +42,7 @@ from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
 from pki.tls import TlsMaterial
 from proofs import ProofsError
@@ -102,11 +105,11 @@ class Coordinator:
         certificates.on_change(self.raft.refresh_links)
         certificates.on_change(self._close_refused)
         database = Database(settings.database.parameters(), application=settings.node.id)
-        self._record = Record(database, settings.database.max_open_conns - 1)
+        self._record = Record(database, settings.database.max_open_conns - 1, self._metrics.record)
         outbox = StateOutbox(lambda: self.replicator.state)
         self.replicator.on_events(lambda _: outbox.notify())
-        housekeeping = Housekeeping(self.replicator, settings.tasks.retention, wall_clock_ms)
-        self._projector = Projector(database, outbox, housekeeping.acknowledge)
+        housekeeping = Housekeeping(self.replicator, settings.tasks.retention, time.monotonic)
+        self._projector = Projector(database, outbox, housekeeping.acknowledge, self._metrics.record)
         keys = CircuitKeys(store.verifying_keys(), self.replicator)
         if not keys.local:
             log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
@@ -130,8 +133,7 @@ class Coordinator:
             version=VERSION,
             stopping=stopping,
         )
-        self._metrics.watch(self.replicator, self._health)
-        self._metrics.registry.register(TlsMetrics(certificates))
+        self._watch(certificates)
         self._rpc = self._rpc_server()
         self._https = self._https_listeners()
 
@@ -177,7 +179,7 @@ class Coordinator:
                 leader = await self.replicator.transfer_leadership(None)
             log.info("leadership handed over to %s", leader)
         except (RaftError, TimeoutError) as error:
-            log.warning("leadership was not handed over: %s", error or "no answer in time")
+            log.warning("leadership was not handed over: %s", str(error) or "no answer in time")
 
     # ------------------------------------------------------------ who is refused
 
@@ -203,6 +205,25 @@ class Coordinator:
 
     def _record_status(self) -> RecordStatus:
         return RecordStatus(self._projector.status, self._projector.lag, self._projector.last_error)
+
+    def _watch(self, certificates: Certificates) -> None:
+        """Put what Prometheus is to see into the registry."""
+        tasks = self._settings.tasks
+        registry = self._metrics.registry
+        self._metrics.watch(self.replicator, self._health, self.raft)
+        self._metrics.limits(
+            pending=tasks.max_backlog, unprojected=tasks.max_unprojected, time_limit=tasks.time_limit
+        )
+        registry.register(
+            RecordGauges(
+                self._projector,
+                lambda: self._record.connections,
+                lambda: len(self.replicator.state.outbox),
+                lambda: self.replicator.is_leader,
+            )
+        )
+        registry.register(TlsMetrics(certificates))
+        watch_process(registry, version=VERSION, data_dir=self._settings.node.data_dir)
 
     # ------------------------------------------------------------ listeners
 
@@ -258,8 +279,10 @@ async def _serve_alone(settings: CoordinatorSettings, life: Lifecycle) -> None:
     life.on_reload(certificates.reload)
     try:
         await coordinator.start()
+        spare_the_leader()
         life.background(certificates.watch(), name="certificates")
         life.background(coordinator.revocations.run(), name="revocations")
+        life.background(collect_while_following(lambda: coordinator.replicator.is_leader), name="collector")
         life.background(_fatal(settings, coordinator.raft.fatal), name="raft")
         log.info("serving on %s", settings.grpc.bind, extra={"node_id": settings.node.id})
         life.ready(f"serving on {settings.grpc.bind}")
@@ -298,6 +321,8 @@ def _open_raft(
         machine=replica,
         listener=listener,
         on_refused=lambda reason: metrics.refused("raft", reason),
+        on_append=metrics.raft.append.observe,
+        on_sync=metrics.raft.fsync.observe,
     )
     replicator = Replicator(own, replica, runner)
     listener.replicator = replicator

@@ -65,7 +65,7 @@ class Services:
         self._dispatcher = Dispatcher(replicator, self.streams, outside.keys.serves, outside.clock)
         self.tasks = Tasks(replicator, outside.record, outside.keys, self.watches, limits)
         self.workers = Workers(replicator, self.leases, self.streams, outside.keys, outside.clock)
-        self.reports = Reports(replicator, outside.keys, outside.verification)
+        self.reports = Reports(replicator, outside.keys, outside.verification, outside.metrics.tasks.checked)
         self.leadership = Leadership(
             begin=self._begin,
             end=self._end,

@@ -91,11 +91,10 @@ _EVENT_OF_MOVE = {
 
 def submission_digest(circuit: str, inputs: bytes, public_inputs: Iterable[str]) -> bytes:
     """SHA-256 over what a submission asks for, each part length-prefixed so that none can pass for another."""
-    digest = hashlib.sha256()
-    for part in (circuit.encode(), inputs, *(value.encode() for value in public_inputs)):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()
+    parts = [circuit.encode(), inputs, *map(str.encode, public_inputs)]
+    return hashlib.sha256(
+        b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    ).digest()
 
 
 class State:
@@ -124,6 +123,7 @@ class State:
         self.finished: OrderedDict[str, None] = OrderedDict()
         """Ids of ended tasks, first ended first: what `Projected` may forget."""
         self.counts: dict[TaskState, int] = dict.fromkeys(TaskState, 0)
+        self.counts_by_circuit: dict[str, dict[TaskState, int]] = {}
         self._term = 0
         self._events: list[Event] = []
         self._handlers: dict[type, Callable[[Any], Outcome]] = {
@@ -182,7 +182,7 @@ class State:
         )
         self.tasks[task.id] = task
         self.queue[task.id] = None
-        self.counts[TaskState.PENDING] += 1
+        self.count(task, 1)
         self._emit(EventKind.TASK_SUBMITTED, task=task)
         return self._done(task.id)
 
@@ -315,8 +315,8 @@ class State:
             changes |= {"worker_id": ""}
         task = replace(task, **changes)
         self.tasks[task.id] = task
-        self.counts[before] -= 1
-        self.counts[after] += 1
+        self.count(attempt_values, -1)
+        self.count(task, 1)
         if before is TaskState.PENDING:
             del self.queue[task.id]
         if before.leased and not after.leased:
@@ -476,14 +476,22 @@ class State:
             self.outbox.popleft()
         while self.finished:
             task = self.tasks[next(iter(self.finished))]
-            if task.revision > self.projected or task.finished_ms >= command.forget_before_ms:
+            if task.revision > min(self.projected, command.forget_up_to):
                 break
             del self.finished[task.id]
             del self.tasks[task.id]
-            self.counts[task.state] -= 1
+            self.count(task, -1)
         return Outcome()
 
     # ------------------------------------------------------------ events
+
+    def count(self, task: Task, by: int) -> None:
+        """Keep the counts in step with a task that comes (1) or goes (-1)."""
+        self.counts[task.state] += by
+        counts = self.counts_by_circuit.get(task.circuit)
+        if counts is None:
+            counts = self.counts_by_circuit[task.circuit] = dict.fromkeys(TaskState, 0)
+        counts[task.state] += by
 
     def _emit(
         self,
@@ -500,7 +508,8 @@ class State:
         self._events.append(event)
         if task is not None and task.inputs:
             # What waits for PostgreSQL may outlive the task by far, and the record holds no private inputs.
-            event = replace(event, task=replace(task, inputs=b""))
+            kept = task.without_inputs()
+            event = Event(self.revision, self.clock_ms, kind, kept, attempt, worker, circuit, revocation)
         self.outbox.append(event)
 
     def _done(self, task_id: str) -> Outcome:

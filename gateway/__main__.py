@@ -47,7 +47,7 @@ def start(
     if config_file is None:
         raise _misused("--config FILE is missing; see gateway --help")
     settings = config.check(config_file, os.environ)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, node_id=settings.id)
     context.exit(run(lambda life: serve(settings, life), stop_timeout=_STOP_TIMEOUT_S))
 
 

@@ -48,7 +48,10 @@ class Edge:
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._requests = Counter(
-            "zkp_gateway_requests", "Requests answered.", ["method", "route", "code"], registry=registry
+            "zkp_gateway_requests",
+            "Requests answered, by method, page and status. 5xx are ours: the log says why.",
+            ["method", "route", "code"],
+            registry=registry,
         )
         self._seconds = Histogram(
             "zkp_gateway_request_seconds",

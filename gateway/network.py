@@ -39,7 +39,7 @@ _ANSWERS: tuple[tuple[type[ClientError], tuple[Kind, str, str | None]], ...] = (
 
 
 class Network(Protocol):
-    """What the gateway asks of the coordinators; `client.tasks.TaskClient` does it.
+    """What the gateway asks of the coordinators; `client.streaming.StreamingTaskClient` does it.
 
     Every method raises a `ClientError`.
     """

@@ -4,18 +4,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
 
 from client import revocations
 from client.leader import LeaderConnection
-from client.tasks import TaskClient
+from client.streaming import StreamingTaskClient
 from daemon.certificates import Certificates
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
@@ -67,6 +69,7 @@ class Gateway:
         self._callers = Callers(_read_keys(settings))
         self._registry = CollectorRegistry()
         self._registry.register(TlsMetrics(certificates))
+        watch_process(self._registry, version=_version())
         self._preparation = preparation
         self._gauges()
         self.reach = Reach(network)
@@ -134,7 +137,7 @@ class Gateway:
         preparing.set_function(lambda: self._preparation.held)
         reachable = Gauge(
             "zkp_gateway_network_reachable",
-            "1 when the leading coordinator answered last.",
+            "1 when the leading coordinator answered last. 0: see that the coordinators have a leader.",
             registry=self._registry,
         )
         reachable.set_function(lambda: float(self.reach.reachable))
@@ -145,8 +148,10 @@ async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
     certificates = Certificates.load(tls_files(settings.tls))
     material = certificates.material
     preparation = Preparation(_PROCESSES, _BODIES)
-    async with LeaderConnection([str(address) for address in settings.coordinators], material) as leader:
-        network = TaskClient(leader, timeout=_NETWORK_TIMEOUT_S)
+    async with (
+        LeaderConnection([str(address) for address in settings.coordinators], material) as leader,
+        StreamingTaskClient(leader, timeout=_NETWORK_TIMEOUT_S) as network,
+    ):
         gateway = Gateway(settings, certificates, network, preparation, life.stop.is_set)
         certificates.on_change(leader.refresh)
         life.on_reload(certificates.reload)
@@ -163,6 +168,13 @@ async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
         finally:
             await gateway.stop()
             await preparation.close()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("zkp-network")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
 
 
 def _read_keys(settings: GatewaySettings) -> ApiKeys:

@@ -9,7 +9,7 @@ from proofs import addition, merkle_proof, range_proof
 from proofs.circuit import Circuit, Prepared
 from proofs.errors import CircuitError, InputError
 from proofs.field import from_decimal
-from proofs.signals import ELEMENT, decode, encode, refuse_unknown
+from proofs.signals import ELEMENT, canonical, decode, encode, refuse_unknown
 
 __all__ = ["CATALOGUE", "NAMES", "Circuit", "Prepared", "check", "evaluate", "find", "prepare"]
 
@@ -46,7 +46,8 @@ def check(name: str, inputs: bytes, public_inputs: Sequence[str]) -> None:
     Well under a millisecond for any bytes. Whether the inputs satisfy the circuit is the prover's to find.
     """
     circuit = find(name)
-    decode(circuit.shape, inputs)
+    if not canonical(circuit.shape, inputs):
+        decode(circuit.shape, inputs)  # says what is wrong
     if len(public_inputs) != len(circuit.public):
         raise InputError("public_inputs", f"must be {len(circuit.public)}: {', '.join(circuit.public)}")
     for index, text in enumerate(public_inputs):

@@ -5,12 +5,14 @@ read here came from anyone: time and memory stay linear in a bounded number of b
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import NoReturn
 
 from proofs.errors import InputError
-from proofs.field import from_decimal
+from proofs.field import ORDER, from_decimal
 
 # Signal name to its field elements; a scalar has one.
 Signals = Mapping[str, tuple[int, ...]]
@@ -18,6 +20,8 @@ Signals = Mapping[str, tuple[int, ...]]
 Shape = Mapping[str, int | None]
 
 MAX_BYTES = 40 * 1024
+_ORDER = b"%d" % ORDER
+_LONGEST = re.compile(rb"[0-9]{%d}" % len(_ORDER))  # numbers of as many digits compare as their digits do
 ELEMENT = "must be a decimal string below the field's order, without sign or leading zeros"
 
 
@@ -42,6 +46,22 @@ def decode(shape: Shape, inputs: bytes) -> dict[str, tuple[int, ...]]:
     return signals
 
 
+def canonical(shape: Shape, inputs: bytes) -> bool:
+    """Whether `decode` takes `inputs`; False is for `decode` to explain. A fifth of its time, for whoever wants no
+    more than this of inputs that are nearly always good."""
+    return _pattern(tuple(shape.items())).fullmatch(inputs) is not None and all(
+        number < _ORDER for number in _LONGEST.findall(inputs)
+    )
+
+
+@cache
+def _pattern(shape: tuple[tuple[str, int | None], ...]) -> re.Pattern[bytes]:
+    """What `encode` writes, whatever the numbers are; as long as the field's order at most."""
+    number = rb'"(?:0|[1-9][0-9]{0,76})"'
+    values = {name: number if length is None else rb"\[%s\]" % b",".join([number] * length) for name, length in shape}
+    return re.compile(rb"\{%s\}" % b",".join(rb'"%s":%s' % (name.encode(), values[name]) for name in sorted(values)))
+
+
 def refuse_unknown(document: Mapping[str, object], known: Collection[str], prefix: str = "") -> None:
     """InputError for the first key of `document` that is not in `known`, with the nearest known one."""
     for key in document:
@@ -53,12 +73,12 @@ def refuse_unknown(document: Mapping[str, object], known: Collection[str], prefi
 
 
 def _canonical(document: Mapping[str, object]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return _WRITE(document).encode()
 
 
 def _parse(inputs: bytes) -> dict[str, object]:
     try:
-        document = json.loads(inputs.decode(), parse_int=_no_number, parse_float=_no_number)
+        document = _READ(inputs.decode())
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
@@ -69,6 +89,11 @@ def _parse(inputs: bytes) -> dict[str, object]:
 def _no_number(_: str) -> NoReturn:
     """Numbers are refused before they are converted: that takes more than linear time."""
     raise ValueError
+
+
+# Made once: json.loads and json.dumps would make them anew for each submission, at twice the time.
+_READ = json.JSONDecoder(parse_int=_no_number, parse_float=_no_number).decode
+_WRITE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _signal(path: str, value: object, length: int | None) -> tuple[int, ...]:

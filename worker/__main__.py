@@ -37,7 +37,7 @@ def work(context: typer.Context, file: ConfigOption = None) -> int:
     if context.invoked_subcommand is not None:
         return 0
     settings = config.check(_given(file), os.environ)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, node_id=settings.id)
     return run(lambda life: serve(settings, life), stop_timeout=settings.drain_timeout + _STOP_MARGIN_S)
 
 

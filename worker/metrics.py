@@ -14,13 +14,13 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self._attempts = Counter(
             "zkp_worker_attempts",
-            "Attempts that ended, by circuit and outcome (proved, dropped, released, or a failure's code)",
+            "Attempts that ended, by circuit and outcome (proved, dropped, released, or a failure's code).",
             ("circuit", "outcome"),
             registry=self.registry,
         )
         self._proving = Histogram(
             "zkp_worker_proving_seconds",
-            "Time spent proving",
+            "Time spent proving. Longer than it used to be: the machine is too busy.",
             ("circuit",),
             buckets=_PROVING_BUCKETS,
             registry=self.registry,
@@ -38,10 +38,14 @@ class WorkerMetrics:
         self, *, capacity: int, proving: Callable[[], int], held: Callable[[], int], online: Callable[[], bool]
     ) -> None:
         """Read these at every scrape."""
-        self._gauge("zkp_worker_capacity", "Proofs that can be made at once", lambda: capacity)
-        self._gauge("zkp_worker_proving", "Proofs being made", proving)
-        self._gauge("zkp_worker_held", "Attempts proved or not yet settled", held)
-        self._gauge("zkp_worker_online", "1 while registered with a leader", lambda: int(online()))
+        self._gauge("zkp_worker_capacity", "Proofs that can be made at once.", lambda: capacity)
+        self._gauge("zkp_worker_proving", "Proofs being made.", proving)
+        self._gauge("zkp_worker_held", "Attempts proved or not yet settled.", held)
+        self._gauge(
+            "zkp_worker_online",
+            "1 while registered with a leader. 0 for long: its log says who refuses it.",
+            lambda: int(online()),
+        )
 
     def _gauge(self, name: str, help_text: str, read: Callable[[], int]) -> None:
         Gauge(name, help_text, registry=self.registry).set_function(read)

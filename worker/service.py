@@ -15,6 +15,7 @@ from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
 from daemon.preflight import tls_files
+from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
 from pki.tls import TlsError, TlsMaterial
 from proofs.errors import ProofsError
@@ -87,6 +88,7 @@ async def _work(
     material = certificates.material
     metrics = WorkerMetrics()
     metrics.registry.register(TlsMetrics(certificates))
+    watch_process(metrics.registry, version=_version(), data_dir=settings.data_dir)
     workbench = Workbench(
         pool=pool,
         shelf=spool,

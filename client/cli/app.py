@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from client.cli import admin, circuits, local, status, submit, tasks, verify
+from client.cli import admin, circuits, local, status, submit, tasks, trace, verify
 from client.cli.errors import CommandFailed
 from client.errors import ClientError, InvalidSubmission
 from client.local.errors import LocalClusterError
@@ -16,7 +16,7 @@ from proofs import InputError, ProofsError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-_ORDER = ("submit", "watch", "get", "list", "cancel", "verify", "status", "local", "circuits", "admin")
+_ORDER = ("submit", "watch", "get", "list", "cancel", "trace", "verify", "status", "local", "circuits", "admin")
 
 
 class _Ordered(TyperGroup):
@@ -40,6 +40,7 @@ app.command(short_help="Follow a task to its end.")(tasks.watch)
 app.command(short_help="Show a task, keep its proof.")(tasks.get)
 app.command(name="list", short_help="List tasks.")(tasks.list_tasks)
 app.command(short_help="Cancel a task.")(tasks.cancel)
+app.command(short_help="Show a task's life on all nodes.")(trace.trace)
 app.command(short_help="Check proofs; needs no cluster.")(verify.verify)
 app.command(short_help="Show nodes, workers and tasks.")(status.status)
 app.add_typer(admin.app, name="admin")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from client.cli import access, output, status
 from client.cli import demo as demonstration
 from client.cli.errors import CommandFailed, UsageProblem
+from client.local import prometheus
 from client.local.cluster import DATABASE_VARIABLE, LocalCluster, Member
 from client.local.layout import ADMIN, DEFAULT_DIRECTORY, GATEWAY
 from client.local.logs import follow, tail
@@ -52,6 +54,23 @@ def down(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
     """
     stopped = _cluster(directory).down(output.note)
     output.line("the cluster is down" if stopped else "the cluster was down already")
+
+
+@app.command(short_help="Watch the cluster with Prometheus.")
+def monitor(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> None:
+    """Example: zkp local monitor
+
+    Start Prometheus (Debian's package, found in PATH) with the shipped rules, scraping every daemon over mutual TLS,
+    and show its targets. `zkp local down` stops it too.
+    """
+    cluster = _cluster(directory)
+    targets = cluster.monitor()
+    if as_json:
+        output.as_json([asdict(target) for target in targets])
+        return
+    rows = [(target.job, target.node, target.address, target.health, target.error) for target in targets]
+    output.table("Targets", ("job", "node", "address", "health", "error"), rows)
+    output.note(f"Prometheus: http://{prometheus.address(cluster.profile)}")
 
 
 @app.command(name="status", short_help="Show processes, nodes, workers and tasks.")

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.local import setup
+from client.local import prometheus, setup
 from client.local.errors import LocalClusterError
 from client.local.https import HttpsCaller, Leader, leader_of
-from client.local.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, POSTGRES, Layout
+from client.local.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, POSTGRES, PROMETHEUS, Layout
 from client.local.logs import last_words
 from client.local.postgres import EmbeddedPostgres
 from client.local.process import MARKER, ProcessRecord, end_remnants, python_module, spawn, working_in
 from client.local.profile import Profile
+from client.local.prometheus import Target
 
 Report = Callable[[str], None]
 
@@ -90,9 +91,10 @@ class LocalCluster:
         profile = Profile.load(self.layout.profile)
         if profile is None:
             return []
+        addresses = {**profile.addresses, PROMETHEUS: {"http": prometheus.address(profile)}}
         return [
-            Member(name, _pid(profile, name), dict(profile.addresses.get(name, {})), self.layout.log(name))
-            for name in _order(profile)
+            Member(name, _pid(profile, name), dict(addresses.get(name, {})), self.layout.log(name))
+            for name in _everybody(profile)
         ]
 
     def running(self) -> bool:
@@ -147,6 +149,26 @@ class LocalCluster:
             if _pid(self.profile, name) is None:
                 self._start(name)
 
+    def monitor(self, seconds: float = _START_SECONDS) -> list[Target]:
+        """Have Prometheus watch the cluster, and wait until it scrapes every member; its targets.
+
+        `down` stops it too. What is down is not waited for.
+        """
+        with self._exclusive():
+            profile = self.profile
+            if not any(_pid(profile, name) for name in profile.members):
+                raise LocalClusterError("the cluster is down, and there is nothing to watch: `zkp local up`")
+            if _pid(profile, PROMETHEUS) is None:
+                self._start(PROMETHEUS)
+            place = prometheus.address(profile)
+            expected = {name for name in profile.members if _pid(profile, name)}
+
+            def scraped() -> bool:
+                return {target.node for target in prometheus.targets(place) if target.health == "up"} >= expected
+
+            self._wait("scraping every member", seconds, scraped)
+            return prometheus.targets(place)
+
     def _complete(self, profile: Profile, report: Report) -> bool:
         missing = [name for name in _order(profile) if _pid(profile, name) is None]
         try:
@@ -162,9 +184,15 @@ class LocalCluster:
         return bool(missing)
 
     def _start(self, name: str) -> None:
-        command = self._postgres_command() if name == POSTGRES else self._daemon_command(name)
-        record = spawn(command, log=self.layout.log(name), environ=self._environment(name))
+        record = spawn(self._command(name), log=self.layout.log(name), environ=self._environment(name))
         self.profile.with_process(name, record).save(self.layout.profile)
+
+    def _command(self, name: str) -> list[str]:
+        if name == POSTGRES:
+            return self._postgres_command()
+        if name == PROMETHEUS:
+            return prometheus.prepare(self.layout, self.profile)
+        return self._daemon_command(name)
 
     def _daemon_command(self, name: str) -> list[str]:
         return python_module(name.partition("-")[0], "--config", str(self.layout.config(name)))
@@ -221,7 +249,7 @@ class LocalCluster:
         """Stop everything in reverse order, and what a crash left behind; False when nothing ran."""
         with self._exclusive():
             profile = Profile.load(self.layout.profile)
-            names = _order(profile) if profile is not None else ()
+            names = _everybody(profile) if profile is not None else ()
             stopped = self._stop(names, report)
             return end_remnants(self.layout.root) > 0 or stopped
 
@@ -270,7 +298,7 @@ class LocalCluster:
         return HttpsCaller(self.layout.identity(ADMIN))
 
     def _known(self, name: str) -> None:
-        names = _order(self.profile)
+        names = _everybody(self.profile)
         if name not in names:
             raise LocalClusterError(f"there is no {name}: the members are {', '.join(names)}")
 
@@ -295,6 +323,11 @@ def _order(profile: Profile) -> tuple[str, ...]:
     return ((POSTGRES,) if profile.embedded_postgres else ()) + profile.members
 
 
+def _everybody(profile: Profile) -> tuple[str, ...]:
+    """Every process there may be; Prometheus once it was started."""
+    return (*_order(profile), *((PROMETHEUS,) if PROMETHEUS in profile.processes else ()))
+
+
 def _pid(profile: Profile, name: str) -> int | None:
     record: ProcessRecord | None = profile.processes.get(name)
     return record.pid if record is not None and record.alive() else None
@@ -306,8 +339,8 @@ def _polite(name: str) -> signal.Signals:
 
 
 def _stopping_groups(names: Sequence[str]) -> list[list[str]]:
-    """Gateway, then workers, then coordinators, then Postgres; those of one group at the same time."""
-    groups: dict[str, list[str]] = {"gateway": [], "worker": [], "coordinator": [], "postgres": []}
+    """Who watches, gateway, then workers, then coordinators, then Postgres; those of one group at the same time."""
+    groups: dict[str, list[str]] = {"prometheus": [], "gateway": [], "worker": [], "coordinator": [], "postgres": []}
     for name in names:
         groups[name.partition("-")[0]].append(name)
     return [group for group in groups.values() if group]

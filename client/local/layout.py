@@ -9,6 +9,7 @@ DEFAULT_DIRECTORY = Path(".zkp")
 COORDINATORS = ("coordinator-1", "coordinator-2", "coordinator-3")
 GATEWAY = "gateway"
 POSTGRES = "postgres"
+PROMETHEUS = "prometheus"
 CLIENT, ADMIN = "client", "admin"
 
 
@@ -40,6 +41,11 @@ class Layout:
     @property
     def postgres(self) -> Path:
         return self.root / "postgres"
+
+    @property
+    def prometheus(self) -> Path:
+        """Configuration, rules, targets and data of the Prometheus that watches the cluster."""
+        return self.root / "prometheus"
 
     @property
     def identities(self) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _POLL_SECONDS = 0.3
 _ERROR = re.compile(r"\b(error|critical|FATAL|PANIC)\b")
-_SHOWN_FIRST = frozenset({"ts", "level", "logger", "message", "exception"})
+_SHOWN_FIRST = frozenset({"ts", "level", "logger", "message", "exception", "node_id"})
 
 
 def readable(line: str) -> str:

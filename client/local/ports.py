@@ -20,6 +20,7 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 RAFT, GRPC, HEALTH, METRICS = 0, 10, 20, 30
 WORKER_HEALTH = 40
 GATEWAY_HTTPS, GATEWAY_HEALTH = 60, 61
+PROMETHEUS = 70
 
 
 def bases(ephemeral_low: int) -> Iterator[int]:

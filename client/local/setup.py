@@ -10,7 +10,7 @@ from pathlib import Path
 from client.local import configuration, ports
 from client.local.configuration import port_of
 from client.local.errors import LocalClusterError
-from client.local.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, TRUST_DOMAIN, Layout, worker_names
+from client.local.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, PROMETHEUS, TRUST_DOMAIN, Layout, worker_names
 from client.local.profile import Profile
 from pki.authority import Authority
 from pki.errors import PkiError
@@ -65,6 +65,7 @@ def issue(layout: Layout, workers: int) -> None:
         Order(GATEWAY, Role.GATEWAY, _HOSTS),
         Order(CLIENT, Role.CLIENT),
         Order(ADMIN, Role.ADMIN),
+        Order(PROMETHEUS, Role.PROMETHEUS),
     ]
     store.issue(orders, layout.identities, now=now, by=_ISSUED_BY, replace=True)
 

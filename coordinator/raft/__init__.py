@@ -3,10 +3,19 @@
 `RaftRunner` is what the rest of the coordinator uses; it knows nothing of tasks. DESIGN.md explains the shell.
 """
 
-from coordinator.raft.errors import NotLeader, OutcomeUnknown, RaftError, StorageError, TransferRefused
+from coordinator.raft.errors import (
+    NotLeader,
+    OutcomeUnknown,
+    RaftError,
+    StorageError,
+    TransferRefused,
+    UpgradeRequired,
+)
 from coordinator.raft.links import Address
-from coordinator.raft.node import MAX_COMMAND_BYTES, PeerStatus, RaftOptions, RaftStatus
+from coordinator.raft.node import MAX_COMMAND_BYTES
 from coordinator.raft.runner import RaftRunner
+from coordinator.raft.snapshot import SnapshotFile
+from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
 
 __all__ = [
     "MAX_COMMAND_BYTES",
@@ -18,6 +27,8 @@ __all__ = [
     "RaftOptions",
     "RaftRunner",
     "RaftStatus",
+    "SnapshotFile",
     "StorageError",
     "TransferRefused",
+    "UpgradeRequired",
 ]

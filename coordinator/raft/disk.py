@@ -6,6 +6,8 @@ fdatasync nobody knows what the disk holds, and trying again would acknowledge w
 """
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -37,11 +39,16 @@ class Disk(Protocol):
         """Remove the file; the removal itself need not be durable."""
 
 
-class OsFile:
-    """A file of the operating system."""
+def _unwatched(_: float) -> None:
+    """Nobody wants to know how long a sync took."""
 
-    def __init__(self, descriptor: int) -> None:
+
+class OsFile:
+    """A file of the operating system. on_sync: told how many seconds each `datasync` took."""
+
+    def __init__(self, descriptor: int, on_sync: Callable[[float], None] = _unwatched) -> None:
         self._descriptor = descriptor
+        self._on_sync = on_sync
 
     def write_at(self, data: bytes, offset: int) -> None:
         view = memoryview(data)
@@ -53,16 +60,19 @@ class OsFile:
         os.ftruncate(self._descriptor, size)
 
     def datasync(self) -> None:
+        began = time.perf_counter()
         os.fdatasync(self._descriptor)
+        self._on_sync(time.perf_counter() - began)
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
 class OsDisk:
-    """A directory of the operating system; made with mode 0700, files with 0600."""
+    """A directory of the operating system; made with mode 0700, files with 0600. on_sync: as of `OsFile`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, on_sync: Callable[[float], None] = _unwatched) -> None:
+        self._on_sync = on_sync
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         # A process killed between renaming a file and syncing the directory left a name that could still vanish.
@@ -84,10 +94,10 @@ class OsDisk:
             os.posix_fallocate(descriptor, 0, size)
         os.fsync(descriptor)
         self._sync_directory()
-        return OsFile(descriptor)
+        return OsFile(descriptor, self._on_sync)
 
     def open(self, name: str) -> OsFile:
-        return OsFile(os.open(self._directory / name, os.O_RDWR))
+        return OsFile(os.open(self._directory / name, os.O_RDWR), self._on_sync)
 
     def replace(self, name: str, data: bytes) -> None:
         temporary = self._directory / f"{name}.tmp"

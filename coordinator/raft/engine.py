@@ -84,8 +84,8 @@ class Wire(Protocol):
         """Index of the last entry in the snapshot whose last part was just handed out."""
 
     def cancel_snapshot(self, peer_id: str) -> None: ...
-    def receive_chunk(self, data: bytes, first: bool, last: bool) -> bool:
-        """Take a part from the leader; True when a snapshot is complete and durable."""
+    def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> bool:
+        """Take a part from the leader; True when a snapshot newer than entry `applied` is complete and durable."""
 
     def restore(self) -> tuple[Entry, Entry] | None:
         """Load the latest durable snapshot into the state machine; its last two log entries."""
@@ -123,14 +123,15 @@ class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
 class _SnapshotExchange:
     """Stands in for the engine's serializer, which would fork and never sync."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, applied: Callable[[], int]) -> None:
         self._wire = wire
+        self._applied = applied
 
     def checkSerializing(self) -> tuple[int, None]:  # noqa: N802 - the engine's name
         return 0, None
 
     def setTransmissionData(self, chunk: tuple[bytes, bool, bool]) -> bool:  # noqa: N802
-        return self._wire.receive_chunk(*chunk)
+        return self._wire.receive_chunk(*chunk, self._applied())
 
 
 class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
@@ -174,7 +175,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         super().__init__(_Peer(node_id), list(self._nodes.values()), conf, transport=_WireTransport(wire))
         if self._SyncObj__raftLog is not journal:
             raise TypeError("the engine did not take our journal")
-        self._SyncObj__serializer = _SnapshotExchange(wire)
+        self._SyncObj__serializer = _SnapshotExchange(wire, lambda: int(self.raftLastApplied))
         self._SyncObj__needLoadDumpFile = False
         self._SyncObj__loadDumpFile(clearJournal=False)
 

@@ -12,6 +12,10 @@ class StorageError(RaftError):
     """The node's own files cannot be used; the message names the file and the cure. Ends the process."""
 
 
+class UpgradeRequired(StorageError):
+    """The log says something that this version does not understand: going on would be another history."""
+
+
 class NotLeader(RaftError):
     """This node does not lead; the command was certainly not accepted. `leader_id` may know who does."""
 

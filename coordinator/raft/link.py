@@ -1,13 +1,17 @@
-"""One connection to a peer: cuts the byte stream into frames, and knows when it was made and with what."""
+"""One connection to a peer: cuts the byte stream into numbered frames, and knows when it was made, with what."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import cast
 
 from coordinator.raft import frames
 from coordinator.raft.errors import FrameError
 from protocol.v1 import raft_pb2 as pb
+
+_ROUND_TRIP = struct.Struct("68xI")  # linux/tcp.h, struct tcp_info: tcpi_rtt, in microseconds
 
 
 class Link(asyncio.Protocol):
@@ -30,6 +34,7 @@ class Link(asyncio.Protocol):
         self._on_frame: Callable[[pb.Envelope], None] | None = None
         self._on_broken: Callable[[FrameError], None] | None = None
         self._received = bytearray()
+        self._sent_frames = self._taken_frames = 0
 
     # ------------------------------------------------------------ asyncio.Protocol
 
@@ -67,13 +72,27 @@ class Link(asyncio.Protocol):
         self._on_frame, self._on_broken = on_frame, on_broken
         self._take_frames()
 
-    def write(self, data: bytes) -> None:
+    def send(self, envelope: pb.Envelope) -> None:
+        """Number the frame and queue it."""
+        self._sent_frames += 1
+        envelope.sequence = self._sent_frames
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.write(frames.pack(envelope))
 
     def backlog(self) -> int:
         """Bytes that were written and have not left yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def round_trip(self) -> float:
+        """The kernel's smoothed round trip, in seconds; 0 before it has one."""
+        own = None if self._transport is None else self._transport.get_extra_info("socket")
+        if own is None:
+            return 0.0
+        try:
+            information = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.size)
+        except OSError:  # it is being closed
+            return 0.0
+        return float(_ROUND_TRIP.unpack(information)[0]) / 1e6
 
     def outdate(self) -> None:
         """The connection is to be re-made."""
@@ -94,13 +113,20 @@ class Link(asyncio.Protocol):
                 end = start + prefix + length
                 if len(self._received) < end:
                     break
-                self._on_frame(frames.unpack(bytes(self._received[start + prefix : end])))
+                self._on_frame(self._in_order(frames.unpack(bytes(self._received[start + prefix : end]))))
                 start = end
         except FrameError as error:
             self._on_frame = None
             if self._on_broken is not None:
                 self._on_broken(error)
         del self._received[:start]
+
+    def _in_order(self, envelope: pb.Envelope) -> pb.Envelope:
+        """Raises FrameError unless it is the frame that follows the last one: what Raft assumes of a connection."""
+        self._taken_frames += 1
+        if envelope.sequence != self._taken_frames:
+            raise FrameError(f"frame {envelope.sequence} came where frame {self._taken_frames} was due")
+        return envelope
 
 
 def _settle(future: "asyncio.Future[None]") -> None:

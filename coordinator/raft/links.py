@@ -18,9 +18,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from coordinator.raft import frames
 from coordinator.raft.errors import FrameError
 from coordinator.raft.link import Link
+from daemon.acceptor import secure
 from pki.identity import IdentityError, Role
 from pki.tls import TlsMaterial, refusal_of
 from protocol.v1 import raft_pb2 as pb
@@ -118,11 +118,15 @@ class Links:
             log.warning("peer does not read: connection closed", extra={"peer": peer_id})
             link.close()
             return
-        link.write(frames.pack(envelope))
+        link.send(envelope)
 
     def backlog(self, peer_id: str) -> int:
         link = self._live.get(peer_id)
         return 0 if link is None else link.backlog()
+
+    def round_trips(self) -> dict[str, float]:
+        """Peer → the kernel's smoothed round trip of its live connection, in seconds."""
+        return {peer: link.round_trip() for peer, link in self._live.items()}
 
     def refresh(self) -> None:
         """The node's own files have changed: have every connection re-made that was made with the older ones."""
@@ -147,7 +151,7 @@ class Links:
         if self._dials(peer):
             link.outdate()
         else:
-            link.write(frames.pack(pb.Envelope(redial=pb.Redial())))
+            link.send(pb.Envelope(redial=pb.Redial()))
 
     def _dials(self, peer: str) -> bool:
         return self._node_id < peer
@@ -184,16 +188,10 @@ class Links:
 
     async def _welcome(self, connection: socket.socket, address: str) -> None:
         """Finish the handshake, learn who it is, and only then read."""
-        loop = asyncio.get_running_loop()
         link = Link(self._material.client_context())
         try:
             _tune(connection)
-            await loop.connect_accepted_socket(
-                lambda: link,
-                connection,
-                ssl=self._material.server_context(),
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            )
+            await secure(connection, self._material.server_context(), lambda: link, HANDSHAKE_TIMEOUT)
         except (OSError, TimeoutError) as error:
             kind = str(refusal_of(error)) if isinstance(error, ssl.SSLError) else "handshake"
             self._refused(kind, address, _reason(error))
@@ -285,7 +283,10 @@ class Links:
     # ------------------------------------------------------------ serving
 
     def _identify(self, link: Link, expected: str | None = None) -> str:
-        """The configured peer that the certificate names. Raises _NotOurPeer, also when it is not `expected`."""
+        """The configured peer that the certificate names. expected: whom this node has dialled, if it did.
+
+        Raises _NotOurPeer, also when it is another than was expected, or should have been dialled.
+        """
         try:
             identity = self._material.check_peer(link.tls(), datetime.now(UTC)).identity
         except IdentityError as error:
@@ -294,6 +295,9 @@ class Links:
             raise _NotOurPeer("identity", f"{identity.uri} is a {identity.role}: only coordinators speak Raft")
         if identity.name not in self._peers:
             raise _NotOurPeer("identity", f"{identity.uri} is not a configured peer of {self._node_id}")
+        if expected is None and self._dials(identity.name):
+            # It would take the place of the connection that this node has made and found good.
+            raise _NotOurPeer("identity", f"{identity.name} dials, but of the two {self._node_id} does")
         if expected is not None and identity.name != expected:
             raise _NotOurPeer("identity", f"the certificate names {identity.name}, not {expected}")
         return identity.name

@@ -90,7 +90,7 @@ class Membership:
             self._store(known, Standing.VOTER)
         elif self._bootstrap:
             self._store(self._make_id(), Standing.VOTER)
-            log.info("cluster %s bootstrapped", self.cluster_id)
+            log.info("cluster bootstrapped", extra={"cluster_id": self.cluster_id, "node_id": self._node_id})
         else:
             return False
         return True

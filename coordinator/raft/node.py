@@ -6,62 +6,27 @@ from either must end the process.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+import math
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from coordinator.raft import engine, frames
 from coordinator.raft.disk import Disk
+from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
-from coordinator.raft.errors import FrameError, NotLeader, OutcomeUnknown, RaftError, TransferRefused
-from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.errors import FrameError, NotLeader, TransferRefused
+from coordinator.raft.journal import Journal
 from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.prevote import PreVote, would_vote
 from coordinator.raft.snapshots import Offload, Snapshots, StateMachine
+from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
+from coordinator.raft.waiting import Done, Waiting, tell
+from coordinator.raft.wire import CoreWire
 from protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
 
 ROLE_NAMES = {FOLLOWER: "follower", CANDIDATE: "candidate", LEADER: "leader"}
 MAX_COMMAND_BYTES = 256 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class RaftOptions:
-    """heartbeat, election_timeout: seconds; an election starts after one to two election timeouts of silence."""
-
-    node_id: str
-    peer_ids: tuple[str, ...]
-    bootstrap: bool
-    heartbeat: float = 0.05
-    election_timeout: float = 0.25
-    snapshot_entries: int = 20_000
-    snapshot_bytes: int = 64 << 20
-    segment_bytes: int = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    connected: bool
-    match_index: int | None
-    """Highest entry known to be the peer's too; None unless this node leads."""
-
-
-@dataclass(frozen=True, slots=True)
-class RaftStatus:
-    """What this node believes; only the leader's belief about the cluster is worth much."""
-
-    node_id: str
-    role: str
-    """"leader", "follower", "candidate", or "waiting" while in no cluster."""
-    leader_id: str | None
-    term: int
-    commit_index: int
-    last_applied: int
-    log_entries: int
-    snapshot_index: int
-    membership: str
-    peers: dict[str, PeerStatus]
 
 
 class Outbox(Protocol):
@@ -79,10 +44,6 @@ class Listener(Protocol):
 
     def following(self) -> None:
         """This node no longer leads."""
-
-
-Done = Callable[[object], None]
-"""Called once with a command's result, or with the RaftError that tells why there is none."""
 
 
 class RaftNode:
@@ -107,21 +68,31 @@ class RaftNode:
         self._offload = offload
         self._links: set[str] = set()
         """Peers that have said hello on a live connection."""
-        self._sequence: dict[str, int] = {}
-        self._waiting: dict[int, Done] = {}
-        self._proposals = 0
+        self._connected: set[str] = set()
+        """Peers with a live connection, whether they have said hello on it or not."""
+        self._waiting = Waiting()
         self._leading_term: int | None = None
-        self._leader_heard = float("-inf")
-        self._votes: set[tuple[int, str]] = set()
         self._vouched: dict[str, int] = {}
         """Peers that are catching up → the entry whose commitment ends that."""
-        self._prevote = PreVote(options.node_id, len(options.peer_ids) + 1)
         self._transfer: tuple[str | None, float] | None = None
         """Who is to lead (None once it was asked to) and until when to wait, while leadership is handed over."""
         self._core: Core | None = None
         self._membership = Membership(
             disk, options.node_id, list(options.peer_ids), bootstrap=options.bootstrap, make_id=make_id
         )
+        self._elections = Elections(
+            options.node_id, len(options.peer_ids) + 1, options.election_timeout, self._membership, self.send
+        )
+        self._handlers: Mapping[str | None, Callable[[Core, str, pb.Envelope], None]] = {
+            "request_vote": self._elections.on_request_vote,
+            "vote": self._elections.on_vote,
+            "append_entries": self._on_append_entries,
+            "install_snapshot": self._on_install_snapshot,
+            "next_index": self._on_next_index,
+            "timeout_now": self._elections.on_timeout_now,
+            "pre_vote_request": self._elections.on_pre_vote_request,
+            "pre_vote_answer": self._elections.on_pre_vote_answer,
+        }
         log.info("%s", self._membership.describe())
         self._open_core()
 
@@ -131,14 +102,21 @@ class RaftNode:
         if not cluster_id or self._core is not None:
             return
         self._journal = Journal(self._disk, cluster_id, self._options.node_id, self._options.segment_bytes)
-        self._snapshots = Snapshots(self._disk, cluster_id, self._journal, self._machine, self._offload)
+        self._snapshots = Snapshots(
+            self._disk,
+            cluster_id,
+            self._journal,
+            self._machine,
+            self._offload,
+            trailing_entries=self._options.trailing_entries,
+        )
         self._core = Core(
             self._options.node_id,
             list(self._options.peer_ids),
             heartbeat=self._options.heartbeat,
             election_timeout=self._options.election_timeout,
             journal=self._journal,
-            wire=_CoreWire(self, self._snapshots, self._machine),
+            wire=CoreWire(self._journal, self._snapshots, self._machine, self.send, self._outbox.backlog),
             on_role=self._role_changed,
         )
         for peer in sorted(self._links):
@@ -148,11 +126,12 @@ class RaftNode:
 
     def link_up(self, peer: str) -> None:
         """A connection to the authenticated peer is open: introduce this node."""
-        self._sequence[peer] = 0
+        self._connected.add(peer)
         self._say_hello(peer)
 
     def link_down(self, peer: str, *, replaced: bool = False) -> None:
         """The live connection to the peer is gone. `replaced`: another one has taken its place, `link_up` follows."""
+        self._connected.discard(peer)
         if peer not in self._links:
             return
         self._links.discard(peer)
@@ -162,10 +141,7 @@ class RaftNode:
         core.disconnected(peer)
         self._vouched.pop(peer, None)
         if not replaced and core.role() != LEADER and core.leader_id() == peer:
-            # A process that dies closes its connections: no need to wait for the silence to grow long.
-            self._leader_heard = float("-inf")
-            spread = (core.random_election_timeout() - self._options.election_timeout) / 4
-            core.campaign_at(min(core.election_deadline(), engine.now() + spread))
+            self._elections.miss_leader(core)
 
     def receive(self, peer: str, envelope: pb.Envelope) -> None:
         """Take one frame from the authenticated peer. Raises FrameError when the connection must be closed."""
@@ -180,14 +156,14 @@ class RaftNode:
             raise FrameError(f"frame of cluster {envelope.cluster_id or 'none'}")
         if envelope.term > core.raftCurrentTerm and kind != "pre_vote_request":
             core.step_down(peer, envelope.term)
-        self._HANDLERS[kind](self, core, peer, envelope)
+        self._handlers[kind](core, peer, envelope)
 
     def tick(self) -> None:
         """Let time pass: elections, commitment, heartbeats, snapshots. Raises StorageError."""
         core = self._core
         if core is None:
             return
-        self._campaign_if_due(core)
+        self._elections.campaign_if_due(core, self._links)
         core.doTick(0)
         if not self._options.peer_ids and core.raftCommitIndex < core.last_log_index():
             core.doTick(0)  # The engine commits before it takes commands: alone, nothing would come to wake it.
@@ -205,9 +181,7 @@ class RaftNode:
         core = self._core
         if core is None or self._leading_term is None or self._transfer is not None:
             raise NotLeader(None if self._transfer else self.leader_id)
-        self._proposals += 1
-        number = self._proposals
-        self._waiting[number] = done
+        number = self._waiting.add(done)
         core.propose(command, lambda result, reason: self._settle(number, result, reason))
 
     def transfer_leadership(self, to: str | None) -> str:
@@ -231,7 +205,7 @@ class RaftNode:
 
     def close(self) -> None:
         """Stop in order: waiting callers learn that their outcome is unknown."""
-        self._fail_waiting()
+        self._waiting.fail()
         if self._core is not None:
             self._journal.sync()
             self._journal.close()
@@ -260,8 +234,7 @@ class RaftNode:
         core = self._core
         if core is None:
             return None
-        silence = engine.now() - self._leader_heard
-        if core.role() != LEADER and silence > 2 * self._options.election_timeout:
+        if core.role() != LEADER and self._elections.silence() > 2 * self._options.election_timeout:
             return None
         return core.leader_id()
 
@@ -273,7 +246,11 @@ class RaftNode:
         core = self._core
         leading = core is not None and core.role() == LEADER
         peers = {
-            peer: PeerStatus(peer in self._links, core.match_index(peer) if core and leading else None)
+            peer: PeerStatus(
+                peer in self._links,
+                core.match_index(peer) if core and leading else None,
+                _since(core.last_response(peer)) if core and leading else None,
+            )
             for peer in self._options.peer_ids
         }
         return RaftStatus(
@@ -287,6 +264,7 @@ class RaftNode:
             snapshot_index=self._snapshots.index if core else 0,
             membership=self._membership.describe(),
             peers=peers,
+            leader_silence=0.0 if leading else _finite(self._elections.silence()),
         )
 
     # ------------------------------------------------------------ hello
@@ -312,7 +290,7 @@ class RaftNode:
             raise FrameError(f"belongs to cluster {envelope.cluster_id}, this node to {ours}")
         if self._membership.heard(peer, PeerView(envelope.cluster_id, hello.last_log_index)):
             self._open_core()
-            for other in self._sequence:
+            for other in sorted(self._connected):
                 self._say_hello(other)
         if peer not in self._links:
             self._links.add(peer)
@@ -322,35 +300,22 @@ class RaftNode:
 
     def send(self, peer: str, envelope: pb.Envelope) -> None:
         """Stamp and send an envelope."""
-        self._sequence[peer] = self._sequence.get(peer, 0) + 1
         if envelope.HasField("next_index"):
             envelope.next_index.learner = self._membership.standing is Standing.CATCHING_UP
         elif envelope.HasField("append_entries"):
             envelope.append_entries.vouched_index = self._vouched.get(peer, 0)
         envelope.cluster_id = self._membership.cluster_id
         envelope.term = self.term
-        envelope.sequence = self._sequence[peer]
         self._outbox.send(peer, envelope)
 
     # ------------------------------------------------------------ messages
-
-    def _on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        if self._membership.standing is Standing.VOTER:
-            core.feed(peer, frames.to_engine(envelope))
-
-    def _on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        # The engine counts messages, not voters.
-        if (envelope.vote.term, peer) not in self._votes:
-            self._votes = {vote for vote in self._votes if vote[0] == envelope.vote.term}
-            self._votes.add((envelope.vote.term, peer))
-            core.feed(peer, frames.to_engine(envelope))
 
     def _on_append_entries(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         message = frames.to_engine(envelope)
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._hear_leader()
+        self._elections.hear_leader()
         core.feed_entries(peer, message)
         vouched = envelope.append_entries.vouched_index
         if self._membership.standing is Standing.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
@@ -361,17 +326,13 @@ class RaftNode:
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._hear_leader()
+        self._elections.hear_leader()
         # A part of a snapshot proves nothing about this node's log, yet the engine would commit by it.
         message["commit_index"] = core.raftCommitIndex
         core.feed(peer, message)
         if not envelope.install_snapshot.last:
             # On a slow line the heartbeats wait behind the parts: the leader must not miss this node meanwhile.
             self._give_sign(core, peer)
-
-    def _hear_leader(self) -> None:
-        self._leader_heard = engine.now()
-        self._prevote.forget()
 
     def _show_term(self, core: Core, peer: str) -> None:
         """Tell a leader of an older term that it is over; the engine would stay silent, cut off for ever."""
@@ -403,73 +364,20 @@ class RaftNode:
             self._vouched[peer] = core.last_log_index() + 1
             core.add_no_op()
 
-    def _on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        if self._membership.standing is Standing.VOTER:
-            core.feed(peer, frames.to_engine(envelope))
-
-    def _on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        request = envelope.pre_vote_request
-        silence = engine.now() - self._leader_heard
-        granted = self._membership.standing is Standing.VOTER and would_vote(
-            own_term=core.raftCurrentTerm,
-            own_last=(core.last_log_term(), core.last_log_index()),
-            term=request.term,
-            last=(request.last_log_term, request.last_log_index),
-            hears_leader=core.role() == LEADER or silence < self._options.election_timeout,
-        )
-        self.send(peer, pb.Envelope(pre_vote_answer=pb.PreVoteAnswer(term=request.term, granted=granted)))
-
-    def _on_pre_vote_answer(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        answer = envelope.pre_vote_answer
-        self._prevote.answered(peer, answer.term, granted=answer.granted)
-        if core.role() != LEADER and self._prevote.won(core.raftCurrentTerm + 1):
-            core.campaign_at(0)
-
-    _HANDLERS: ClassVar[dict[str | None, Callable[["RaftNode", Core, str, pb.Envelope], None]]] = {
-        "request_vote": _on_request_vote,
-        "vote": _on_vote,
-        "append_entries": _on_append_entries,
-        "install_snapshot": _on_install_snapshot,
-        "next_index": _on_next_index,
-        "timeout_now": _on_timeout_now,
-        "pre_vote_request": _on_pre_vote_request,
-        "pre_vote_answer": _on_pre_vote_answer,
-    }
-
-    # ------------------------------------------------------------ elections and leadership
-
-    def _campaign_if_due(self, core: Core) -> None:
-        """Let the engine's election begin only after a won pre-vote, or when the leader asked for it."""
-        time = engine.now()
-        core.permit_campaign(False)
-        if core.role() == LEADER or core.election_deadline() >= time:
-            return
-        term = core.raftCurrentTerm + 1
-        if self._membership.standing is not Standing.VOTER:
-            core.campaign_at(time + core.random_election_timeout())
-        elif core.transfer_pending() or self._prevote.won(term):
-            core.permit_campaign(True)
-        else:
-            self._prevote.ask(term)
-            if self._prevote.won(term):
-                core.permit_campaign(True)
-                return
-            core.campaign_at(time + core.random_election_timeout())
-            request = pb.PreVoteRequest(
-                term=term, last_log_index=core.last_log_index(), last_log_term=core.last_log_term()
-            )
-            for peer in sorted(self._links):
-                self.send(peer, pb.Envelope(pre_vote_request=request))
+    # ------------------------------------------------------------ leadership
 
     def _role_changed(self, before: int, after: int) -> None:
-        log.info("entering %s state", ROLE_NAMES[after], extra={"term": self.term})
+        if after != FOLLOWER:  # of whom, is known when that leader is heard: `leader_seen` says it then
+            log.info("entering %s state", ROLE_NAMES[after], extra={"term": self.term, "peer": self._options.node_id})
+        elif before == LEADER:
+            log.info("leadership lost", extra={"term": self.term})
         self._vouched.clear()
         if before == LEADER:
             self._transfer = None
-            self._fail_waiting()
+            self._waiting.fail()
             if self._leading_term is not None:
                 self._leading_term = None
-                _tell(self._listener.following)
+                tell(self._listener.following)
 
     def _announce(self, core: Core) -> None:
         """Leadership counts once the first entry of the term is applied: then the state is current."""
@@ -477,7 +385,7 @@ class RaftNode:
             return
         if core.raftLastApplied >= core.no_op_index() > 0:
             self._leading_term = core.raftCurrentTerm
-            _tell(self._listener.leading, core.raftCurrentTerm)
+            tell(self._listener.leading, core.raftCurrentTerm)
 
     def _pursue_transfer(self, core: Core) -> None:
         if self._transfer is None or core.role() != LEADER:
@@ -490,64 +398,13 @@ class RaftNode:
             self._transfer = (None, deadline)
 
     def _settle(self, number: int, result: object, reason: int) -> None:
-        done = self._waiting.pop(number, None)
-        if done is not None:
-            _tell(done, result if reason == engine.SUCCESS else NotLeader(self.leader_id))
-
-    def _fail_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for done in waiting.values():
-            _tell(done, OutcomeUnknown("leadership was lost while the command was on its way"))
+        self._waiting.settle(number, result if reason == engine.SUCCESS else NotLeader(self.leader_id))
 
 
-def _tell(listener: Callable[..., None], *news: object) -> None:
-    """A listener's own trouble stops here: the engine would take an entry for not applied, and apply it again."""
-    try:
-        listener(*news)
-    except Exception as error:
-        log.error("a listener failed", exc_info=error)
+def _since(moment: float) -> float | None:
+    """Seconds since a moment of the engine's clock; None for one that never was."""
+    return engine.now() - moment if moment else None
 
 
-class _CoreWire:
-    """What the engine reaches through: syncs the journal before any message that speaks of it leaves."""
-
-    def __init__(self, node: RaftNode, snapshots: Snapshots, machine: StateMachine) -> None:
-        self._node = node
-        self._snapshots = snapshots
-        self._machine = machine
-
-    def send(self, peer_id: str, message: dict[str, Any]) -> None:
-        if message["type"] == "apply_command":
-            return  # Leadership was lost between proposing and the tick: its caller has been told already.
-        if message["type"] != "append_entries":
-            # A leader's own entries may still be on their way to its disk when it sends them: it commits
-            # nothing before they are there. Everything else is a promise about what this node has stored.
-            self._node._journal.sync()
-        self._node.send(peer_id, frames.from_engine(message))
-
-    def backlog(self, peer_id: str) -> int:
-        return self._node._outbox.backlog(peer_id)
-
-    def apply(self, command: bytes, index: int) -> object:
-        try:
-            return self._machine.apply(command, index)
-        except Exception as error:
-            log.critical("entry %d could not be applied and is skipped", index, exc_info=error)
-            return RaftError("the command could not be applied")
-
-    def snapshot_chunk(self, peer_id: str) -> tuple[bytes, bool, bool] | None:
-        return self._snapshots.next_chunk(peer_id)
-
-    def snapshot_index(self, peer_id: str) -> int:
-        return self._snapshots.sent_index(peer_id)
-
-    def cancel_snapshot(self, peer_id: str) -> None:
-        self._snapshots.cancel(peer_id)
-
-    def receive_chunk(self, data: bytes, first: bool, last: bool) -> bool:
-        core = self._node._core
-        applied = core.raftLastApplied if core else 0
-        return self._snapshots.receive(data, first=first, last=last, last_applied=applied)
-
-    def restore(self) -> tuple[Entry, Entry] | None:
-        return self._snapshots.restore()
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None

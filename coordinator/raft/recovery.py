@@ -10,9 +10,10 @@ from pathlib import Path
 from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import StorageError
 from coordinator.raft.membership import Membership, Standing
-from coordinator.raft.node import RaftNode, RaftOptions
+from coordinator.raft.node import RaftNode
 from coordinator.raft.sealed import SealBroken, unseal
 from coordinator.raft.snapshots import StateMachine
+from coordinator.raft.status import RaftOptions
 from protocol.v1 import raft_pb2 as pb
 
 _MEMBERSHIP = "membership"

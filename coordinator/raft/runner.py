@@ -3,21 +3,29 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coordinator.raft.disk import OsDisk
-from coordinator.raft.errors import OutcomeUnknown, RaftError, StorageError
+from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError
+from coordinator.raft.leader_seen import LeaderSeen
 from coordinator.raft.links import Address, LinkEvents, Links
-from coordinator.raft.node import Listener, RaftNode, RaftOptions, RaftStatus
+from coordinator.raft.node import Listener, RaftNode
+from coordinator.raft.snapshot import SnapshotFile, snapshot_file
 from coordinator.raft.snapshots import StateMachine
+from coordinator.raft.status import RaftOptions, RaftStatus
 from pki.tls import TlsMaterial
 from protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
 
 PROPOSAL_TIMEOUT = 10.0
+
+
+def _unwatched(_: float) -> None:
+    """Nobody wants to know how long it took."""
 
 
 class RaftRunner:
@@ -34,7 +42,13 @@ class RaftRunner:
         machine: StateMachine,
         listener: Listener,
         on_refused: Callable[[str], None],
+        on_append: Callable[[float], None] = _unwatched,
+        on_sync: Callable[[float], None] = _unwatched,
     ) -> None:
+        """on_append, on_sync: told how many seconds each accepted proposal, and each sync of the journal, took."""
+        self._on_append = on_append
+        self._directory = directory
+        self._leader_seen = LeaderSeen(options.node_id)
         self._loop = asyncio.get_running_loop()
         self.fatal: asyncio.Future[StorageError] = self._loop.create_future()
         self.last_tick = self._loop.time()
@@ -52,7 +66,7 @@ class RaftRunner:
         )
         self._node = RaftNode(
             options,
-            disk=OsDisk(directory),
+            disk=OsDisk(directory, on_sync),
             outbox=self._links,
             machine=machine,
             listener=listener,
@@ -80,6 +94,7 @@ class RaftRunner:
 
         Raises NotLeader (certainly not accepted), OutcomeUnknown (leadership or PROPOSAL_TIMEOUT ran out).
         """
+        began = time.perf_counter()
         future: asyncio.Future[object] = self._loop.create_future()
 
         def done(result: object) -> None:
@@ -95,6 +110,7 @@ class RaftRunner:
             raise OutcomeUnknown(f"no quorum answered within {PROPOSAL_TIMEOUT:g} s") from error
         if isinstance(result, RaftError):
             raise result
+        self._on_append(time.perf_counter() - began)
         return result
 
     async def transfer_leadership(self, to: str | None) -> str:
@@ -126,6 +142,19 @@ class RaftRunner:
     def status(self) -> RaftStatus:
         return self._node.status()
 
+    @property
+    def leader_changes(self) -> int:
+        """New leaderships that this node has seen."""
+        return self._leader_seen.changes
+
+    def round_trips(self) -> dict[str, float]:
+        """Peer → round trip of the live connection, in seconds."""
+        return self._links.round_trips()
+
+    def snapshot_file(self) -> SnapshotFile | None:
+        """The latest snapshot on the disk; None when there is none."""
+        return snapshot_file(self._directory)
+
     def refresh_links(self) -> None:
         """The node's certificate files have changed: re-make the links, one after another, missing nothing."""
         self._links.refresh()
@@ -149,16 +178,29 @@ class RaftRunner:
         self._guarded(lambda: self._node.receive(peer, envelope))
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Run one step of the node; a storage error ends the process before anything else is said."""
+        """Run one step of the node, and have a tick follow it."""
+        if self._carried_out(step):
+            self._schedule_tick()
+
+    def _carried_out(self, step: Callable[[], None]) -> bool:
+        """False when the node has failed, now or before: the process ends before anything else is said.
+
+        A FrameError is the peer's fault, and goes to the connection that brought it.
+        """
         if self.fatal.done():
-            return
+            return False
         try:
             step()
+        except FrameError:
+            raise
         except StorageError as error:
             log.critical("%s", error)
             self.fatal.set_result(error)
-            return
-        self._schedule_tick()
+        except Exception as error:
+            # Nobody knows what it left undone. The timer would stop without a word, and the node be up for nothing.
+            log.critical("the Raft core failed", exc_info=error)
+            self.fatal.set_result(StorageError(f"the Raft core failed ({error!r}): start the node again"))
+        return not self.fatal.done()
 
     def _schedule_tick(self) -> None:
         """One tick for everything that arrives in the same turn of the loop."""
@@ -167,20 +209,9 @@ class RaftRunner:
 
     def _tick(self) -> None:
         self._tick_soon = None
-        if self.fatal.done():
-            return
-        try:
-            self._node.tick()
-        except StorageError as error:
-            log.critical("%s", error)
-            self.fatal.set_result(error)
-            return
-        except Exception as error:
-            # The timer would stop without a word, and the node stay up and do nothing.
-            log.critical("the Raft core failed", exc_info=error)
-            self.fatal.set_result(StorageError(f"the Raft core failed ({error!r}): start the node again"))
-            return
-        self.last_tick = self._loop.time()
+        if self._carried_out(self._node.tick):
+            self.last_tick = self._loop.time()
+            self._leader_seen.look(self._node.leader_id, self._node.term)
 
     def _on_timer(self) -> None:
         self._tick()

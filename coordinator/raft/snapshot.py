@@ -4,8 +4,10 @@ A snapshot carries the two log entries that it ends with, because the engine's l
 entry before the last one applied, and that one.
 """
 
+import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import google_crc32c
 
@@ -76,6 +78,28 @@ def decode(data: bytes, cluster_id: str) -> Snapshot:
         last=(body[first:second], index1, term1),
         state=body[second:],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """size: in bytes; stored_at: seconds since the Unix epoch."""
+
+    size: int
+    stored_at: float
+
+
+def snapshot_file(directory: Path) -> SnapshotFile | None:
+    """The newest snapshot in a node's directory, without reading it; None when there is none."""
+    try:
+        newest = max((entry for entry in os.scandir(directory) if entry.name.endswith(_SUFFIX)), key=_name)
+        found = newest.stat()
+    except (OSError, ValueError):  # none; or it was replaced by a newer one in this very moment
+        return None
+    return SnapshotFile(found.st_size, found.st_mtime)
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
 
 
 class SnapshotStore:

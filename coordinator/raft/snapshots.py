@@ -13,7 +13,7 @@ log = logging.getLogger("zkp.raft")
 
 CHUNK_BYTES = 256 << 10
 MAX_SNAPSHOT_BYTES = 2 << 30
-_TRAILING_ENTRIES = 1_000
+TRAILING_ENTRIES = 1_000
 """Kept before a snapshot's end, so that a follower which lags a little needs no snapshot; fewer if they are large."""
 
 
@@ -21,7 +21,10 @@ class StateMachine(Protocol):
     """What is replicated. Everything is called on the node's own thread, but the encoder that `capture` gives."""
 
     def apply(self, entry: bytes, index: int) -> object:
-        """Carry out one log entry. Must not raise: every node would stop at the same entry."""
+        """Carry out one log entry. Must not raise: every node would stop at the same entry.
+
+        But UpgradeRequired, when only this node does not understand it.
+        """
 
     def capture(self) -> Callable[[], bytes]:
         """Freeze the state as it is now, quickly; the returned encoder may run later, in another thread."""
@@ -38,13 +41,21 @@ class Snapshots:
     """The snapshots of one node: made here, sent to peers that lag, received from the leader."""
 
     def __init__(
-        self, disk: Disk, cluster_id: str, journal: Journal, machine: StateMachine, offload: Offload
+        self,
+        disk: Disk,
+        cluster_id: str,
+        journal: Journal,
+        machine: StateMachine,
+        offload: Offload,
+        *,
+        trailing_entries: int = TRAILING_ENTRIES,
     ) -> None:
         self._store = SnapshotStore(disk, cluster_id)
         self._cluster_id = cluster_id
         self._journal = journal
         self._machine = machine
         self._offload = offload
+        self._trailing_entries = trailing_entries
         self._taking = False
         self._sending: dict[str, tuple[int, bytes, int]] = {}
         """Peer → (snapshot index, bytes, offset of the next part)."""
@@ -93,7 +104,7 @@ class Snapshots:
     def _cut_back(self, index: int, trailing_bytes: int) -> None:
         """Forget entries that the snapshot of `index` makes superfluous. The log begins before that entry."""
         position = index - 1 - self._journal[0][1]
-        oldest = max(position - _TRAILING_ENTRIES, 0)
+        oldest = max(position - self._trailing_entries, 0)
         size = 0
         while position > oldest and size + len(self._journal[position - 1][0]) <= trailing_bytes:
             position -= 1

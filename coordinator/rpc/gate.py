@@ -7,6 +7,7 @@ and never touch status codes; anything unexpected is logged here and answered wi
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -36,8 +37,9 @@ Handler = Any  # an RpcMethodHandler, or a method of a servicer: gRPC types neit
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-Observer = Callable[[str, str], None]
-"""Told of each call that ended: its method and the name of its gRPC status."""
+Observer = Callable[[str, str, float | None], None]
+"""Told of each call that ended: its method, the name of its gRPC status, and how many seconds it took (None: a
+stream, which lasts for as long as it is wanted)."""
 
 
 def caller() -> Identity:
@@ -136,6 +138,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self, method: str, context: Context, run: Callable[[], Awaitable[Any]], limit_s: float | None
     ) -> Any:  # noqa: ANN401 - any message
         code = "CANCELLED"
+        began = time.perf_counter()
         try:
             status, answer = await self._attempt(method, context, run, limit_s)
             if status is not None:
@@ -148,7 +151,7 @@ class Gate(grpc.aio.ServerInterceptor):
         else:
             return answer
         finally:
-            self._observer(method, code)
+            self._observer(method, code, None if limit_s is None else time.perf_counter() - began)
 
     async def _attempt(
         self, method: str, context: Context, run: Callable[[], Awaitable[Any]], limit_s: float | None
@@ -190,8 +193,10 @@ class Gate(grpc.aio.ServerInterceptor):
 
 
 def _code_name(context: Context) -> str:
-    """What a handler of the standard services has set; gRPC keeps it as a number, 0 for OK."""
+    """What a handler of the standard services has set, which gRPC keeps as a number; nothing is set: all is well."""
     code = context.code()
+    if code is None:
+        return grpc.StatusCode.OK.name
     return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, "UNKNOWN")
 
 

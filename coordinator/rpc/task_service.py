@@ -31,9 +31,7 @@ class TaskService(pb_grpc.TaskServiceServicer):
         return convert.accepted_to_pb(await self._tasks.submit(submission, _submitter()))
 
     async def SubmitTasks(self, request: pb.SubmitTasksRequest, context: Context) -> pb.SubmitTasksResponse:
-        submissions = [convert.submission_from_pb(message) for message in request.submissions]
-        results = await self._tasks.submit_many(submissions, _submitter())
-        return pb.SubmitTasksResponse(results=[convert.result_to_pb(result) for result in results])
+        return await self._submit(request, _submitter())
 
     async def StreamSubmissions(
         self, request_iterator: AsyncIterator[pb.Submission], context: Context
@@ -44,6 +42,18 @@ class TaskService(pb_grpc.TaskServiceServicer):
                 submissions = [convert.submission_from_pb(message) for message in messages]
                 for result in await self._tasks.submit_many(submissions, submitter):
                     yield convert.result_to_pb(result)
+
+    async def StreamBatches(
+        self, request_iterator: AsyncIterator[pb.SubmitTasksRequest], context: Context
+    ) -> AsyncIterator[pb.SubmitTasksResponse]:
+        submitter = _submitter()
+        async for request in request_iterator:
+            yield await self._submit(request, submitter)
+
+    async def _submit(self, request: pb.SubmitTasksRequest, submitter: str) -> pb.SubmitTasksResponse:
+        submissions = [convert.submission_from_pb(message) for message in request.submissions]
+        results = await self._tasks.submit_many(submissions, submitter)
+        return pb.SubmitTasksResponse(results=[convert.result_to_pb(result) for result in results])
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.Task:
         return convert.task_to_pb(await self._tasks.get(request.task_id))

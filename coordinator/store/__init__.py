@@ -11,13 +11,17 @@ from coordinator.store.errors import (
     RecordUnavailable,
     SchemaError,
 )
+from coordinator.store.observer import Observer
 from coordinator.store.outbox import Outbox, StateOutbox
 from coordinator.store.projector import Projector, ProjectorStatus
+from coordinator.store.readers import Connections
 from coordinator.store.record import Page, Record, Summary
 
 __all__ = [
+    "Connections",
     "Database",
     "Fenced",
+    "Observer",
     "Outbox",
     "Page",
     "PageTokenError",

@@ -17,6 +17,7 @@ from coordinator.store.connection import Database, describe
 from coordinator.store.deadline import Connection, answered
 from coordinator.store.errors import Fenced, RecordError, RecordUnavailable
 from coordinator.store.migrate import load_migrations, migrate, unapplied
+from coordinator.store.observer import Observer
 from coordinator.store.outbox import Outbox, check_continuity
 from coordinator.store.projection import Position, Projection
 
@@ -62,7 +63,14 @@ class Projector:
     it fails, in whatever way, it is called again later.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, acknowledge: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        acknowledge: Callable[[int], Awaitable[None]],
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer or Observer()
         self._database = database
         self._outbox = outbox
         self._acknowledge = acknowledge
@@ -94,6 +102,18 @@ class Projector:
         recorded = self._outbox.projected if self._recorded is None else self._recorded
         return max(0, self._outbox.revision - recorded)
 
+    @property
+    def connected(self) -> bool:
+        """The record is open for writing."""
+        return self._connected
+
+    @property
+    def lagging_since_ms(self) -> int | None:
+        """When the oldest event happened that the record lacks, milliseconds since the epoch; None: it lacks none."""
+        recorded = self._outbox.projected if self._recorded is None else self._recorded
+        oldest = self._outbox.pending(recorded, 1)
+        return oldest[0].at_ms if oldest else None
+
     async def run(self, term: int) -> None:
         """Keep the record as the leader of `term`, until cancelled, or until the record refuses.
 
@@ -116,6 +136,8 @@ class Projector:
         for result in results:
             if isinstance(result, Exception):
                 self._refused = isinstance(result, RecordError)
+                if self._refused:
+                    self._observer.refused()
                 self.last_error = describe(result)
                 # Being fenced is what happens to a leader that was deposed; the rest needs an operator.
                 level = logging.WARNING if isinstance(result, Fenced) else logging.CRITICAL
@@ -138,7 +160,8 @@ class Projector:
 
     async def _write_while_connected(self, term: int) -> None:
         """One connection's life; ends with an exception."""
-        connection = await self._database.connect_writer()
+        with self._observer.asking("connect"):
+            connection = await self._database.connect_writer()
         try:
             projection = Projection(connection, term)
             position = await self._open(connection, projection, term)
@@ -177,7 +200,9 @@ class Projector:
                 await answered(connection, ANSWER, projection.check(after))
             return
         batch = fold(events, after)
-        left_alone = await answered(connection, ANSWER, projection.write(batch, after))
+        with self._observer.asking("write"):
+            left_alone = await answered(connection, ANSWER, projection.write(batch, after))
+        self._observer.wrote(len(events))
         self._recovered()
         self._set_recorded(batch.revision)
         if left_alone:

@@ -7,6 +7,7 @@ seen; while PostgreSQL is away every read fails at once, with the reason.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from psycopg.rows import DictRow
 from coordinator.store.connection import Database, describe
 from coordinator.store.deadline import Connection, answered
 from coordinator.store.errors import RecordUnavailable
+from coordinator.store.observer import Observer
 
 ANSWER = 5.0
 """Seconds for one read, above the server's own limit of three."""
@@ -22,20 +24,37 @@ WAIT = 2.0
 """Seconds to wait for a free connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How many are open and unused, in use, and allowed."""
+
+    idle: int
+    busy: int
+    limit: int
+
+
 class Readers:
     """Runs one statement at a time on each of at most `limit` connections."""
 
-    def __init__(self, database: Database, limit: int) -> None:
+    def __init__(self, database: Database, limit: int, observer: Observer) -> None:
         self._database = database
+        self._observer = observer
+        self._busy = 0
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []
+
+    @property
+    def connections(self) -> Connections:
+        """As they are now."""
+        return Connections(len(self._idle), self._busy, self._limit)
 
     async def fetch(self, statement: bytes, parameters: Mapping[str, object]) -> list[DictRow]:
         """All rows; RecordUnavailable when PostgreSQL is away, hangs or refuses, or no connection is free."""
         async with self._slot():
             try:
-                return await self._fetch(statement, parameters)
+                with self._observer.asking("read"):
+                    return await self._fetch(statement, parameters)
             except psycopg.errors.UndefinedTable:
                 raise RecordUnavailable("the record has no tables yet: a leader makes them") from None
             except (psycopg.Error, OSError) as error:
@@ -52,9 +71,11 @@ class Readers:
             await asyncio.wait_for(self._slots.acquire(), WAIT)
         except TimeoutError:
             raise RecordUnavailable(f"all {self._limit} connections for reading are busy") from None
+        self._busy += 1
         try:
             yield
         finally:
+            self._busy -= 1
             self._slots.release()
 
     async def _fetch(self, statement: bytes, parameters: Mapping[str, object]) -> list[DictRow]:

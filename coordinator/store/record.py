@@ -9,9 +9,10 @@ from psycopg.rows import DictRow
 from coordinator.model import Attempt, AttemptState, Task, TaskState
 from coordinator.store.batch import storable
 from coordinator.store.connection import Database
+from coordinator.store.observer import Observer
 from coordinator.store.paging import Place, decode_token, encode_token
 from coordinator.store.queries import QUERIES
-from coordinator.store.readers import Readers
+from coordinator.store.readers import Connections, Readers
 
 MAX_PAGE = 1_000
 
@@ -43,8 +44,13 @@ class Summary:
 class Record:
     """Read-only; may lag behind the replicated state. Its methods raise RecordUnavailable when it is away."""
 
-    def __init__(self, database: Database, max_connections: int) -> None:
-        self._readers = Readers(database, max_connections)
+    def __init__(self, database: Database, max_connections: int, observer: Observer | None = None) -> None:
+        self._readers = Readers(database, max_connections, observer or Observer())
+
+    @property
+    def connections(self) -> Connections:
+        """Those for reading, as they are now."""
+        return self._readers.connections
 
     async def close(self) -> None:
         """Close the connections that are not in use."""

@@ -49,6 +49,11 @@ class TaskServiceStub:
                 request_serializer=protocol_dot_v1_dot_coordinator__pb2.Submission.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_coordinator__pb2.SubmitResult.FromString,
                 _registered_method=True)
+        self.StreamBatches = channel.stream_stream(
+                '/zkp.v1.TaskService/StreamBatches',
+                request_serializer=protocol_dot_v1_dot_coordinator__pb2.SubmitTasksRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_coordinator__pb2.SubmitTasksResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/zkp.v1.TaskService/GetTask',
                 request_serializer=protocol_dot_v1_dot_coordinator__pb2.GetTaskRequest.SerializeToString,
@@ -88,6 +93,14 @@ class TaskServiceServicer:
 
     def StreamSubmissions(self, request_iterator, context):
         """Submissions on one stream; results come back in the same order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamBatches(self, request_iterator, context):
+        """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+        together while the one before was on its way pays a fraction of a message for each submission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.StreamSubmissions,
                     request_deserializer=protocol_dot_v1_dot_coordinator__pb2.Submission.FromString,
                     response_serializer=protocol_dot_v1_dot_coordinator__pb2.SubmitResult.SerializeToString,
+            ),
+            'StreamBatches': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamBatches,
+                    request_deserializer=protocol_dot_v1_dot_coordinator__pb2.SubmitTasksRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_coordinator__pb2.SubmitTasksResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -240,6 +258,33 @@ class TaskService:
             '/zkp.v1.TaskService/StreamSubmissions',
             protocol_dot_v1_dot_coordinator__pb2.Submission.SerializeToString,
             protocol_dot_v1_dot_coordinator__pb2.SubmitResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBatches(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/zkp.v1.TaskService/StreamBatches',
+            protocol_dot_v1_dot_coordinator__pb2.SubmitTasksRequest.SerializeToString,
+            protocol_dot_v1_dot_coordinator__pb2.SubmitTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

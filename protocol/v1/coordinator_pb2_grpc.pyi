@@ -44,6 +44,10 @@ class TaskServiceStub:
     SubmitTasks: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]
     StreamSubmissions: _grpc.StreamStreamMultiCallable[_coordinator_pb2.Submission, _coordinator_pb2.SubmitResult]
     """Submissions on one stream; results come back in the same order."""
+    StreamBatches: _grpc.StreamStreamMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]
+    """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+    together while the one before was on its way pays a fraction of a message for each submission.
+    """
     GetTask: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetTaskRequest, _coordinator_pb2.Task]
     WatchTask: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchTaskRequest, _coordinator_pb2.Task]
     """The task as it is now, then again at every change; ends after a final state."""
@@ -60,6 +64,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     SubmitTasks: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]  # type: ignore[assignment]
     StreamSubmissions: _aio.StreamStreamMultiCallable[_coordinator_pb2.Submission, _coordinator_pb2.SubmitResult]  # type: ignore[assignment]
     """Submissions on one stream; results come back in the same order."""
+    StreamBatches: _aio.StreamStreamMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]  # type: ignore[assignment]
+    """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+    together while the one before was on its way pays a fraction of a message for each submission.
+    """
     GetTask: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetTaskRequest, _coordinator_pb2.Task]  # type: ignore[assignment]
     WatchTask: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchTaskRequest, _coordinator_pb2.Task]  # type: ignore[assignment]
     """The task as it is now, then again at every change; ends after a final state."""
@@ -91,6 +99,16 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.SubmitResult], _abc.AsyncIterator[_coordinator_pb2.SubmitResult]]:
         """Submissions on one stream; results come back in the same order."""
+
+    @_abc_1.abstractmethod
+    def StreamBatches(
+        self,
+        request_iterator: _MaybeAsyncIterator[_coordinator_pb2.SubmitTasksRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.SubmitTasksResponse], _abc.AsyncIterator[_coordinator_pb2.SubmitTasksResponse]]:
+        """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+        together while the one before was on its way pays a fraction of a message for each submission.
+        """
 
     @_abc_1.abstractmethod
     def GetTask(

@@ -464,23 +464,23 @@ Global___RegisterCircuit: _TypeAlias = RegisterCircuit  # noqa: Y015
 
 @_typing.final
 class Projected(_message.Message):
-    """The record holds everything up to `revision`; finished tasks older than `forget_before_ms` may go."""
+    """The record holds everything up to `revision`; tasks that ended with revision `forget_up_to` or before may go."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
-    FORGET_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    FORGET_UP_TO_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    forget_before_ms: _builtins.int
+    forget_up_to: _builtins.int
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
-        forget_before_ms: _builtins.int = ...,
+        forget_up_to: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget_before_ms", b"forget_before_ms", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget_up_to", b"forget_up_to", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 import errno
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SECTOR = 512
@@ -41,6 +42,8 @@ class SimFile:
 
     def datasync(self) -> None:
         self._disk.step()
+        if self._disk.slow:
+            self._disk.on_slow(self._disk.slow)
         for offset, data in self._content.unsynced:
             self._content.durable[offset : offset + len(data)] = data
         self._content.unsynced = []
@@ -59,6 +62,9 @@ class SimDisk:
         self._removed: dict[str, _Content] = {}
         self.full = False
         self.die_in = 0
+        self.slow = 0.0
+        """Seconds that a sync takes."""
+        self.on_slow: Callable[[float], None] = lambda _seconds: None
 
     def step(self) -> None:
         if self.die_in:

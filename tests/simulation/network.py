@@ -1,5 +1,6 @@
 """Connections between simulated nodes: in order within one, lost with it, delayed and cut at will."""
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -84,9 +85,10 @@ class Network:
             if connection is not None:
                 connection.dead = name
                 delay = max(0.0, connection.last_arrival.get(other, 0.0) - self._clock())
-                self._scheduler.at(delay, lambda other=other: self.drop_connection(name, other))
+                self._scheduler.at(delay, functools.partial(self.drop_connection, name, other))
 
-    def send(self, sender: str, receiver: str, envelope: pb.Envelope) -> None:
+    def send(self, sender: str, receiver: str, envelope: pb.Envelope, *, not_before: float = 0.0) -> None:
+        """not_before: when the sender comes to it."""
         connection = self._connections.get(frozenset((sender, receiver)))
         if connection is None or connection.dead == sender:
             return
@@ -94,7 +96,7 @@ class Network:
             connection.lossy = True
             return
         body = frames.pack(envelope)[frames.LENGTH.size :]
-        arrival = self._clock() + self._rng.uniform(0.0001, self.max_delay)
+        arrival = max(self._clock(), not_before) + self._rng.uniform(0.0001, self.max_delay)
         arrival = max(arrival, connection.last_arrival.get(receiver, 0.0))
         connection.last_arrival[receiver] = arrival
 

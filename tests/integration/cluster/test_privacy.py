@@ -24,6 +24,7 @@ VALUE = 14_906_375_218_840_236_917
 LEAF = 17_245_093_168_250_947_331
 BLINDING = 13_579_246_801_357_924_680_135_792_468_013_579_246_801_357_924_680_135_792_468_013_579
 SECRETS = (ADDEND, VALUE, LEAF, BLINDING)
+PASSWORD = b"0c5f-of-the-record-and-nobody-else"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Ne
         "WORKER_DRAIN_TIMEOUT": "1s",
         "GATEWAY_RATE_PER_SECOND": "1000",
         "GATEWAY_RATE_BURST": "1000",
+        "COORDINATOR_DATABASE_PASSWORD": PASSWORD.decode(),
     }
     with running(tmp_path_factory.mktemp("privacy"), keys, **settings) as network:
         yield network
@@ -51,6 +53,13 @@ def traces(text: bytes) -> set[int]:
         return decimal, hexadecimal, decimal.hex().encode(), hexadecimal.hex().encode()
 
     return {secret for secret in SECRETS if any(form in text for form in forms(secret))}
+
+
+def credentials(network: Network) -> set[bytes]:
+    """The database's password, and a line out of the middle of every private key."""
+    keys = [path.read_bytes().splitlines() for path in network.layout.identities.glob("*/key.pem")]
+    assert len(keys) > 8
+    return {PASSWORD, *(lines[len(lines) // 2] for lines in keys)}
 
 
 def ask_for_everything(call: GatewayCaller) -> list[str]:
@@ -114,6 +123,9 @@ async def test_secrets_are_written_nowhere(network: Network) -> None:
     assert GATEWAY in {log.stem for log in logs}
     assert traces(command_lines) == set()
     assert traces(dump(network)) == set()
+    for secret in credentials(network):
+        places = [command_lines, dump(network), raft_logs(network), *(log.read_bytes() for log in logs)]
+        assert [place.count(secret) for place in places] == [0] * len(places)
     assert traces(raft_logs(network)) == {ADDEND, VALUE, LEAF, BLINDING}, (
         "the search finds nothing where they must be"
     )

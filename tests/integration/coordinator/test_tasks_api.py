@@ -88,6 +88,28 @@ async def test_submissions_on_a_stream_are_answered_in_order(
     assert len(leader.replicator.state.tasks) == 450
 
 
+async def test_batches_on_a_stream_are_answered_in_order(
+    leader: Front, tasks: "pb_grpc.TaskServiceAsyncStub"
+) -> None:
+    """A response for each request, a result for each submission, refusals among them."""
+    requests = [
+        pb.SubmitTasksRequest(submissions=[submission(f"{number}-{place}") for place in range(number)])
+        for number in (3, 100, 1)
+    ]
+    requests.append(pb.SubmitTasksRequest(submissions=[submission("last"), pb.Submission(task_id="b c")]))
+
+    async def send() -> AsyncIterator[pb.SubmitTasksRequest]:
+        for request in requests:
+            yield request
+
+    answers = [answer async for answer in tasks.StreamBatches(send(), timeout=30)]
+    assert [[result.accepted.task.id for result in answer.results] for answer in answers[:3]] == [
+        [message.task_id for message in request.submissions] for request in requests[:3]
+    ]
+    assert [result.WhichOneof("outcome") for result in answers[3].results] == ["accepted", "refused"]
+    assert len(leader.replicator.state.tasks) == 105
+
+
 async def test_a_follower_redirects_in_text_and_metadata(
     leader: Front, tasks: "pb_grpc.TaskServiceAsyncStub"
 ) -> None:
@@ -97,10 +119,14 @@ async def test_a_follower_redirects_in_text_and_metadata(
     async def one() -> AsyncIterator[pb.Submission]:
         yield submission("t")
 
+    async def batch() -> AsyncIterator[pb.SubmitTasksRequest]:
+        yield pb.SubmitTasksRequest(submissions=[submission("t")])
+
     for call in (
         lambda: tasks.SubmitTask(pb.SubmitTaskRequest(submission=submission("t")), timeout=5),
         lambda: tasks.WatchTask(pb.WatchTaskRequest(task_id="t"), timeout=5).read(),
         lambda: tasks.StreamSubmissions(one(), timeout=5).read(),
+        lambda: tasks.StreamBatches(batch(), timeout=5).read(),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call()

@@ -1,6 +1,6 @@
 """Whoever has no business on the Raft port is refused in words, and the cluster goes on as if nothing had been.
 
-One cluster for all of it; every attempt is made at its leader.
+One cluster for all of it; every attempt is made at its leader, the last by name, whom all others dial.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from tests.unit.pki.forgery import HOSTS, authority
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NOISE = b"\xf5" + random.Random(20).randbytes(4095)
+TARGET = "coordinator-3"
 TWO_GIB = (2**31).to_bytes(4, "big") + b"the beginning of a very long frame"
 HTTP = b"GET /metrics HTTP/1.1\r\nHost: coordinator\r\nConnection: close\r\n\r\n"
 
@@ -66,6 +67,11 @@ async def trio(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trio]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("coordinator.raft.links._LINGER", 0.05)
         async with three_members(tmp_path_factory.mktemp("trio")) as cluster:
+            leader = await cluster.elected()
+            if leader.name != TARGET:
+                assert leader.runner is not None
+                await leader.runner.transfer_leadership(TARGET)
+            assert (await cluster.elected()).name == TARGET
             yield cluster
 
 
@@ -106,27 +112,27 @@ def all_connected(trio: Trio) -> bool:
 
 
 async def refused(
-    trio: Trio, caplog: pytest.LogCaptureFixture, context: ssl.SSLContext | None, data: bytes
+    trio: Trio, caplog: pytest.LogCaptureFixture, context: ssl.SSLContext | None, data: bytes, at: str = TARGET
 ) -> tuple[list[str], list[str]]:
-    """Try it at the leader: the kinds of refusal that it counted and the reasons that it logged.
+    """Try it at this member: the kinds of refusal that it counted and the reasons that it logged.
 
     Afterwards the same member leads in the same term, everybody is connected, and a word is accepted.
     """
-    leader = await trio.elected()
+    target = trio.members[at]
     before = at_work(trio)
-    said = list(leader.machine.said)
-    leader.refused.clear()
+    said = list(target.machine.said)
+    target.refused.clear()
     caplog.clear()
     with caplog.at_level(logging.INFO, "zkp.raft.links"):
-        received = await call(leader, context, data)
-        await until(lambda: bool(leader.refused))
+        received = await call(target, context, data)
+        await until(lambda: bool(target.refused))
     assert b"HTTP" not in received
     await until(lambda: all_connected(trio))
     await trio.say("still here")
     await trio.agreed(*said, "still here")
     assert at_work(trio) == before
     lines = [record.getMessage() for record in caplog.records if "refused a Raft connection" in record.getMessage()]
-    return leader.refused, lines
+    return target.refused, lines
 
 
 @dataclass(frozen=True)
@@ -162,13 +168,50 @@ async def test_strangers_are_refused_before_a_byte_is_read(
     assert re.search(attempt.reason, lines[0])
 
 
+ALERTS = {
+    "no certificate": (NOBODY, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+    "another CA": (STRANGER, "TLSV1_ALERT_UNKNOWN_CA"),
+    "expired": (EXPIRED, "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+}
+
+
+@pytest.mark.parametrize(("caller", "alert"), ALERTS.values(), ids=ALERTS)
+async def test_whoever_is_refused_is_told_why(trio: Trio, tmp_path: Path, caller: Caller, alert: str) -> None:
+    """By an alert of TLS, so that the peer's log names what to mend on its side."""
+    context = caller.context(tmp_path)
+    port = trio.members[TARGET].port
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLError) as told:
+            await reader.read(1)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    assert told.value.reason == alert
+
+
+async def test_a_peer_that_is_dialled_takes_nobodys_place_by_dialling(
+    trio: Trio, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """One live connection a peer, and of each two it is known who makes it: an outdated copy of a peer's key and
+    certificate does not push the true one out."""
+    dials, dialled = trio.members["coordinator-1"], TARGET
+    assert dials.runner is not None
+    before = dict(dials.runner._links._live)
+    context = Caller(name=dialled).context(tmp_path)
+    kinds, lines = await refused(trio, caplog, context, hello(dialled, dials.name), at=dials.name)
+    assert kinds == ["identity"]
+    assert "coordinator-3 dials, but of the two coordinator-1 does" in lines[0]
+    assert dict(dials.runner._links._live) == before
+
+
 def frame(body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
 def hello(node_id: str, peer_id: str, cluster_id: str = "") -> bytes:
     introduction = pb.Hello(node_id=node_id, peer_id=peer_id, version=frames.PROTOCOL_VERSION, last_log_index=99)
-    return frames.pack(pb.Envelope(cluster_id=cluster_id, term=99, hello=introduction))
+    return frames.pack(pb.Envelope(cluster_id=cluster_id, term=99, sequence=1, hello=introduction))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from client.errors import ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound
+from client.errors import ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound, ServerFault
 from client.failures import CallFailed
 from client.records import Accepted, Submission, TaskState
+from client.streaming import StreamingTaskClient
 from client.tasks import TaskClient
 from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
@@ -27,7 +28,7 @@ def submission(number: int) -> Submission:
 
 
 class Acceptor:
-    """A leader's stream of submissions; `breaks` after that many answers, once."""
+    """A leader's stream of submissions; `breaks` before it answers more than that many, once."""
 
     def __init__(self, *, breaks: int | None = None) -> None:
         self.breaks = breaks
@@ -36,20 +37,18 @@ class Acceptor:
         self.streams = 0
         self.broken = asyncio.Event()
 
-    async def stream(self, requests: AsyncIterator[pb.Submission]) -> AsyncIterator[pb.SubmitResult]:
+    async def stream(self, requests: AsyncIterator[pb.SubmitTasksRequest]) -> AsyncIterator[pb.SubmitTasksResponse]:
         self.streams += 1
-        async for message in requests:
-            self.seen.append(message.task_id)
-            answer = self.answer(message)
-            if self.breaks is not None and len(self.seen) > self.breaks:
+        async for request in requests:
+            if self.breaks is not None and len(self.seen) + len(request.submissions) > self.breaks:
                 self.breaks = None
                 self.broken.set()
                 raise LOST
-            yield answer
+            yield await self.together(request)
 
     def node(self) -> Node:
         """A leader with this behaviour."""
-        return Node(StreamSubmissions=self.stream, SubmitTasks=self.together)
+        return Node(StreamBatches=self.stream, SubmitTasks=self.together)
 
     async def together(self, request: pb.SubmitTasksRequest) -> pb.SubmitTasksResponse:
         self.seen.extend(message.task_id for message in request.submissions)
@@ -112,18 +111,20 @@ def test_the_window_bounds_what_is_unanswered() -> None:
     class Slow(Acceptor):
         most = 0
 
-        async def stream(self, requests: AsyncIterator[pb.Submission]) -> AsyncIterator[pb.SubmitResult]:
-            waiting: list[pb.Submission] = []
+        async def stream(
+            self, requests: AsyncIterator[pb.SubmitTasksRequest]
+        ) -> AsyncIterator[pb.SubmitTasksResponse]:
+            waiting: list[pb.SubmitTasksRequest] = []
 
             async def read() -> None:
-                async for message in requests:
-                    waiting.append(message)  # noqa: PERF401 - one by one, to see how many wait
+                async for request in requests:
+                    waiting.append(request)  # noqa: PERF401 - one by one, to see how many wait
 
             reading = asyncio.create_task(read())
-            for _ in range(20):
+            while len(self.accepted) < 20:
                 await asyncio.sleep(1)
-                self.most = max(self.most, len(waiting))
-                yield self.answer(waiting.pop(0))
+                self.most = max(self.most, sum(len(request.submissions) for request in waiting))
+                yield await self.together(waiting.pop(0))
             reading.cancel()
 
     slow = Slow()
@@ -149,7 +150,8 @@ def test_what_was_not_answered_is_sent_again_after_a_failover() -> None:
             return outcomes
 
     assert ids(run(scenario())) == [f"t-{number}" for number in range(12)]
-    assert second.seen == [f"t-{number}" for number in range(5, 12)]
+    assert len(first.seen) <= 5
+    assert first.seen + second.seen == [f"t-{number}" for number in range(12)]
 
 
 def test_a_refused_submission_stops_nothing() -> None:
@@ -174,6 +176,67 @@ def test_a_passing_refusal_is_retried(refusal: pb.Refusal) -> None:
     refuser = Refuser({"t-1": refusal}, times=2)
     outcomes = submit_many(Network({A: refuser.node()}), 4)
     assert ids(outcomes) == ["t-0", "t-1", "t-2", "t-3"]
+
+
+def test_what_cannot_be_accepted_yet_holds_up_nobody() -> None:
+    """A submission that only fails for the moment is asked for by itself; those behind it are accepted meanwhile."""
+    refuser = Refuser({"t-0": pb.Refusal(status="UNAVAILABLE", message="circuit: cannot be served now")})
+    outcomes = submit_many(Network({A: refuser.node()}), 5, timeout=5.0)
+    assert ids(outcomes[1:]) == ["t-1", "t-2", "t-3", "t-4"]
+    assert isinstance(outcomes[0][1], NoLeader)
+
+
+def test_a_shared_stream_submits_for_many() -> None:
+    """Submissions of many callers go over one stream, each with its own outcome."""
+    acceptor = Acceptor()
+    node = acceptor.node()
+    network = Network({A: node})
+
+    async def scenario() -> list[Accepted]:
+        async with network.connect() as connection, StreamingTaskClient(connection) as client:
+            return await asyncio.gather(*(client.submit(submission(number)) for number in range(20)))
+
+    assert [accepted.task.id for accepted in run(scenario())] == [f"t-{number}" for number in range(20)]
+    assert [method for method, _ in node.requests] == ["SubmitTasks", "StreamBatches"]
+
+
+def test_what_comes_together_shares_a_message() -> None:
+    """While one message is on its way and one is being agreed on, the others gather for the next."""
+    messages: list[int] = []
+
+    class Slow(Acceptor):
+        async def stream(
+            self, requests: AsyncIterator[pb.SubmitTasksRequest]
+        ) -> AsyncIterator[pb.SubmitTasksResponse]:
+            async for request in requests:
+                messages.append(len(request.submissions))
+                await asyncio.sleep(1)
+                yield await self.together(request)
+
+    async def scenario() -> None:
+        async with Network({A: Slow().node()}).connect() as connection, StreamingTaskClient(connection) as client:
+            await client.submit(submission(0))
+            await asyncio.gather(*(client.submit(submission(number)) for number in range(1, 601)))
+
+    run(scenario())
+    assert sum(messages) == 600
+    assert max(messages) == 256
+    assert len(messages) <= 4
+
+
+@pytest.mark.parametrize("answers", [0, 2])
+def test_answers_that_do_not_fit_are_an_error(answers: int) -> None:
+    """A coordinator that answers fewer or more than it was asked is at fault, and is not guessed at."""
+
+    class Wrong(Acceptor):
+        async def stream(
+            self, requests: AsyncIterator[pb.SubmitTasksRequest]
+        ) -> AsyncIterator[pb.SubmitTasksResponse]:
+            async for _ in requests:
+                yield pb.SubmitTasksResponse(results=[pb.SubmitResult()] * answers)
+
+    outcomes = submit_many(Network({A: Wrong().node()}), 2, window=1)
+    assert [type(outcome) for _, outcome in outcomes] == [Accepted, ServerFault]
 
 
 def test_a_full_network_is_an_outcome_at_the_deadline() -> None:

@@ -1,6 +1,7 @@
 """Forgetting finished tasks when nothing happens that would carry it along."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 
@@ -23,30 +24,66 @@ def replicator() -> LocalReplicator:
     return replicator
 
 
-def house(replicator: LocalReplicator, later_s: float) -> Housekeeping:
-    """It is so much later now."""
-    return Housekeeping(replicator, RETENTION_S, lambda: replicator.now_ms + int(later_s * 1000))
+@dataclass
+class Clock:
+    """Seconds; only goes forward."""
+
+    time: float = 5_000.0
+
+    def __call__(self) -> float:
+        return self.time
 
 
 async def test_a_task_goes_once_its_retention_has_passed(replicator: LocalReplicator) -> None:
     """Not before, and without anybody submitting or finishing anything."""
-    assert not house(replicator, RETENTION_S - 1).due()
-    late = house(replicator, RETENTION_S + 1)
-    assert late.due()
+    clock = Clock()
+    house = Housekeeping(replicator, RETENTION_S, clock)
+    assert not house.due()
+    clock.time += RETENTION_S - 1
+    assert not house.due()
+    clock.time += 1
+    assert house.due()
 
-    await late.acknowledge(replicator.state.projected)
+    await house.acknowledge(replicator.state.projected)
 
     assert replicator.state.tasks == {}
-    assert not late.due()
+    assert not house.due()
+
+
+async def test_clocks_that_are_set_make_no_task_go(replicator: LocalReplicator) -> None:
+    """A day forward, a day back: stamps follow wall time, retention does not."""
+    house = Housekeeping(replicator, RETENTION_S, Clock())
+    house.due()
+    for jump_ms in (86_400_000, -2 * 86_400_000):
+        replicator.now_ms += jump_ms
+        submit(replicator, f"after {jump_ms}")
+        await house.acknowledge(replicator.state.projected)
+        assert "a" in replicator.state.tasks
+
+
+def test_a_new_leader_grants_the_whole_retention(replicator: LocalReplicator) -> None:
+    """It does not know for how long the others have kept what."""
+    clock = Clock()
+    house = Housekeeping(replicator, RETENTION_S, clock)
+    house.due()
+    clock.time += RETENTION_S
+    replicator.log.term += 1
+    assert not house.due()
+    clock.time += RETENTION_S
+    assert house.due()
 
 
 def test_what_the_record_lacks_stays(replicator: LocalReplicator) -> None:
     """However old it is."""
     submit(replicator, "b")
     complete(replicator, assign(replicator, "b", "worker-1"))
-    replicator.apply(Projected(replicator.state.projected, replicator.now_ms + 1))
+    replicator.apply(Projected(replicator.state.projected, replicator.state.revision))
     assert list(replicator.state.tasks) == ["b"]
-    assert not house(replicator, 10 * RETENTION_S).due()
+    clock = Clock()
+    house = Housekeeping(replicator, RETENTION_S, clock)
+    house.due()
+    clock.time += 10 * RETENTION_S
+    assert not house.due()
 
 
 async def test_the_duty_proposes_only_what_is_due(
@@ -54,7 +91,7 @@ async def test_the_duty_proposes_only_what_is_due(
 ) -> None:
     """An idle cluster writes nothing into its log."""
     monkeypatch.setattr(module, "_SHORTEST_PERIOD_S", 0)
-    running = asyncio.create_task(Housekeeping(replicator, 0.0, lambda: replicator.now_ms + 1_000).run())
+    running = asyncio.create_task(Housekeeping(replicator, 0.0, Clock()).run())
     while replicator.state.tasks:  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0)
     index = replicator.log.index

@@ -105,8 +105,8 @@ async def test_a_submitted_task_reaches_a_waiting_worker_and_its_proof_the_state
     await services.reports.start("worker-1", "worker-1", "t", 1)
     await services.reports.complete("worker-1", "worker-1", "t", 1, GOOD_PROOF)
     assert node.replicator.state.tasks["t"].state is TaskState.COMPLETED
-    assert node.count("zkp_tasks_submitted_total") == 1
-    assert node.count("zkp_tasks_finished_total", state="completed") == 1
+    assert node.count("zkp_tasks_submitted_total", circuit="addition") == 1
+    assert node.count("zkp_tasks_finished_total", circuit="addition", state="completed") == 1
     await assignments.aclose()
     await services.stop(Unavailable("end of the test"))
 
@@ -187,7 +187,7 @@ async def test_a_follower_neither_counts_nor_logs_what_happens(node: Node, caplo
         caplog.clear()
         submit(node.replicator, "t")
     assert caplog.records == []
-    assert node.count("zkp_tasks_submitted_total") == 0
+    assert node.count("zkp_tasks_submitted_total", circuit="addition") == 0
 
 
 async def test_a_silent_worker_loses_its_tasks_to_another(node: Node) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import CircuitError, InputError, circuits
+from proofs import CircuitError, InputError, circuits, signals
+from proofs.addition import CIRCUIT
 from proofs.field import ORDER
 from proofs.signals import MAX_BYTES
 from tests.unit.proofs import repeatable
@@ -138,3 +139,16 @@ def test_only_the_exact_form_is_taken(document: object) -> None:
     else:
         with pytest.raises(InputError):
             circuits.check("addition", canonical(document), ["3"])
+
+
+@repeatable
+@given(st.sampled_from([0, 1, 7, 10**76, ORDER - 1, ORDER, ORDER + 1, 10**77]), st.sampled_from(["", "0", " "]))
+def test_the_quick_check_takes_what_decoding_takes(value: int, before: str) -> None:
+    """The form alone tells good inputs from bad ones, up to the last number below the field's order."""
+    inputs = canonical({"a": before + str(value), "b": "2"})
+    try:
+        signals.decode(CIRCUIT.shape, inputs)
+    except InputError:
+        assert not signals.canonical(CIRCUIT.shape, inputs)
+    else:
+        assert signals.canonical(CIRCUIT.shape, inputs)

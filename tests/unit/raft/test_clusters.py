@@ -2,6 +2,7 @@
 
 import pytest
 
+from coordinator.raft.elections import Elections
 from coordinator.raft.node import RaftNode
 from coordinator.raft.sealed import seal
 from tests.simulation.cluster import ELECTION_TIMEOUT, Cluster, SimNode, Violation
@@ -40,7 +41,7 @@ def test_a_follower_back_from_a_partition_does_not_depose_the_leader(
 ) -> None:
     """It was away for 40 election timeouts. Without the pre-vote its term has grown, and the leader must go."""
     if not asks_first:
-        monkeypatch.setattr(RaftNode, "_campaign_if_due", lambda _node, _core: None)
+        monkeypatch.setattr(Elections, "campaign_if_due", lambda _elections, _core, _peers: None)
     cluster, leader, (away, _) = elected()
     term = term_of(leader)
     cut_off(cluster, away)

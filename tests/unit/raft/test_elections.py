@@ -3,11 +3,11 @@
 import pytest
 
 from coordinator.raft import engine, frames
+from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import OutcomeUnknown
 from coordinator.raft.journal import Entry
 from coordinator.raft.membership import Standing
-from coordinator.raft.node import RaftNode
 from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import ELECTION_TIMEOUT, NO_OP, Clock, LoneNode, command
 
@@ -17,8 +17,8 @@ LOG = ((NO_OP, 1, 0), (NO_OP, 2, 3), (command("a"), 3, 3))
 
 def bare(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a kind of frame reach the engine as it is, as if this shell were not there."""
-    monkeypatch.setitem(
-        RaftNode._HANDLERS, name, lambda _node, core, peer, envelope: core.feed(peer, frames.to_engine(envelope))
+    monkeypatch.setattr(
+        Elections, f"on_{name}", lambda _, core, peer, envelope: core.feed(peer, frames.to_engine(envelope))
     )
 
 
@@ -31,7 +31,7 @@ def test_a_node_that_nobody_would_elect_keeps_its_term(
 ) -> None:
     """However long it waits; the bare engine would raise its term each time, and depose the leader on its return."""
     if not asks_first:
-        monkeypatch.setattr(RaftNode, "_campaign_if_due", lambda _node, _core: None)
+        monkeypatch.setattr(Elections, "campaign_if_due", lambda _elections, _core, _peers: None)
     node = LoneNode(clock, term=3, entries=LOG)
     node.connect("n2")
     node.elapse(10)
@@ -88,7 +88,7 @@ def test_nobody_is_encouraged_while_the_leader_is_heard(
 ) -> None:
     """A peer that lost its connection to the leader would otherwise depose it."""
     if not looks:
-        monkeypatch.setattr("coordinator.raft.node.would_vote", lambda **_: True)
+        monkeypatch.setattr("coordinator.raft.elections.would_vote", lambda **_: True)
     node = LoneNode(clock, term=3, entries=LOG)
     node.connect("n2", "n3")
     node.append("n2", term=3, after=(3, 3))

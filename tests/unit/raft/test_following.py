@@ -8,8 +8,9 @@ from coordinator.raft.engine import Core
 from coordinator.raft.errors import FrameError, StorageError
 from coordinator.raft.journal import Entry
 from coordinator.raft.membership import Standing
-from coordinator.raft.node import RaftNode, _CoreWire
+from coordinator.raft.node import RaftNode
 from coordinator.raft.snapshot import Snapshot, encode
+from coordinator.raft.wire import CoreWire
 from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import BASE, Clock, LoneNode, command
 from tests.unit.raft.storage import CLUSTER
@@ -116,7 +117,7 @@ def test_a_committed_entry_is_never_replaced(clock: Clock) -> None:
 def test_only_what_the_message_proves_is_committed(clock: Clock, monkeypatch: pytest.MonkeyPatch, caps: bool) -> None:
     """Entries behind it may be those of a leader that never was: the leader's commit index is not theirs."""
     if not caps:
-        monkeypatch.setitem(RaftNode._HANDLERS, "append_entries", _believe_the_commit_index)
+        monkeypatch.setattr(RaftNode, "_on_append_entries", _believe_the_commit_index)
     node = follower(clock, *entries(2, 5, 3))
     node.append("n2", term=4, after=(3, 3), commit=5)
     assert node.core.raftCommitIndex == (3 if caps else 5)
@@ -161,7 +162,7 @@ def test_an_acknowledgement_leaves_after_the_entries_are_on_the_disk(
     """The bare engine answers first: a loss of power then loses what others count as stored."""
     if not syncs:
         monkeypatch.setattr(
-            _CoreWire, "send", lambda wire, peer, message: wire._node.send(peer, frames.from_engine(message))
+            CoreWire, "send", lambda wire, peer, message: wire._send(peer, frames.from_engine(message))
         )
         monkeypatch.setattr("coordinator.raft.journal.Journal.setRaftCommitIndex", lambda _journal, _index: None)
     node = follower(clock)
@@ -307,9 +308,9 @@ def test_a_snapshot_does_not_vouch_for_what_follows_it_in_the_log(
 def test_a_part_of_a_snapshot_commits_nothing(clock: Clock, monkeypatch: pytest.MonkeyPatch, ignores: bool) -> None:
     """It carries the leader's commit index, and the bare engine would commit the conflicting log by it."""
     if not ignores:
-        monkeypatch.setitem(
-            RaftNode._HANDLERS,
-            "install_snapshot",
+        monkeypatch.setattr(
+            RaftNode,
+            "_on_install_snapshot",
             lambda _node, core, peer, envelope: core.feed(peer, frames.to_engine(envelope)),
         )
     node = follower(clock, *entries(2, 12, 3))

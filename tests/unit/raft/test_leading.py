@@ -119,9 +119,9 @@ def test_an_acknowledgement_of_an_older_term_counts_for_nothing(
 ) -> None:
     """The engine's acknowledgements carry no term: what the peer stored then may have been replaced since."""
     if not looks:
-        monkeypatch.setitem(
-            RaftNode._HANDLERS,
-            "next_index",
+        monkeypatch.setattr(
+            RaftNode,
+            "_on_next_index",
             lambda _node, core, peer, envelope: core.feed(peer, frames.to_engine(envelope)),
         )
     node = leader(clock)

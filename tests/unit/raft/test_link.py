@@ -66,6 +66,19 @@ async def test_after_nonsense_nothing_more_is_read(nonsense: bytes, message: str
     assert message in listener.errors[0]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [((1, 3), "frame 3 came where frame 2 was due"), ((1, 1), "frame 1 came where frame 2 was due")],
+    ids=["lost", "repeated"],
+)
+async def test_a_frame_out_of_order_ends_the_reading(numbers: tuple[int, ...], message: str) -> None:
+    """Raft's messages are taken for what they say in the order in which they were sent."""
+    link, listener = Link(None), Listener()
+    link.listen(listener.on_frame, listener.on_broken)
+    link.data_received(b"".join(frames.pack(SENT[number - 1]) for number in numbers))
+    assert (listener.frames, listener.errors) == (SENT[:1], [message])
+
+
 async def test_a_frame_that_the_node_refuses_ends_the_reading() -> None:
     """As nonsense does."""
     link, listener = Link(None), Listener(refuse=3)

@@ -7,9 +7,9 @@ import pysyncobj.syncobj
 import pytest
 from pysyncobj import SyncObj
 
-from coordinator.raft import RaftError
+from coordinator.raft import RaftError, StorageError, UpgradeRequired
 from coordinator.raft.engine import FOLLOWER, Core
-from coordinator.raft.node import _CoreWire
+from coordinator.raft.wire import CoreWire
 from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import (
     BASE,
@@ -28,7 +28,7 @@ def test_a_command_that_cannot_be_applied_is_skipped(
 ) -> None:
     """The bare engine tries it again at every tick for ever, sends no heartbeats meanwhile, and so do all nodes."""
     if not skips:
-        monkeypatch.setattr(_CoreWire, "apply", lambda wire, entry, index: wire._machine.apply(entry, index))
+        monkeypatch.setattr(CoreWire, "apply", lambda wire, entry, index: wire._machine.apply(entry, index))
     node = leader(clock)
     node.propose("poison")
     node.propose("a")
@@ -45,13 +45,29 @@ def test_a_command_that_cannot_be_applied_is_skipped(
     assert node.core.raftLastApplied == 4
 
 
+def test_a_command_of_a_later_version_stops_the_node(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not skipped: the others understand it, and this node's state would be another one from there on."""
+    node = leader(clock)
+    node.propose("of a later version")
+    node.propose("a")
+
+    def apply(_entry: bytes, index: int) -> object:
+        raise UpgradeRequired(f"log entry {index} was written by a later version")
+
+    monkeypatch.setattr(node.machine, "apply", apply)
+    with pytest.raises(StorageError, match="log entry 3 was written by a later version"):
+        node.acknowledge("n2", 4)
+    assert node.core.raftLastApplied == 2
+    assert not node.results
+
+
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_caller_that_fails_does_not_make_its_command_happen_twice(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, guarded: bool
 ) -> None:
     """The bare engine would count the entry as not applied, and apply it again at the next tick."""
     if not guarded:
-        monkeypatch.setattr("coordinator.raft.node._tell", lambda listener, *news: listener(*news))
+        monkeypatch.setattr("coordinator.raft.waiting.tell", lambda listener, *news: listener(*news))
     node = leader(clock)
 
     def fail(_result: object) -> None:

@@ -71,7 +71,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Quarantine, WORKERS, TEXTS),
     st.builds(Release, WORKERS),
     st.builds(RegisterCircuit, CIRCUITS, st.sampled_from(("key-1", "key-2"))),
-    st.builds(Projected, st.integers(0, 30), st.integers(0, 5_000)),
+    st.builds(Projected, st.integers(0, 30), st.integers(0, 30)),
     st.builds(RevokeCertificate, SERIALS, TEXTS, TEXTS, st.integers(0, 5_000), st.one_of(st.just(""), WORKERS)),
 )
 
@@ -85,7 +85,7 @@ def fitting(state: State) -> st.SearchStrategy[Command]:
             choices.append(st.builds(Assign, st.just(task.id), st.sampled_from(worker_ids)))
         elif task.state.leased:
             choices += _reports(task)
-    choices.append(st.builds(Projected, st.integers(state.projected, state.revision), st.integers(0, 5_000)))
+    choices.append(st.builds(Projected, st.integers(state.projected, state.revision), st.integers(0, 30)))
     return st.one_of(choices)
 
 
@@ -179,6 +179,9 @@ def check_indexes(state: State) -> None:
     """Queue, leases, counts and the order of endings say exactly what the tasks say."""
     by_state = {which: [task for task in state.tasks.values() if task.state is which] for which in TaskState}
     assert state.counts == {which: len(tasks) for which, tasks in by_state.items()}
+    for circuit in {task.circuit for task in state.tasks.values()} | state.counts_by_circuit.keys():
+        counts = {which: sum(task.circuit == circuit for task in tasks) for which, tasks in by_state.items()}
+        assert state.counts_by_circuit[circuit] == counts
     assert set(state.queue) == {task.id for task in by_state[TaskState.PENDING]}
     leased: dict[str, set[str]] = {}
     for task in state.tasks.values():

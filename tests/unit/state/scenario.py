@@ -15,7 +15,7 @@ and writes the whole text again with the outcomes as they are, so that a failing
     register WORKER INCARNATION [capacity=N] [circuits=a,b] [held=ID/ATTEMPT,…] [serial=HEX]
     offline WORKER INCARNATION · quarantine WORKER REASON · release WORKER
     revoke SERIAL [by=WORKER] [of=SUBJECT] [until=MS]    a certificate, used by WORKER of late
-    projected REVISION [forget-before=MS]
+    projected REVISION [forget-up-to=REVISION]
     snapshot                                go on with a state that was read back from its own bytes
     show ID · worker WORKER · queue · leases WORKER · counts · outbox · revoked
 """
@@ -203,7 +203,7 @@ _COMMANDS: dict[str, Callable[[Words, Options], Command]] = {
     "quarantine": lambda words, _: Quarantine(words[0], words[1]),
     "release": lambda words, _: Release(words[0]),
     "revoke": _revoke,
-    "projected": lambda words, options: Projected(int(words[0]), int(options.get("forget-before", "0"))),
+    "projected": lambda words, options: Projected(int(words[0]), int(options.get("forget-up-to", "0"))),
 }
 
 

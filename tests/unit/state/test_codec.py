@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.codec import CodecError, capture_state, decode_group, decode_state, encode_command, encode_group
+from coordinator.codec import (
+    CodecError,
+    LaterVersionError,
+    capture_state,
+    decode_group,
+    decode_state,
+    encode_command,
+    encode_group,
+)
 from coordinator.commands import (
     Assign,
     Command,
@@ -85,11 +93,37 @@ def test_damaged_snapshots_are_an_error_of_the_codec(place: int, value: int, cut
             decode_state(damaged)
 
 
-def test_a_command_of_a_later_version_is_an_error() -> None:
-    """An entry that holds a kind this version does not know is refused whole."""
+def test_a_command_without_a_kind_is_an_error() -> None:
+    """An entry that holds one is refused whole, by every version alike."""
     known = pb.Group(commands=[encode_command(Assign("t", "w")), pb.Command()]).SerializeToString()
-    with pytest.raises(CodecError, match="unknown kind"):
+    with pytest.raises(CodecError, match="without a kind") as raised:
         decode_group(known)
+    assert not isinstance(raised.value, LaterVersionError)
+
+
+NEWS = b"\x9a\x06\x02hi"
+"""Field 99 with a short text: nobody has it yet."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(pb.Command.FromString(NEWS), id="another kind"),
+        pytest.param(pb.Command(assign=pb.Assign.FromString(NEWS)), id="another field"),
+    ],
+)
+def test_a_command_of_a_later_version_is_told_from_a_broken_one(command: pb.Command) -> None:
+    """Others understand it: to refuse it here would be another history."""
+    entry = pb.Group(commands=[encode_command(Assign("t", "w")), command]).SerializeToString()
+    with pytest.raises(LaterVersionError, match="later version"):
+        decode_group(entry)
+
+
+def test_a_snapshot_of_a_later_version_does_not_load_half() -> None:
+    """The cure is in the words."""
+    state = pb.State(tasks=[pb.Task.FromString(NEWS)])
+    with pytest.raises(LaterVersionError, match="upgrade this node"):
+        decode_state(state.SerializeToString())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from coordinator.codec import decode_group, encode_command, encode_group
 from coordinator.commands import Cancel, Command, Group, RegisterCircuit, Submit
 from coordinator.model import Event, EventKind, RefusalCode
-from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown, RaftStatus
+from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown, RaftStatus, UpgradeRequired
 from coordinator.replication import ReplicatedState, Replicator
 from protocol.v1 import replicated_pb2 as pb
 
@@ -185,6 +185,15 @@ def test_an_entry_that_does_not_decode_is_refused_and_changes_nothing() -> None:
         assert outcome.refusal is not None
         assert outcome.refusal.code is RefusalCode.INVALID
     assert not replica.state.circuits
+
+
+def test_an_entry_of_a_later_version_stops_the_node() -> None:
+    """To refuse what the others carry out would be another history; the words name the cure."""
+    replica = ReplicatedState()
+    news = pb.Command.FromString(b"\x9a\x06\x02hi")  # field 99, which nobody has yet
+    with pytest.raises(UpgradeRequired, match=r"log entry 7 was written by a later version .*: upgrade this node"):
+        replica.apply(encode_group(1, 1, [encode_command(CIRCUIT), news]), 7)
+    assert replica.state.revision == 0
 
 
 def test_listeners_hear_of_changes_in_order_and_of_nothing_else() -> None:

@@ -95,6 +95,6 @@ def random_commands(state: State, chance: random.Random, count: int) -> Iterator
             Quarantine(worker, "sent a false proof"),
             Release(worker),
             revoke(known.certificate_serial if known else "b0b"),
-            Projected(state.projected, state.clock_ms - 20),
+            Projected(state.projected, max(0, state.projected - 20)),
         ]
         yield chance.choice(choices)

@@ -1,0 +1,105 @@
+"""When this node campaigns, whom it encourages, and whose votes count: guards in front of the engine's elections.
+
+The engine decides votes. Before one of its campaigns begins, a majority must have said that it would vote for this
+node (pre-vote), or the leader must have asked for it (transfer). No clock but the engine's, no sockets.
+"""
+
+from collections.abc import Callable, Iterable
+
+from coordinator.raft import engine, frames
+from coordinator.raft.engine import LEADER, Core
+from coordinator.raft.membership import Membership, Standing
+from coordinator.raft.prevote import PreVote, would_vote
+from protocol.v1 import raft_pb2 as pb
+
+Send = Callable[[str, pb.Envelope], None]
+
+
+class Elections:
+    """election_timeout: seconds; voters: members of the cluster, this node included."""
+
+    def __init__(
+        self, node_id: str, voters: int, election_timeout: float, membership: Membership, send: Send
+    ) -> None:
+        self._election_timeout = election_timeout
+        self._membership = membership
+        self._send = send
+        self._prevote = PreVote(node_id, voters)
+        self._leader_heard = float("-inf")
+        self._votes: set[tuple[int, str]] = set()
+
+    # ------------------------------------------------------------ the leader's signs of life
+
+    def hear_leader(self) -> None:
+        """The leader of the current term has spoken: answers to this node's question are out of date."""
+        self._leader_heard = engine.now()
+        self._prevote.forget()
+
+    def silence(self) -> float:
+        """Seconds since the leader was last heard."""
+        return engine.now() - self._leader_heard
+
+    def miss_leader(self, core: Core) -> None:
+        """A process that dies closes its connections: no need to wait for the silence to grow long."""
+        self._leader_heard = float("-inf")
+        spread = (core.random_election_timeout() - self._election_timeout) / 4
+        core.campaign_at(min(core.election_deadline(), engine.now() + spread))
+
+    # ------------------------------------------------------------ campaigning
+
+    def campaign_if_due(self, core: Core, peers: Iterable[str]) -> None:
+        """Let the engine's election begin only after a won pre-vote, or when the leader asked for it."""
+        time = engine.now()
+        core.permit_campaign(False)
+        if core.role() == LEADER or core.election_deadline() >= time:
+            return
+        term = core.raftCurrentTerm + 1
+        if self._membership.standing is not Standing.VOTER:
+            core.campaign_at(time + core.random_election_timeout())
+        elif core.transfer_pending() or self._prevote.won(term):
+            core.permit_campaign(True)
+        else:
+            self._prevote.ask(term)
+            if self._prevote.won(term):
+                core.permit_campaign(True)
+                return
+            core.campaign_at(time + core.random_election_timeout())
+            request = pb.PreVoteRequest(
+                term=term, last_log_index=core.last_log_index(), last_log_term=core.last_log_term()
+            )
+            for peer in sorted(peers):
+                self._send(peer, pb.Envelope(pre_vote_request=request))
+
+    # ------------------------------------------------------------ messages
+
+    def on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        if self._membership.standing is Standing.VOTER:
+            core.feed(peer, frames.to_engine(envelope))
+
+    def on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        # The engine counts messages, not voters.
+        if (envelope.vote.term, peer) not in self._votes:
+            self._votes = {vote for vote in self._votes if vote[0] == envelope.vote.term}
+            self._votes.add((envelope.vote.term, peer))
+            core.feed(peer, frames.to_engine(envelope))
+
+    def on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        if self._membership.standing is Standing.VOTER:
+            core.feed(peer, frames.to_engine(envelope))
+
+    def on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        request = envelope.pre_vote_request
+        granted = self._membership.standing is Standing.VOTER and would_vote(
+            own_term=core.raftCurrentTerm,
+            own_last=(core.last_log_term(), core.last_log_index()),
+            term=request.term,
+            last=(request.last_log_term, request.last_log_index),
+            hears_leader=core.role() == LEADER or self.silence() < self._election_timeout,
+        )
+        self._send(peer, pb.Envelope(pre_vote_answer=pb.PreVoteAnswer(term=request.term, granted=granted)))
+
+    def on_pre_vote_answer(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        answer = envelope.pre_vote_answer
+        self._prevote.answered(peer, answer.term, granted=answer.granted)
+        if core.role() != LEADER and self._prevote.won(core.raftCurrentTerm + 1):
+            core.campaign_at(0)

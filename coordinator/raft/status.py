@@ -1,0 +1,48 @@
+"""What a node is told when it is made, and what it says of itself. Values only."""
+
+from dataclasses import dataclass
+
+from coordinator.raft.snapshots import TRAILING_ENTRIES
+
+
+@dataclass(frozen=True, slots=True)
+class RaftOptions:
+    """heartbeat, election_timeout: seconds; an election starts after one to two election timeouts of silence."""
+
+    node_id: str
+    peer_ids: tuple[str, ...]
+    bootstrap: bool
+    heartbeat: float = 0.05
+    election_timeout: float = 0.25
+    snapshot_entries: int = 20_000
+    snapshot_bytes: int = 64 << 20
+    trailing_entries: int = TRAILING_ENTRIES
+    segment_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    connected: bool
+    match_index: int | None
+    """Highest entry known to be the peer's too; None unless this node leads."""
+    silence: float | None = None
+    """Seconds since the peer last answered; None unless this node leads and has heard it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaftStatus:
+    """What this node believes; only the leader's belief about the cluster is worth much."""
+
+    node_id: str
+    role: str
+    """"leader", "follower", "candidate", or "waiting" while in no cluster."""
+    leader_id: str | None
+    term: int
+    commit_index: int
+    last_applied: int
+    log_entries: int
+    snapshot_index: int
+    membership: str
+    peers: dict[str, PeerStatus]
+    leader_silence: float | None = None
+    """Seconds since the leader was heard, 0 on the leader itself; None before any was."""

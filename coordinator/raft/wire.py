@@ -1,0 +1,68 @@
+"""What the engine reaches through: its messages, its state machine, its snapshots.
+
+The rule that nothing is promised before the disk has it is here: whatever speaks of this node's log, other than a
+leader's entries, leaves after the journal was synced.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from coordinator.raft import frames
+from coordinator.raft.errors import RaftError, StorageError
+from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.snapshots import Snapshots, StateMachine
+from protocol.v1 import raft_pb2 as pb
+
+log = logging.getLogger("zkp.raft")
+
+
+class CoreWire:
+    """send, backlog: as of an Outbox; `send` stamps the envelope."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        snapshots: Snapshots,
+        machine: StateMachine,
+        send: Callable[[str, pb.Envelope], None],
+        backlog: Callable[[str], int],
+    ) -> None:
+        self._journal = journal
+        self._snapshots = snapshots
+        self._machine = machine
+        self._send = send
+        self.backlog = backlog
+
+    def send(self, peer_id: str, message: dict[str, Any]) -> None:
+        if message["type"] == "apply_command":
+            return  # Leadership was lost between proposing and the tick: its caller has been told already.
+        if message["type"] != "append_entries":
+            # A leader's own entries may still be on their way to its disk when it sends them: it commits
+            # nothing before they are there. Everything else is a promise about what this node has stored.
+            self._journal.sync()
+        self._send(peer_id, frames.from_engine(message))
+
+    def apply(self, command: bytes, index: int) -> object:
+        try:
+            return self._machine.apply(command, index)
+        except StorageError:
+            raise
+        except Exception as error:
+            log.critical("entry %d could not be applied and is skipped", index, exc_info=error)
+            return RaftError("the command could not be applied")
+
+    def snapshot_chunk(self, peer_id: str) -> tuple[bytes, bool, bool] | None:
+        return self._snapshots.next_chunk(peer_id)
+
+    def snapshot_index(self, peer_id: str) -> int:
+        return self._snapshots.sent_index(peer_id)
+
+    def cancel_snapshot(self, peer_id: str) -> None:
+        self._snapshots.cancel(peer_id)
+
+    def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> bool:
+        return self._snapshots.receive(data, first=first, last=last, last_applied=applied)
+
+    def restore(self) -> tuple[Entry, Entry] | None:
+        return self._snapshots.restore()

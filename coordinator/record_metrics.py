@@ -1,0 +1,136 @@
+"""What Prometheus reads of the record: how far it lags behind the replicated state, and how PostgreSQL answers.
+
+Only the leader writes the record, so what is said of the projection and of `zkp_postgres_up` is there on the leader
+alone.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordinator.store import Connections, Observer
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30)
+_STATUSES = ("ok", "catching_up", "degraded", "stopped")
+_OPERATIONS = ("connect", "read", "write")
+
+
+class RecordMetrics(Observer):
+    """Counters and the histogram of PostgreSQL's answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "zkp_postgres_query_seconds",
+            "Time that PostgreSQL took, by operation (connect, read, write), failures included.",
+            ["operation"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "zkp_postgres_errors",
+            "Operations that PostgreSQL did not answer as it should; this node's log says why.",
+            ["operation"],
+            registry=registry,
+        )
+        self._batches = Counter("zkp_projection_batches", "Batches written to the record.", registry=registry)
+        self._events = Counter("zkp_projection_events", "Events written to the record.", registry=registry)
+        self._refused = Counter(
+            "zkp_projection_writes_refused",
+            "Writes that the record refused: a deposed leader's, which is as it should be, or a foreign database's.",
+            registry=registry,
+        )
+        for operation in _OPERATIONS:
+            self._seconds.labels(operation)
+            self._errors.labels(operation)
+
+    @contextmanager
+    def asking(self, operation: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception:
+            self._errors.labels(operation).inc()
+            raise
+        finally:
+            self._seconds.labels(operation).observe(time.perf_counter() - began)
+
+    def wrote(self, events: int) -> None:
+        self._batches.inc()
+        self._events.inc(events)
+
+    def refused(self) -> None:
+        self._refused.inc()
+
+
+class Projection(Protocol):
+    """The projector, as it is now."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def lagging_since_ms(self) -> int | None: ...
+
+
+class RecordGauges(Collector):
+    """backlog: events in memory until the record is known to have them; leads: whether this node does."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        connections: Callable[[], Connections],
+        backlog: Callable[[], int],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._projection = projection
+        self._connections = connections
+        self._backlog = backlog
+        self._leads = leads
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on who leads."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "zkp_projection_backlog_events",
+            "Events in memory that the record is not known to have. At the limit, submissions are refused.",
+            float(self._backlog()),
+        )
+        now = self._connections()
+        states = GaugeMetricFamily("zkp_postgres_connections", "Connections for reading, by state.", labels=["state"])
+        states.add_metric(["idle"], float(now.idle))
+        states.add_metric(["busy"], float(now.busy))
+        yield states
+        yield GaugeMetricFamily(
+            "zkp_postgres_connections_limit", "Connections for reading that may be open at once.", float(now.limit)
+        )
+        if self._leads():
+            yield from self._of_the_leader()
+
+    def _of_the_leader(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "zkp_postgres_up",
+            "1: the leader's connection for writing is open. 0: tasks go on, and the backlog grows; mend PostgreSQL.",
+            1.0 if self._projection.connected else 0.0,
+        )
+        since = self._projection.lagging_since_ms
+        yield GaugeMetricFamily(
+            "zkp_projection_lag_seconds",
+            "Age of the oldest event that the record lacks; 0 when it lacks none.",
+            0.0 if since is None else max(0.0, time.time() - since / 1000),
+        )
+        statuses = GaugeMetricFamily(
+            "zkp_projection_status",
+            "1 for how the record is kept. stopped: it refuses this cluster, and an operator must say why.",
+            labels=["status"],
+        )
+        for status in _STATUSES:
+            statuses.add_metric([status], 1.0 if status == self._projection.status else 0.0)
+        yield statuses

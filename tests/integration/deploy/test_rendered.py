@@ -1,0 +1,55 @@
+"""One truth: configs/prod is what the roles' templates say for the inventory, and daemons can load it."""
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.config import CoordinatorSettings
+from gateway.config import GatewaySettings
+from settings import load
+from tests.integration.deploy.playbooks import PROJECT, play
+from worker.config import WorkerSettings
+
+PROD = PROJECT / "configs" / "prod"
+KINDS = {
+    "coordinator": (CoordinatorSettings, "COORDINATOR"),
+    "worker": (WorkerSettings, "WORKER"),
+    "gateway": (GatewaySettings, "GATEWAY"),
+}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("rendered")
+    code, said = play("render.yml", "inventories/prod", place, "-e", f"zkp_render_to={place}")
+    assert code == 0, said
+    return place
+
+
+def test_agrees(rendered: Path) -> None:
+    """The files in configs/prod are just what the templates make of the prod inventory."""
+    made = {path.name: path.read_text("utf-8") for path in rendered.glob("*.yaml")}
+    kept = {path.name: path.read_text("utf-8") for path in PROD.glob("*.yaml")}
+    assert made == kept, "run `ansible-playbook -i inventories/prod render.yml` in ansible/"
+
+
+@pytest.mark.parametrize("path", sorted(PROD.glob("*.yaml")), ids=lambda path: path.stem)
+def test_loads(path: Path) -> None:
+    """A daemon takes each of them, names itself as the file is named, and finds nothing to complain about."""
+    kind, prefix = KINDS[path.stem.partition("-")[0]]
+    settings = load(kind, path, prefix=prefix, environ={"DB_PASSWORD": "chosen"})
+    name = settings.node.id if isinstance(settings, CoordinatorSettings) else settings.id
+    assert name == path.stem
+
+
+def test_three_nodes() -> None:
+    """Three coordinators know the same three peers, each under an id and an address of its own."""
+    nodes = [
+        load(CoordinatorSettings, path, prefix="COORDINATOR", environ={})
+        for path in sorted(PROD.glob("coordinator-*.yaml"))
+    ]
+    assert [node.node.id for node in nodes] == ["coordinator-1", "coordinator-2", "coordinator-3"]
+    assert [str(node.raft.advertise) for node in nodes] == [f"192.168.1.{last}:7000" for last in (10, 11, 12)]
+    assert len({node.raft.peers for node in nodes}) == 1
+    assert not any(node.raft.bootstrap for node in nodes)
+    assert all(node.database.ssl_mode == "verify-full" for node in nodes)

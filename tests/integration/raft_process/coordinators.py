@@ -1,0 +1,81 @@
+"""Three coordinators and their gateway, without workers: what is submitted stays, in the replicated state alone."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from client.local.cluster import LocalCluster
+from client.local.layout import COORDINATORS
+from tests.integration.cluster.network import LIVE, Network, eventually
+
+NO_RECORD = "postgresql:///zkp?host=/nonexistent"
+"""A PostgreSQL that is away for good: nothing is answered from it that the cluster has forgotten."""
+
+TUNED = Path(__file__).parent / "tuned"
+_CALM = {"COORDINATOR_RAFT_HEARTBEAT": "100ms", "COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"}
+"""So that a machine with better things to do does not call elections of its own."""
+_SETTING_PREFIXES = ("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")
+
+
+@contextlib.contextmanager
+def coordinators(
+    directory: Path, keys: Path, *, code: Path = TUNED, database_url: str | None = NO_RECORD
+) -> Iterator[Network]:
+    """The network, up. code: a directory that its processes import from before all others."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in os.environ:
+            if name.startswith(_SETTING_PREFIXES):
+                environment.delenv(name)
+        for name, value in _CALM.items():
+            environment.setenv(name, value)
+        environment.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+        cluster = LocalCluster(directory, workers=0, keys=keys, database_url=database_url)
+        network = Network(cluster, cluster.database_url)
+        try:
+            network.cluster.up()
+            LIVE.append(network)
+            yield network
+        except BaseException as error:
+            error.add_note(network.last_lines())
+            raise
+        finally:
+            if network in LIVE:
+                LIVE.remove(network)
+            network.end()
+
+
+def applied(network: Network, member: str) -> int:
+    """The last log entry that the node has applied; -1 while it does not answer."""
+    return int(network.health(member).get("raft", {}).get("last_applied", -1))
+
+
+def wait_until_caught_up(network: Network, member: str) -> None:
+    """The node has applied everything that its leader had when this was called."""
+    wanted = applied(network, network.leader().id)
+    eventually(f"{member} caught up", lambda: applied(network, member) >= wanted)
+
+
+def followers(network: Network) -> list[str]:
+    """The coordinators that do not lead now."""
+    leader = network.leader().id
+    return [name for name in COORDINATORS if name != leader]
+
+
+def has_ended(network: Network, member: str) -> bool:
+    """The node's process has ended by itself."""
+    return next(found.pid for found in network.cluster.members() if found.name == member) is None
+
+
+def empty(directory: Path) -> None:
+    """A node's directory as a new disk has it."""
+    for path in directory.iterdir():
+        path.unlink()
+
+
+def processes(network: Network, *members: str) -> list[psutil.Process]:
+    """The main processes of these members."""
+    return [network.process(member) for member in members]

@@ -1,0 +1,253 @@
+"""One simulated process: the real node and the real state machine, on a disk and a network that can fail."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from coordinator.codec import encode_command, encode_group
+from coordinator.commands import Command
+from coordinator.model import Event, Outcome
+from coordinator.raft import NotLeader, RaftError, RaftOptions, StorageError
+from coordinator.raft.errors import FrameError
+from coordinator.raft.node import RaftNode
+from coordinator.replication import ReplicatedState
+from protocol.v1 import raft_pb2 as pb
+from tests.simulation.disk import ProcessDied, SimDisk
+from tests.simulation.ledger import Ledger
+from tests.simulation.network import Network
+
+HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
+
+
+class World(Protocol):
+    """What is around a process."""
+
+    names: list[str]
+    network: Network
+    ledger: Ledger
+    time: float
+
+    def at(self, delay: float, action: Callable[[], None]) -> None: ...
+    def chance(self, low: float, high: float) -> float: ...
+    def make_id(self) -> str: ...
+    def broken(self, what: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def leads(self, node: "SimNode", term: int) -> None: ...
+    def leads_no_more(self, node: "SimNode") -> None: ...
+
+
+class _Recorder(ReplicatedState):
+    """The real replica; the ledger is told what it applies."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        super().__init__()
+        self._name = name
+        self._ledger = ledger
+
+    def apply(self, entry: bytes, index: int) -> list[Outcome]:
+        outcomes = super().apply(entry, index)
+        self._ledger.applied(self._name, index, entry, outcomes, self.state.revision)
+        return outcomes
+
+
+class SimNode:
+    """It dies and starts again, and keeps its disk."""
+
+    def __init__(self, world: World, name: str, disk: SimDisk, *, bootstrap: bool) -> None:
+        self._world = world
+        self.name = name
+        self.alive = False
+        self.paused = False
+        self.disk = disk
+        disk.on_slow = self._stall
+        self.clock_offset = 0.0
+        """Seconds that this machine's wall clock is off."""
+        self._bootstrap = bootstrap
+        self.machine = _Recorder(name, world.ledger)
+        self.raft: RaftNode | None = None
+        self.life = 0
+        """Counts the starts of its process."""
+        self._inbox: list[Callable[[], None]] = []
+        self._busy_until = 0.0
+
+    # ------------------------------------------------------------ life and death
+
+    def start(self) -> None:
+        if self.alive:
+            return
+        self.life += 1
+        generation = self.life
+        self.machine = _Recorder(self.name, self._world.ledger)
+        self.alive, self.paused, self._busy_until = True, False, 0.0
+        self._world.note(f"{self.name} starts")
+        self.guarded(lambda: self._build(generation))
+        if self.alive:
+            self._tick_for_ever(generation)
+
+    def _build(self, generation: int) -> None:
+        peers = tuple(name for name in self._world.names if name != self.name)
+        self.raft = RaftNode(
+            RaftOptions(
+                self.name,
+                peers,
+                self._bootstrap,
+                HEARTBEAT,
+                ELECTION_TIMEOUT,
+                snapshot_entries=20,
+                trailing_entries=8,
+                segment_bytes=2 << 10,
+            ),
+            disk=self.disk,
+            outbox=self,
+            machine=self.machine,
+            listener=self,
+            offload=lambda work, done: self._offload(generation, work, done),
+            make_id=self._world.make_id,
+        )
+
+    def kill(self, *, power_loss: bool) -> None:
+        """The process ends here and now; with power_loss the disk forgets what was not synced."""
+        if self.alive:
+            self._world.note(f"{self.name} {'loses power' if power_loss else 'dies'}")
+            self.alive = False
+            self.raft = None
+            self._inbox.clear()
+            self._world.leads_no_more(self)
+            self._world.network.drop_node(self.name)
+        if power_loss:
+            self.disk.lose_power()
+        self.disk.die_in = 0
+
+    def guarded(self, step: Callable[[], None]) -> None:
+        """Run a step of the process; it may die of its disk."""
+        if self.paused:
+            self._inbox.append(step)
+            return
+        try:
+            step()
+        except ProcessDied:
+            self.kill(power_loss=False)
+        except StorageError as error:
+            if not self.disk.full:
+                self._world.broken(f"{self.name} refuses its own files: {error}")
+            self.kill(power_loss=False)
+        except Exception as error:  # noqa: BLE001 - a real process ends, too
+            self._world.broken(f"{self.name} fails as nobody expected: {error!r}")
+
+    def pause(self) -> None:
+        self._world.note(f"{self.name} sleeps")
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        waiting, self._inbox = self._inbox, []
+        for step in waiting:
+            if self.alive:
+                self.guarded(step)
+
+    def _stall(self, seconds: float) -> None:
+        """A sync takes this long: nothing leaves and nothing is taken in before it is done."""
+        if not self.alive:
+            return
+        until = max(self._busy_until, self._world.time) + seconds
+        self._busy_until, self.paused = until, True
+        generation = self.life
+
+        def done() -> None:
+            if self.life == generation and self._busy_until == until:
+                self.resume()
+
+        self._world.at(until - self._world.time, done)
+
+    def _tick_for_ever(self, generation: int) -> None:
+        if not self.alive or generation != self.life:
+            return
+        if not self.paused:
+            self.guarded(self._tick)
+        self._world.at(HEARTBEAT / 5, lambda: self._tick_for_ever(generation))
+
+    def _tick(self) -> None:
+        if self.raft is not None:
+            self.raft.tick()
+
+    def _offload(self, generation: int, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        def finish() -> None:
+            if self.alive and generation == self.life:
+                self.guarded(lambda: done(work()))
+
+        self._world.at(self._world.chance(0.0, 0.05), finish)
+
+    # ------------------------------------------------------------ what is asked of it
+
+    @property
+    def leading_term(self) -> int | None:
+        """The term in which it believes that it leads and is current, or None."""
+        return self.raft.leading_term if self.raft is not None else None
+
+    def wall_clock_ms(self) -> int:
+        return int((self._world.time + self.clock_offset) * 1000)
+
+    def propose(self, commands: Sequence[Command], done: Callable[[list[Outcome] | RaftError], None]) -> None:
+        """Have the commands replicated as one entry; none are a barrier. `done` may never be called: it died."""
+
+        def step() -> None:
+            raft = self.raft
+            if raft is None:
+                return
+            entry = encode_group(self.wall_clock_ms(), raft.term, [encode_command(command) for command in commands])
+
+            def answered(result: object) -> None:
+                assert isinstance(result, list | RaftError)
+                done(result)
+
+            try:
+                raft.propose(entry, answered)
+            except NotLeader as error:
+                done(error)
+                return
+            raft.tick()
+
+        self.guarded(step)
+
+    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """Of this life of the process."""
+        self.machine.on_events(listener)
+
+    # ------------------------------------------------------------ Endpoint, Outbox, Listener
+
+    def link_up(self, peer: str) -> None:
+        self.guarded(lambda: self.raft.link_up(peer) if self.raft is not None else None)
+
+    def link_down(self, peer: str) -> None:
+        self.guarded(lambda: self.raft.link_down(peer) if self.raft is not None else None)
+
+    def frame(self, peer: str, envelope: pb.Envelope) -> None:
+        def take() -> None:
+            if self.raft is None:
+                return
+            try:
+                self.raft.receive(peer, envelope)
+            except FrameError as error:
+                self._world.note(f"{self.name} closes the connection of {peer}: {error}")
+                self._world.network.drop_connection(self.name, peer)
+            self.raft.tick()
+
+        self.guarded(take)
+
+    def send(self, peer_id: str, envelope: pb.Envelope) -> None:
+        unsynced = self.raft is not None and bool(self.raft._journal._pending) if envelope.cluster_id else False
+        self._world.ledger.promised(self.name, peer_id, envelope, self.disk, unsynced=unsynced)
+        self._world.network.send(self.name, peer_id, envelope, not_before=self._busy_until)
+
+    def backlog(self, peer_id: str) -> int:
+        return 0
+
+    def leading(self, term: int) -> None:
+        self._world.note(f"{self.name} leads in term {term}")
+        lost = self._world.ledger.lost(self.machine.state.tasks.__contains__, term)
+        if lost:
+            self._world.broken(f"{self.name} leads in term {term} without {len(lost)} acknowledged tasks: {lost[:3]}")
+        self._world.leads(self, term)
+
+    def following(self) -> None:
+        self._world.note(f"{self.name} leads no more")
+        self._world.leads_no_more(self)

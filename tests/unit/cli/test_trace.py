@@ -1,0 +1,74 @@
+"""`zkp trace` without a network: from files, and from hosts that answer or do not."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from client.cli.app import run
+
+LINE = {"ts": "2026-11-23T12:00:00.250000Z", "level": "info", "logger": "zkp.worker", "message": "task proved"}
+RECORD = {"__REALTIME_TIMESTAMP": "1795435200000000", "MESSAGE": "task completed", "PRIORITY": "6"}
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> list[str]:
+    """Names a directory without a cluster."""
+    return ["--dir", str(tmp_path / "nowhere")]
+
+
+def test_files_of_many_nodes_are_one_timeline(
+    tmp_path: Path, nowhere: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever of the two forms each has; that the cluster was not asked is said beside it."""
+    worker, coordinator = tmp_path / "worker-1.log", tmp_path / "coordinator-1.json"
+    worker.write_text(json.dumps({**LINE, "task_id": "t-1"}) + "\n", encoding="utf-8")
+    coordinator.write_text(json.dumps({**RECORD, "ZKP_TASK_ID": "t-1"}) + "\n", encoding="utf-8")
+    status = run(["trace", "t-1", "--log", str(worker), "--log", str(coordinator), *nowhere])
+    out, err = capsys.readouterr()
+    assert status == 0
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["coordinator-1", "worker-1"]
+    assert "without the cluster's own times" in err
+
+
+def test_a_host_that_does_not_answer_is_named(
+    nowhere: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the others say is shown, and the command fails: the timeline is not whole."""
+    asked = []
+
+    def journal(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        if "down.example" in command:
+            return subprocess.CompletedProcess(command, 255, "", "ssh: connect to host down.example: timed out\n")
+        return subprocess.CompletedProcess(command, 0, json.dumps({**RECORD, "ZKP_TASK_ID": "t-1"}) + "\n", "")
+
+    monkeypatch.setattr(subprocess, "run", journal)
+    status = run(["trace", "t-1", "--host", "up.example", "--host", "down.example", *nowhere])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert "up.example" in out
+    assert "error: no journal from down.example: ssh: connect to host down.example: timed out" in err
+    assert all(command[-1] == "ZKP_TASK_ID=t-1" for command in asked)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["t-1; reboot"], ["--", "-t"], ["t-1", "--host", "-oProxyCommand=reboot"], ["t-1", "--host", "a b"]],
+)
+def test_nothing_strange_reaches_a_shell_on_another_host(
+    arguments: list[str], nowhere: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ssh gives its words to a shell over there, and takes options where it expects a host."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a program was started"))
+    assert run(["trace", *nowhere, *arguments]) in {1, 2}
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_task_that_nobody_knows_is_a_failure(nowhere: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, and with nothing on standard output."""
+    assert run(["trace", "t-1", *nowhere]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "error: nobody knows of task t-1"

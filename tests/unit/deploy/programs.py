@@ -1,0 +1,21 @@
+"""The programs that the playbooks carry: they are files of roles, in no package, and loaded by their path."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+PROJECT = Path(__file__).resolve().parents[3]
+ROLES = PROJECT / "ansible" / "roles"
+
+
+def program(role: str, name: str) -> ModuleType:
+    """A module from a role's files."""
+    path = ROLES / role / "files" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"role_{role}_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    return module

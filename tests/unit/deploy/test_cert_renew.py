@@ -1,0 +1,223 @@
+"""A host's half of renewal: what is asked for, when it is taken into use, and what is never touched."""
+
+import grp
+import json
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pki.authority import Authority
+from pki.credential import Credential
+from pki.files import TlsFiles
+from pki.identity import Role
+from pki.requests import Request
+from pki.scope import parse_network
+from pki.signing import pem_of
+from tests.unit.deploy.programs import program
+
+renew = program("pki", "zkp_cert_renew")
+START = datetime(2026, 11, 1, tzinfo=UTC)
+ADDRESS = "192.168.1.10"
+
+
+@dataclass
+class Host:
+    """A host with one identity, and the authority on the other side."""
+
+    root: Path
+    authority: Authority
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.root / "renewal" / "coordinator-1.json"
+
+    @property
+    def manifest(self) -> "renew.Manifest":
+        return renew.Manifest.read(self.manifest_path)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / "pki"
+
+    def describe(self, **changes: object) -> None:
+        said = {
+            "name": "coordinator-1",
+            "role": "coordinator",
+            "hosts": [ADDRESS],
+            "directory": str(self.directory),
+            "owner": pwd.getpwuid(os.geteuid()).pw_name,
+            "group": grp.getgrgid(os.getegid()).gr_name,
+            "combined": False,
+            "reload": ["touch", str(self.root / "reloaded")],
+        } | changes
+        self.manifest_path.write_text(json.dumps(said), "utf-8")
+
+    def prepare(self, now: datetime, *, dry_run: bool = False) -> dict[str, object]:
+        return dict(renew.prepare(self.manifest, now, dry_run=dry_run))
+
+    def sign(self, now: datetime) -> None:
+        """What the controller does with a request."""
+        asked = Request.read((self.directory / "next" / "request.csr").read_bytes())
+        leaf = self.authority.certify(asked.key, "coordinator-1", Role.COORDINATOR, sorted(asked.hosts), now=now)
+        certified = self.authority.deliver(leaf)
+        (self.directory / "next" / "certificate.pem").write_bytes(certified.certificate_pem)
+
+    def install(self, now: datetime) -> bool:
+        return bool(renew.install(self.manifest, now))
+
+    def key(self) -> bytes:
+        return (self.directory / "key.pem").read_bytes()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    (tmp_path / "renewal").mkdir()
+    (tmp_path / "pki").mkdir()
+    made = Host(tmp_path, Authority.create("zkp.test", now=START, networks=[parse_network("192.168.1.0/24")]))
+    (tmp_path / "renewal" / "ca.pem").write_bytes(pem_of(*made.authority.roots))
+    made.describe()
+    return made
+
+
+@pytest.fixture
+def certified(host: Host) -> Host:
+    host.prepare(START)
+    host.sign(START)
+    host.install(START)
+    return host
+
+
+def test_first(host: Host) -> None:
+    """A host without a certificate asks for one with a key that is made there, and uses it at once."""
+    assert host.prepare(START)["wanted"]
+    host.sign(START)
+    assert host.install(START)
+    held = Credential.read(TlsFiles.in_directory(host.directory), START)
+    assert held.identity.name == "coordinator-1"
+    assert stat.S_IMODE((host.directory / "key.pem").stat().st_mode) & 0o037 == 0
+    assert not (host.directory / "next").exists()
+
+
+def test_nothing_to_do(certified: Host) -> None:
+    """In the first third of a certificate's life nothing is asked for and nothing changes."""
+    later = START + timedelta(days=9)
+    assert certified.prepare(later) == {"changed": False, "wanted": False, "reason": "", "request": ""}
+    assert not certified.install(later)
+
+
+def test_lies_ready(certified: Host) -> None:
+    """After a third a renewal is signed ahead, and stays unused until two thirds are over."""
+    key, ahead = certified.key(), START + timedelta(days=11)
+    assert certified.prepare(ahead)["wanted"]
+    certified.sign(ahead)
+    assert not certified.install(ahead)
+    assert not certified.prepare(ahead)["wanted"]
+    assert certified.key() == key
+    assert certified.install(START + timedelta(days=21))
+    assert certified.key() != key
+
+
+def test_after_expiry(certified: Host) -> None:
+    """A certificate that has expired is replaced as soon as another is signed."""
+    late = START + timedelta(days=40)
+    assert certified.prepare(late)["wanted"]
+    certified.sign(late)
+    assert certified.install(late)
+
+
+def test_new_address(certified: Host) -> None:
+    """A host that is to be dialled at another address gets a certificate for it at once."""
+    certified.describe(hosts=[ADDRESS, "192.168.1.99"])
+    asked = certified.prepare(START)
+    assert asked["wanted"]
+    assert "192.168.1.99" in str(asked["reason"])
+    certified.sign(START)
+    assert certified.install(START)
+
+
+def test_asks_once(host: Host) -> None:
+    """A run that was interrupted before the signature goes on with the same key and request."""
+    first = host.prepare(START)
+    key = (host.directory / "next" / "key.pem").read_bytes()
+    again = host.prepare(START)
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert again["request"] == first["request"]
+    assert (host.directory / "next" / "key.pem").read_bytes() == key
+
+
+def test_dry_run(host: Host) -> None:
+    """A check says that a certificate is wanted, and makes nothing."""
+    assert host.prepare(START, dry_run=True)["changed"]
+    assert not (host.directory / "next").exists()
+
+
+def test_interrupted_between_the_files(certified: Host) -> None:
+    """A crash between key and certificate is made good by the next look."""
+    ahead, due = START + timedelta(days=11), START + timedelta(days=21)
+    certified.prepare(ahead)
+    certified.sign(ahead)
+    new = (certified.directory / "next" / "key.pem").read_bytes()
+    renew._replace(certified.manifest, "key.pem", new)
+    assert certified.install(due)
+    assert Credential.read(TlsFiles.in_directory(certified.directory), due).key_pem == new
+
+
+def test_wrong_certificate(certified: Host) -> None:
+    """What is no renewal of this identity is refused, and what is in use stays."""
+    ahead, due, key = START + timedelta(days=11), START + timedelta(days=21), certified.key()
+    certified.prepare(ahead)
+    other = certified.authority.issue("coordinator-1", Role.COORDINATOR, [ADDRESS], now=ahead)
+    (certified.directory / "next" / "certificate.pem").write_bytes(other.certificate_pem)
+    with pytest.raises(renew.PkiError, match=r"key\.pem"):
+        certified.install(due)
+    assert certified.key() == key
+
+
+def test_reload_only_on_change(certified: Host) -> None:
+    """The users of the files are told when something changed, and only then."""
+    marker = certified.root / "reloaded"
+    marker.unlink()
+    certified.install(START)
+    assert not marker.exists()
+    (certified.root / "renewal" / "ca.pem").write_bytes(pem_of(*certified.authority.roots) + b"\n")
+    certified.install(START)
+    assert marker.exists()
+
+
+def test_loose_key(certified: Host) -> None:
+    """A key whose mode was loosened is put right."""
+    (certified.directory / "key.pem").chmod(0o644)
+    certified.install(START)
+    assert stat.S_IMODE((certified.directory / "key.pem").stat().st_mode) & 0o037 == 0
+
+
+def test_combined(host: Host) -> None:
+    """Where it is asked for, certificate and key are also in one file that is as private as the key."""
+    host.describe(combined=True)
+    host.prepare(START)
+    host.sign(START)
+    host.install(START)
+    combined = host.directory / "combined.pem"
+    assert combined.read_bytes() == (host.directory / "certificate.pem").read_bytes() + host.key()
+    assert stat.S_IMODE(combined.stat().st_mode) & 0o037 == 0
+
+
+def test_urgent(certified: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """A due renewal that has not come is a warning, and a failure once five days are left."""
+    assert not renew._warn(certified.manifest, START + timedelta(days=19 * 0.9))
+    assert not renew._warn(certified.manifest, START + timedelta(days=21))
+    assert "no renewal lies ready" in capsys.readouterr().err
+    assert renew._warn(certified.manifest, START + timedelta(days=26))
+
+
+def test_broken_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A manifest that cannot be read is one line, and the exit status 1."""
+    path = tmp_path / "worker-1.json"
+    path.write_text("{}", "utf-8")
+    assert renew.main(["prepare", str(path)]) == 1
+    assert "worker-1.json is no manifest" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Prometheus beside a local cluster: whom it scrapes, and by which name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from client.local import configuration, ports, prometheus
+from client.local.errors import LocalClusterError
+from client.local.layout import Layout
+from client.local.profile import Profile
+
+ADDRESSES = configuration.addresses(17000, 2)
+
+
+def test_every_member_is_a_target_under_its_nodes_id() -> None:
+    """At the address with its metrics, which a coordinator serves apart from its health."""
+    groups = prometheus.target_groups(ADDRESSES)
+    found = {
+        (job, group["labels"]["node"], *group["targets"])  # type: ignore[index, misc] # JSON as Prometheus reads it
+        for job, job_groups in groups.items()
+        for group in job_groups
+    }
+    assert found == {
+        ("coordinator", "coordinator-1", "127.0.0.1:17031"),
+        ("coordinator", "coordinator-2", "127.0.0.1:17032"),
+        ("coordinator", "coordinator-3", "127.0.0.1:17033"),
+        ("worker", "worker-1", "127.0.0.1:17041"),
+        ("worker", "worker-2", "127.0.0.1:17042"),
+        ("gateway", "gateway", "127.0.0.1:17061"),
+    }
+
+
+def test_every_job_of_the_configuration_has_a_file_of_targets() -> None:
+    """Also where it is empty: Prometheus would complain of a file that is missing."""
+    assert prometheus.target_groups(ADDRESSES).keys() == {
+        "coordinator",
+        "worker",
+        "gateway",
+        "infrastructure",
+        "alertmanager",
+    }
+
+
+def test_its_page_is_in_the_clusters_own_block_of_ports() -> None:
+    """And at no member's address."""
+    place = prometheus.address(Profile(ADDRESSES))
+    assert place == f"127.0.0.1:{17000 + ports.PROMETHEUS}"
+    assert place not in {address for own in ADDRESSES.values() for address in own.values()}
+
+
+def test_where_prometheus_is_missing_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words that an operator types."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(LocalClusterError, match="apt install --no-install-recommends prometheus"):
+        prometheus.program()
+
+
+def test_without_a_checkout_there_are_no_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An installed package has none of them: that is said, and nothing is laid out."""
+    monkeypatch.setattr(prometheus, "SHIPPED", tmp_path / "nowhere")
+    with pytest.raises(LocalClusterError, match=r"has no prometheus\.yml: run this from a checkout"):
+        prometheus.prepare(Layout(tmp_path / "cluster"), Profile(ADDRESSES))
+    assert not (tmp_path / "cluster").exists()
