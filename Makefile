@@ -1,4 +1,5 @@
-# What people type here. `make` alone lists it; nothing needs root, and nothing is written outside the checkout.
+# What people type here. `make` alone lists it; nothing is written outside the checkout, and nothing but
+# the hosts- targets needs root.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -6,6 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOCOL := $(wildcard protocol/v1/*.proto)
 CODE := client coordinator daemon gateway pki proofs protocol settings worker
+ROUNDS ?= 20
+HOSTS ?= 3
+MINUTES ?= 30
+EVENTS ?= 0
 YAML := $(wildcard ansible configs monitoring .github .yamllint*)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -13,7 +18,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status logs down test test-fast check protocol protocol-check lock
+.PHONY: help setup demo up monitor status logs down test test-fast soak hosts-up hosts-down hosts-test bench check monitoring-check protocol protocol-check lock
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -29,6 +34,9 @@ demo: $(READY) ## Run the main job once, start to end: 3 coordinators, 2 workers
 
 up: $(READY) ## Start the cluster on this machine and keep it running
 	$(BIN)/zkp local up
+
+monitor: $(READY) ## Watch that cluster with Prometheus (apt install prometheus), over mutual TLS
+	$(BIN)/zkp local monitor
 
 status: $(READY) ## Show the processes, nodes, workers and tasks of that cluster
 	$(BIN)/zkp local status
@@ -46,11 +54,29 @@ test: $(READY) ## Run every test: unit and simulation first, then integration
 test-fast: $(READY) ## Run the tests without sockets and processes (seconds)
 	$(BIN)/pytest -q tests/unit tests/simulation
 
-check: $(READY) protocol-check ## Run every linter and the type checker
+soak: $(READY) ## Simulate clusters under random faults for MINUTES=30 and until EVENTS=0 faults, and sum up
+	$(BIN)/python -m tests.simulation --minutes $(MINUTES) --events $(EVENTS)
+
+hosts-up: $(READY) ## Boot HOSTS=3 real Debian hosts on this machine to play with, and print how to reach them (root)
+	$(BIN)/python -m tests.hosts up --hosts $(HOSTS)
+
+hosts-down: $(READY) ## Take those hosts away again
+	$(BIN)/python -m tests.hosts down
+
+hosts-test: $(READY) ## Deploy on real hosts, and lose the power of all coordinators ROUNDS=20 times (root)
+	ZKP_TEST_POWER_LOSS_ROUNDS=$(ROUNDS) $(BIN)/pytest -q -rPs tests/hosts
+
+bench: $(READY) ## Measure beside etcd and write docs/benchmarks/raft.md (PARTS="comparison latency failover growth steady")
+	$(BIN)/python -m tests.bench.raft $(PARTS)
+
+check: $(READY) protocol-check monitoring-check ## Run every linter and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(if $(YAML),$(BIN)/yamllint --strict $(YAML))
+
+monitoring-check:
+	@monitoring/check
 
 protocol: $(READY) ## Generate the Python code of protocol/v1/*.proto
 	$(call generate,.)
