@@ -1,0 +1,80 @@
+"""Certificates are renewed on their hosts in time, unnoticed; and a network that slept through it all recovers."""
+
+from tests.hosts.ageing import EXPIRED, PREPARED, RENEWABLE, age, age_here, directories, serial
+from tests.hosts.deployment import DAEMONS, HOSTS, Deployment
+from tests.hosts.playbook import Outcome
+
+_RENEW = "systemctl start zkp-cert-renew.service"
+
+
+def test_a_host_renews_by_itself_without_a_restart_or_an_election(network: Deployment) -> None:
+    """What the playbook has prepared is taken into use by the timer's unit when it is time, and not before."""
+    authority = network.directory / "authority"
+    places = [(network.members[name], place) for name in HOSTS for place in directories(network.members[name])]
+    assert len(places) >= 4 * len(HOSTS)
+    for host, place in places:
+        age(host, place, authority, PREPARED)
+    prepared = network.play("site.yml", "--tags", "pki").demand_success()
+    assert "a third of its life is over" in prepared.output
+    before, cluster = network.running_since(), network.status()
+    old = {(host.name, place): serial(host, place) for host, place in places}
+
+    for host in network.members.values():
+        host.run(_RENEW)
+    assert {(host.name, place): serial(host, place) for host, place in places} == old  # it is not time yet
+
+    for host, place in places:
+        age(host, place, authority, RENEWABLE)
+    aged = {(host.name, place): serial(host, place) for host, place in places}
+    for host in network.members.values():
+        host.run(_RENEW)
+
+    network.wait_until_well()
+    for host, place in places:
+        assert serial(host, place) not in {old[host.name, place], aged[host.name, place]}, f"{host.name}: {place}"
+        assert served(host.name, network) == serial(host, "/etc/zkp/pki/coordinator")
+    now = network.status()
+    assert (now["term"], now["leader"]) == (cluster["term"], cluster["leader"])
+    assert network.running_since() == before
+    network.prove()
+
+
+def test_a_network_whose_certificates_have_all_expired_recovers(network: Deployment) -> None:
+    """Every host was off for a month: nothing works any more, and one run of site.yml mends it."""
+    authority = network.directory / "authority"
+    stop = " ".join(DAEMONS)
+    for host in network.members.values():
+        host.run(f"systemctl stop zkp-cert-renew.timer {stop}")
+        for place in directories(host):
+            age(host, place, authority, EXPIRED)
+            host.run(f"rm -rf {place}/next")
+    for role in ("admin", "client"):
+        age_here(network.directory / "identities" / role, authority, EXPIRED)
+    network.fleet.reboot(*network.members)
+    assert network.ailments()
+
+    network.play().demand_success()
+
+    network.wait_until_well()
+    network.prove()
+    settled(network.play())
+    for host in network.members.values():
+        host.run("systemctl reset-failed")
+
+
+def settled(outcome: Outcome) -> None:
+    """A run that had nothing to do."""
+    assert outcome.demand_success().changed == []
+
+
+def served(name: str, network: Deployment) -> int:
+    """The serial number of the certificate that a host's coordinator shows to callers."""
+    host = network.members[name]
+    files = " ".join(f"-{flag} /etc/zkp/pki/coordinator/{file}.pem" for flag, file in _FILES.items())
+    shown = host.run(
+        f"openssl s_client -connect {host.address}:9090 -alpn h2 {files} </dev/null | openssl x509 -serial"
+    )
+    return int(shown.split("serial=")[1].split()[0], 16)
+
+
+_FILES = {"cert": "certificate", "key": "key", "CAfile": "ca"}

@@ -1,0 +1,96 @@
+"""Inventories and hosts that could not work are refused with the cure, before anything is changed anywhere."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts.conftest import SPARE
+from tests.hosts.deployment import Deployment
+
+_LATER = "import time; _time = time.time; time.time = lambda: _time() + 5"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong, and words of the refusal: the place and the cure. `spoil` and `mend` are commands on host-3."""
+
+    says: tuple[str, ...]
+    change: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    spoil: str = "true"
+    mend: str = "true"
+
+
+def _of(host: str, **variables: Any) -> dict[str, Any]:
+    return {"all": {"hosts": {host: variables}}}
+
+
+CASES = {
+    "two hosts with one id": Wrong(
+        says=("same coordinator id", "pki_names"),
+        change=_of("host-2", pki_names={"coordinator": "coordinator-host-1"}),
+    ),
+    "an even number of coordinators": Wrong(
+        says=("4 coordinators", "three or five"), change={"coordinators": {"hosts": {SPARE: {}}}}
+    ),
+    "a loopback address": Wrong(says=("127.0.0.1", "zkp_address"), change=_of("host-2", zkp_address="127.0.0.1")),
+    "two hosts with one address": Wrong(
+        says=("same address", "ansible_host"),
+        change={"all": {"hosts": {"host-2": {"zkp_address": "192.0.2.1"}, "host-3": {"zkp_address": "192.0.2.1"}}}},
+    ),
+    "a clock that is five seconds off": Wrong(
+        says=("clock of host-3", "timedatectl"),
+        spoil=f"echo '{_LATER}' > /usr/lib/python3/dist-packages/sitecustomize.py",
+        mend="rm /usr/lib/python3/dist-packages/sitecustomize.py",
+    ),
+    "a placeholder instead of a password": Wrong(
+        says=("coordinator_database_password", "vault"), variables={"coordinator_database_password": "changeme"}
+    ),
+    "a placeholder instead of a passphrase": Wrong(
+        says=("pki_passphrase", "vault"), variables={"pki_passphrase": "<a long passphrase of your own>"}
+    ),
+    "another distribution": Wrong(
+        says=("host-3 runs", "Debian 12"),
+        spoil="cp -a /etc/debian_version /root/; echo 11.9 > /etc/debian_version; cp -L /etc/os-release /root/;"
+        " sed 's/12/11/; s/bookworm/bullseye/' /root/os-release > /etc/os-release.new;"
+        " mv /etc/os-release.new /etc/os-release",
+        mend="mv /root/debian_version /etc/debian_version; ln -sf ../usr/lib/os-release /etc/os-release",
+    ),
+    "a port that something else has": Wrong(
+        says=("host-3 port 8444", "zkp_gateway_port"),
+        variables={"zkp_gateway_port": 8444},
+        spoil="systemd-run --quiet --unit=squatter python3 -m http.server 8444; sleep 1",
+        mend="systemctl stop squatter",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_could_not_work_is_refused(network: Deployment, name: str) -> None:
+    """It fails, says where and what to do, and has changed nothing on any host."""
+    wrong, before = CASES[name], network.running_since()
+    change = dict(wrong.change)
+    if SPARE in str(change):  # it has to be reachable, to be refused for what it is there for
+        change |= network.fleet.reach([SPARE])
+    with spoiled(network, wrong):
+        refused = network.play("site.yml", change=change or None, **wrong.variables)
+
+    assert refused.status != 0
+    for word in wrong.says:
+        assert word in refused.refusals, refused.refusals
+    assert refused.changed == []
+    assert network.running_since() == before
+
+
+@contextmanager
+def spoiled(network: Deployment, wrong: Wrong) -> Iterator[None]:
+    """Something is wrong on host-3 for a while."""
+    host = network.members["host-3"]
+    host.run(wrong.spoil)
+    try:
+        yield
+    finally:
+        host.run(wrong.mend)
