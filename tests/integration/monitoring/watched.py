@@ -77,9 +77,10 @@ class Watched:
         samples = [Sample(one["metric"], float(one["value"][1])) for one in found]
         return [sample for sample in samples if not math.isnan(sample.value)]
 
-    def firing(self) -> set[Firing]:
-        """The alerts that fire now."""
-        alerts = [alert["labels"] for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"]
+    def firing(self, *, or_pending: bool = False) -> set[Firing]:
+        """The alerts that fire now; with those that are about to, if asked for."""
+        states = {"firing", "pending"} if or_pending else {"firing"}
+        alerts = [alert["labels"] for alert in self.ask("alerts")["alerts"] if alert["state"] in states]
         return {Firing.of(labels) for labels in alerts}
 
 
