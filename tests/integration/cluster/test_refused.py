@@ -29,6 +29,7 @@ from tests.integration.cluster.network import Network, eventually
 
 RAFT, GRPC = "raft", "grpc"
 COORDINATOR = "coordinator-1"
+DIALLED = "coordinator-3"  # both of the others dial it
 PORTS = (
     (COORDINATOR, RAFT),
     (COORDINATOR, GRPC),
@@ -194,7 +195,8 @@ def hello(name: str, peer: str) -> bytes:
     """The first frame of a coordinator that says that it is `name`."""
     return frames.pack(
         raft_pb.Envelope(
-            hello=raft_pb.Hello(node_id=name, peer_id=peer, version=frames.PROTOCOL_VERSION, last_log_index=10**6)
+            sequence=1,
+            hello=raft_pb.Hello(node_id=name, peer_id=peer, version=frames.PROTOCOL_VERSION, last_log_index=10**6),
         )
     )
 
@@ -211,14 +213,23 @@ def test_only_coordinators_speak_raft(network: Network, wardrobe: Wardrobe, targ
     door.logged("refused a Raft connection", f"/{name} is a ", "only coordinators speak Raft")
 
 
-@pytest.mark.parametrize("target", ["coordinator-1", "coordinator-3"])
-def test_a_coordinator_cannot_claim_to_be_another(network: Network, wardrobe: Wardrobe, target: str) -> None:
-    """coordinator-2's certificate, and a hello that says coordinator-3."""
-    door = Door(network, target, RAFT)
+def test_a_coordinator_cannot_claim_to_be_another(network: Network, wardrobe: Wardrobe) -> None:
+    """coordinator-2's certificate, and a hello that says coordinator-1."""
+    door = Door(network, DIALLED, RAFT)
 
-    connect(door.address, hello("coordinator-3", target), wardrobe.member("coordinator-2"))
+    connect(door.address, hello("coordinator-1", DIALLED), wardrobe.member("coordinator-2"))
 
-    door.logged("refused a Raft connection", "says it is 'coordinator-3'", '"peer": "coordinator-2 ')
+    door.logged("refused a Raft connection", "says it is 'coordinator-1'", '"peer": "coordinator-2 ')
+
+
+def test_a_peer_that_is_dialled_does_not_dial(network: Network, wardrobe: Wardrobe) -> None:
+    """Of two coordinators one dials the other: who comes the wrong way displaces no link."""
+    door = Door(network, COORDINATOR, RAFT)
+
+    ending = connect(door.address, hello("coordinator-2", COORDINATOR), wardrobe.member("coordinator-2"))
+
+    assert ending.received == b""
+    door.logged("refused a Raft connection", "coordinator-2 dials, but of the two coordinator-1 does")
 
 
 def test_an_unknown_coordinator_is_none(network: Network, wardrobe: Wardrobe) -> None:
@@ -238,8 +249,8 @@ def test_a_coordinator_that_has_gone_mad_is_cut_off(
     network: Network, wardrobe: Wardrobe, said: bytes, after_hello: bool
 ) -> None:
     """With a peer's own certificate: a frame beyond the limit is not waited for."""
-    door = Door(network, COORDINATOR, RAFT)
-    greeting = hello("coordinator-2", COORDINATOR) if after_hello else b""
+    door = Door(network, DIALLED, RAFT)
+    greeting = hello("coordinator-2", DIALLED) if after_hello else b""
 
     connect(door.address, greeting + said, wardrobe.member("coordinator-2"))
 
