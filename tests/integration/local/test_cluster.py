@@ -45,7 +45,7 @@ def test_private_files_are_private(cluster: LocalCluster) -> None:
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
     assert all(stat.S_IMODE(key.stat().st_mode) in {0o600, 0o400} for key in root.rglob("*.key"))
     keys = list(root.glob("identities/*/key.pem"))
-    assert len(keys) == 8
+    assert len(keys) == 9
     assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
 
 
