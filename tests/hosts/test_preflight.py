@@ -10,7 +10,9 @@ import pytest
 from tests.hosts.conftest import SPARE
 from tests.hosts.deployment import Deployment
 
-_LATER = "import time; _time = time.time; time.time = lambda: _time() + 5"
+_LATER = "import time; time.time = lambda real=time.time: real() + 5"
+"""For Python, in a file *.pth: all that Ansible asks of the host happens five seconds later."""
+_PATH_FILE = "/usr/local/lib/python3.11/dist-packages/later.pth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ CASES = {
     ),
     "a clock that is five seconds off": Wrong(
         says=("clock of host-3", "timedatectl"),
-        spoil=f"echo '{_LATER}' > /usr/lib/python3/dist-packages/sitecustomize.py",
-        mend="rm /usr/lib/python3/dist-packages/sitecustomize.py",
+        spoil=f"mkdir -p $(dirname {_PATH_FILE}); echo '{_LATER}' > {_PATH_FILE}",
+        mend=f"rm {_PATH_FILE}",
     ),
     "a placeholder instead of a password": Wrong(
         says=("coordinator_database_password", "vault"), variables={"coordinator_database_password": "changeme"}
