@@ -24,8 +24,12 @@ UNION ALL
 SELECT 'REVOKE ALL ON SCHEMA public FROM PUBLIC' FROM pg_namespace
     WHERE nspname = 'public' AND EXISTS (SELECT FROM aclexplode(nspacl) WHERE grantee = 0)
 UNION ALL
+-- Of its own: what it has as one of PUBLIC is revoked just before.
 SELECT format('GRANT USAGE ON SCHEMA public TO %I', :'reader')
-    WHERE NOT has_schema_privilege(:'reader', 'public', 'USAGE')
+    WHERE NOT EXISTS (
+        SELECT FROM pg_namespace, aclexplode(nspacl)
+        WHERE nspname = 'public' AND grantee = :'reader'::regrole AND privilege_type = 'USAGE'
+    )
 UNION ALL
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT SELECT ON TABLES TO %I', :'owner', :'reader')
     WHERE NOT EXISTS (
