@@ -52,7 +52,7 @@ class EmbeddedPostgres:
         self._own(self.data)
         command = [
             *_prefix(),
-            str(_program("initdb")),
+            str(program("initdb")),
             *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "--username=postgres"),
             f"--pgdata={self.data}",
         ]
@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         return [
             *_prefix(),
-            str(_program("postgres")),
+            str(program("postgres")),
             *("-D", str(self.data), "-k", str(self.socket_directory)),
             *settings,
         ]
@@ -116,7 +116,8 @@ def _short_directory(data: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"zkp-postgres-{digest}"
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """A program of the embedded PostgreSQL, such as psql; raises LocalClusterError when it is not there."""
     # The package is looked up, not imported: importing it takes a lock file shared by all users of /tmp.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.submodule_search_locations is None:

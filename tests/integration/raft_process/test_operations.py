@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from client.local import postgres
 from client.local.process import end_remnants, remnants
 from tests.integration.cluster.network import eventually
 
@@ -46,9 +47,14 @@ class Place:
         self.root = root
         programs = root / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for name, module in (("zkp", "client"), ("coordinator", "coordinator")):
+        python = f'"{sys.executable}" -m'
+        for name, command in (
+            ("zkp", f"{python} client"),
+            ("coordinator", f"{python} coordinator"),
+            ("psql", f'"{postgres.program("psql")}"'),  # an operator has PostgreSQL's client; this machine may not
+        ):
             program = programs / name
-            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+            program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
             program.chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if not re.match("ZKP_|COORDINATOR_|WORKER_", name)}
         self._environment = kept | {
