@@ -7,10 +7,12 @@ is left with what is young; a follower, whose pause nobody notices, looks at eve
 
 import asyncio
 import gc
+import random
 from collections.abc import Callable
 
 _YOUNG, _MIDDLE, _NEVER = 5_000, 5, 2**31 - 1
 _PERIOD_S = 3600.0
+_DICE = random.SystemRandom()
 
 
 def spare_the_leader() -> None:
@@ -21,8 +23,11 @@ def spare_the_leader() -> None:
 
 
 async def collect_while_following(leads: Callable[[], bool]) -> None:
-    """For ever: a full collection every hour, unless this node leads then."""
+    """For ever: a full collection every hour or so, unless this node leads then.
+
+    At a time of its own: nodes that were started together must not pause together, which would be a lost quorum.
+    """
     while True:
-        await asyncio.sleep(_PERIOD_S)
+        await asyncio.sleep(_PERIOD_S * _DICE.uniform(0.5, 1.5))
         if not leads():
             gc.collect()

@@ -3,7 +3,6 @@
 Times are milliseconds since the Unix epoch as the proposing leader stamped them; 0 means "not yet".
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
@@ -210,6 +209,3 @@ class Outcome:
     task: Task | None = None
     duplicate: bool = False
     dropped: tuple[tuple[str, int], ...] = ()
-
-
-TaskCounts = Mapping[TaskState, int]

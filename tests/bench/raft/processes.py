@@ -59,11 +59,6 @@ class NodeProcess:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
-
     def resident_bytes(self) -> int:
         """Memory in use."""
         return int(psutil.Process(self.pid).memory_info().rss)

@@ -71,6 +71,7 @@ def running(
     *,
     database_url: str | None = None,
     record_url: str | None = None,
+    workers: int = 2,
     **variables: str,
 ) -> Iterator["Network"]:
     """A network that is up. `variables`: settings of its daemons, as in `COORDINATOR_TASKS_LEASE="3s"`.
@@ -83,7 +84,7 @@ def running(
                 environment.delenv(name)
         for name, value in {**_PATIENT, **variables}.items():
             environment.setenv(name, value)
-        cluster = LocalCluster(directory, keys=keys, database_url=database_url)
+        cluster = LocalCluster(directory, workers=workers, keys=keys, database_url=database_url)
         network = Network(cluster, record_url or cluster.database_url)
         try:
             network.cluster.up()

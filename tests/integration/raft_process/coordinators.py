@@ -1,51 +1,33 @@
 """Three coordinators and their gateway, without workers: what is submitted stays, in the replicated state alone."""
 
-import contextlib
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
-import pytest
 
-from client.local.cluster import LocalCluster
 from client.local.layout import COORDINATORS
-from tests.integration.cluster.network import LIVE, Network, eventually
+from tests.integration.cluster.network import Network, eventually, running
 
 NO_RECORD = "postgresql:///zkp?host=/nonexistent"
 """A PostgreSQL that is away for good: nothing is answered from it that the cluster has forgotten."""
 
 TUNED = Path(__file__).parent / "tuned"
-_CALM = {"COORDINATOR_RAFT_HEARTBEAT": "100ms", "COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"}
-"""So that a machine with better things to do does not call elections of its own."""
-_SETTING_PREFIXES = ("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")
 
 
-@contextlib.contextmanager
 def coordinators(
     directory: Path, keys: Path, *, code: Path = TUNED, database_url: str | None = NO_RECORD
-) -> Iterator[Network]:
+) -> AbstractContextManager[Network]:
     """The network, up. code: a directory that its processes import from before all others."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name in os.environ:
-            if name.startswith(_SETTING_PREFIXES):
-                environment.delenv(name)
-        for name, value in _CALM.items():
-            environment.setenv(name, value)
-        environment.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
-        cluster = LocalCluster(directory, workers=0, keys=keys, database_url=database_url)
-        network = Network(cluster, cluster.database_url)
-        try:
-            network.cluster.up()
-            LIVE.append(network)
-            yield network
-        except BaseException as error:
-            error.add_note(network.last_lines())
-            raise
-        finally:
-            if network in LIVE:
-                LIVE.remove(network)
-            network.end()
+    imported_from = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH"))))
+    return running(
+        directory,
+        keys,
+        database_url=database_url,
+        workers=0,
+        PYTHONPATH=imported_from,
+        COORDINATOR_RAFT_HEARTBEAT="100ms",
+    )
 
 
 def applied(network: Network, member: str) -> int:

@@ -1,11 +1,13 @@
 """Python's collector of cycles in a coordinator."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
 import pytest
 
-from coordinator.collector import spare_the_leader
+from coordinator import collector
+from coordinator.collector import collect_while_following, spare_the_leader
 from coordinator.commands import RegisterCircuit, Submit
 from coordinator.state import State
 
@@ -37,3 +39,25 @@ def test_a_growing_state_is_never_looked_at_as_a_whole(collections: list[int]) -
         state.apply(Submit(f"t{number}", "client", "addition", b"{}", ("1",), 3), 1, 1)
     assert 0 in collections
     assert 2 not in collections
+
+
+async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
+    collections: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader skips its turn; pauses differ, so that nodes which started together do not collect together."""
+    spare_the_leader()
+    collections.clear()
+    leads = [True, False, True, False]
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if len(pauses) == len(leads):
+            raise asyncio.CancelledError
+        pauses.append(seconds)
+
+    monkeypatch.setattr(collector.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await collect_while_following(lambda: leads[len(pauses) - 1])
+    assert collections.count(2) == 2
+    assert len(set(pauses)) == len(pauses)
+    assert all(1800 <= pause <= 5400 for pause in pauses)
