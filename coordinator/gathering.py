@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import Callable
 
 _PATIENCE_S, _MOST_PATIENCE_S = 0.004, 0.05
-"""No command waits longer than this for others: the first, or as long as the last entry took where that is more (on a
-machine that is short of time, calls come in as slowly as entries are agreed on), up to the second."""
+"""How long one waits for somebody to come: so long, or as long as the last entry took where that is more (on a
+machine that is short of time, calls come in as slowly as entries are agreed on), up to the second. Who comes brings
+others: then one waits on, until nobody has come for half as long."""
+_LONGEST = 4
+"""No command waits longer for others than so many times that, or than the second."""
 _ENOUGH = 64
 """A group of so many has little to gain from more."""
 _CROWD, _FAR_LARGER = 4, 2
@@ -30,6 +33,7 @@ class Gathering:
         self._wanted = 0
         self._patience = _PATIENCE_S
         self._enough: asyncio.Future[None] | None = None
+        self._until = 0.0
         self._crowd = 0
         self._crowded_until = 0.0
         self._trial_every = _TRIAL_MIN_S
@@ -39,8 +43,11 @@ class Gathering:
 
     def arrived(self) -> None:
         """One more command is waiting."""
-        if self._enough is not None and self._waiting() >= self._wanted:
+        if self._enough is None:
+            return
+        if self._waiting() >= self._wanted:
             _settle(self._enough)
+        self._until = max(self._until, asyncio.get_running_loop().time() + self._patience / 2)
 
     async def pause(self, settled: int, took_s: float) -> None:
         """Return when the next group, if anybody waits for one, is to set out.
@@ -80,15 +87,17 @@ class Gathering:
         self._trial_every = trial_every
 
     async def _wait(self, wanted: int) -> None:
+        """Until `wanted` are waiting, or nobody has come for a while, or it has taken too long."""
         if self._waiting() >= wanted:
             return
         loop = asyncio.get_running_loop()
         self._wanted, self._enough = wanted, loop.create_future()
-        timer = loop.call_later(self._patience, _settle, self._enough)
+        self._until = loop.time() + self._patience
+        end = loop.time() + min(_LONGEST * self._patience, _MOST_PATIENCE_S)
         try:
-            await self._enough
+            while not self._enough.done() and (left := min(self._until, end) - loop.time()) > 0:
+                await asyncio.wait([self._enough], timeout=left)
         finally:
-            timer.cancel()
             self._enough = None
 
 

@@ -94,11 +94,15 @@ class Wire(Protocol):
 class _Peer(Node):  # type: ignore[misc]  # the engine is untyped
     """A node whose place in the engine's sets does not change from run to run: simulations replay exactly."""
 
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id)
+        self._hash = zlib.crc32(node_id.encode())  # asked for some forty times an entry
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Peer) and other.id == self.id
 
     def __hash__(self) -> int:
-        return zlib.crc32(self.id.encode())
+        return self._hash
 
 
 class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.gate import Gate
@@ -54,14 +55,16 @@ class RpcServer:
         revocations: RevocationService,
         can_serve: Callable[[], bool],
     ) -> None:
-        self._server = grpc.aio.server(interceptors=[gate], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
-        pb_grpc.add_TaskServiceServicer_to_server(tasks, self._server)
-        pb_grpc.add_WorkerServiceServicer_to_server(workers, self._server)
-        pb_grpc.add_AdminServiceServicer_to_server(admin, self._server)
-        pb_grpc.add_RevocationServiceServicer_to_server(revocations, self._server)
+        self._server = grpc.aio.server(handlers=[gate], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        behind = cast("grpc.aio.Server", gate)  # as far as the generated functions use one
+        pb_grpc.add_TaskServiceServicer_to_server(tasks, behind)
+        pb_grpc.add_WorkerServiceServicer_to_server(workers, behind)
+        pb_grpc.add_AdminServiceServicer_to_server(admin, behind)
+        pb_grpc.add_RevocationServiceServicer_to_server(revocations, behind)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, behind)
+        reflected = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, behind)  # type: ignore[no-untyped-call]
         self._can_serve = can_serve
         self._reporting: asyncio.Task[None] | None = None
 
