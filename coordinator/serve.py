@@ -41,6 +41,7 @@ from daemon.errors import DaemonError, ListenError
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
+from daemon.page_metrics import PageRequests
 from daemon.preflight import tls_files
 from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
@@ -256,8 +257,11 @@ class Coordinator:
 
     def _https_listeners(self) -> tuple[HttpsListener, ...]:
         material = self._material
-        health = monitoring_application(material, health=self._health.health, ready=self._health.ready)
-        metrics = monitoring_application(material, registry=self._metrics.registry)
+        requests = PageRequests(self._metrics.registry)
+        health = monitoring_application(
+            material, health=self._health.health, ready=self._health.ready, requests=requests
+        )
+        metrics = monitoring_application(material, registry=self._metrics.registry, requests=requests)
         places = ((health, self._settings.health.bind), (metrics, self._settings.metrics.bind))
         return tuple(HttpsListener(application, bind.host, bind.port, material) for application, bind in places)
 

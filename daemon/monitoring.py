@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from daemon.https import certificate_of
+from daemon.page_metrics import PageRequests
 from pki.identity import Role
 from pki.tls import IdentityError, TlsMaterial
 
@@ -37,14 +38,17 @@ def monitoring_application(
     health: Report | None = None,
     ready: Report | None = None,
     registry: CollectorRegistry | None = None,
+    requests: PageRequests | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> web.Application:
     """An application with the routes for which something is given. A report that is not ok answers 503.
 
-    material: this process's, which knows whose certificates are good.
+    material: this process's, which knows whose certificates are good. requests: what counts them, where they are
+    counted; a daemon with several applications has one.
     """
     gate = _Gate(material, clock)
-    application = web.Application(middlewares=[_errors_as_json])
+    counting = () if requests is None else (requests.middleware(),)
+    application = web.Application(middlewares=[*counting, _errors_as_json])
     if health is not None:
         application.router.add_get("/health", gate.open_to(EVERYBODY, _reporting(health)))
     if ready is not None:

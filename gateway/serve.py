@@ -16,6 +16,7 @@ from daemon.certificates import Certificates
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
+from daemon.page_metrics import PageRequests
 from daemon.preflight import tls_files
 from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
@@ -122,6 +123,7 @@ class Gateway:
             health=lambda: (self.reach.reachable, self._report()),
             ready=lambda: (self._is_ready(), self._report()),
             registry=self._registry,
+            requests=PageRequests(self._registry),
             clock=self._clock,
         )
 

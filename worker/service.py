@@ -14,6 +14,7 @@ from daemon.certificates import Certificates
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
+from daemon.page_metrics import PageRequests
 from daemon.preflight import tls_files
 from daemon.process_metrics import watch_process
 from daemon.tls_metrics import TlsMetrics
@@ -156,7 +157,8 @@ def _monitoring(
     def ready() -> tuple[bool, Mapping[str, object]]:
         return agent.phase is Phase.ONLINE, {"state": agent.phase}
 
-    return monitoring_application(material, health=health, ready=ready, registry=metrics.registry)
+    requests = PageRequests(metrics.registry)
+    return monitoring_application(material, health=health, ready=ready, registry=metrics.registry, requests=requests)
 
 
 def _version() -> str:

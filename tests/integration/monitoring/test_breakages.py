@@ -4,19 +4,24 @@ The rules are the shipped ones with shorter durations. What this machine's own l
 """
 
 import contextlib
+import http.client
+import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from client.local.layout import COORDINATORS, GATEWAY, POSTGRES
+from client.local.layout import ADMIN, COORDINATORS, GATEWAY, POSTGRES
+from pki.files import TlsFiles
 from pki.identity import Role
 from pki.store import AuthorityStore, Order
+from pki.tls import TlsMaterial
 from proofs import circuits
 from tests.integration.cluster.intruder import HOSTS, NOISE, Wardrobe
 from tests.integration.cluster.network import eventually, frozen
@@ -26,8 +31,9 @@ from tests.integration.monitoring.watched import Firing, Watched, watched
 from tests.integration.raft_process.mounts import mount, require_root, skip_unmountable, unmount
 
 WORKERS = ("worker-1", "worker-2")
-_OF_THE_MACHINE = frozenset({"FsyncSlow", "LatencyBudgetBurning", "RepeatedElections"})
+OF_THE_MACHINE = frozenset({"FsyncSlow", "LatencyBudgetBurning", "RepeatedElections"})
 _TMPFS = 16 << 20
+_SHORT_LIFE = timedelta(seconds=45)  # longer than it takes to load it and to page, on a loaded machine
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +61,10 @@ class Breakage:
         since = f"{time.monotonic() - self._began:.0f}s"
         ever = self._network.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{since}])')
         fired = {Firing.of(sample.labels) for sample in ever} - self._before
-        assert {one for one in fired if one.name not in _OF_THE_MACHINE} - set(allowed) == set()
+        assert {one for one in fired if one.name not in OF_THE_MACHINE} - set(allowed) == set()
 
     def _now(self) -> set[Firing]:
-        return {one for one in self._network.firing() - self._before if one.name not in _OF_THE_MACHINE}
+        return {one for one in self._network.firing() - self._before if one.name not in OF_THE_MACHINE}
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def breakage(network: Watched) -> Breakage:
         if network.query("up == 0"):
             return None  # a daemon that the test before has started again
         found = network.firing(or_pending=True)
-        return found if {one.name for one in found} <= {"DiskNearlyFull", *_OF_THE_MACHINE} else None
+        return found if {one.name for one in found} <= {"DiskNearlyFull", *OF_THE_MACHINE} else None
 
     return Breakage(network, eventually("silence before the test", before))
 
@@ -143,6 +149,46 @@ def test_a_certificate_that_ends_soon(network: Watched, breakage: Breakage) -> N
     breakage.fires(right)
     issue(network, None)
     breakage.mended(right)
+
+
+def test_a_certificate_that_ends(network: Watched, breakage: Breakage) -> None:
+    """It pages before, and says so afterwards; the network takes the worker for nobody, until it has another."""
+    place = network.network.address("worker-1", "health")
+    issue(network, _SHORT_LIFE)
+    files = TlsFiles.in_directory(network.network.layout.identity("worker-1"))
+    ends = TlsMaterial.load(files).certificate.not_valid_after_utc
+    right = Firing("CertificateExpiring", "worker-1")
+    breakage.fires(right)
+    assert network.query('ALERTS{alertname="CertificateExpiring", alertstate="firing", severity="critical"}')
+    eventually("its end", lambda: datetime.now(UTC) > ends)
+    # Who knows its address can still see what it says of itself; who looks at its certificate turns away.
+    eventually("the end of its service", lambda: ask(place, careless(network)).get("state") == "refused")
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+        ask(place, TlsMaterial.load(TlsFiles.in_directory(network.network.layout.identity(ADMIN))).client_context())
+    issue(network, None)
+    network.network.wait_until_ready("worker-1")
+    breakage.mended(right, *down("worker-1"))
+
+
+def careless(network: Watched) -> ssl.SSLContext:
+    """To dial as an admin who takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    files = TlsFiles.in_directory(network.network.layout.identity(ADMIN))
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def ask(place: str, context: ssl.SSLContext) -> Mapping[str, object]:
+    """What the daemon at HOST:PORT says at /health."""
+    host, _, port = place.rpartition(":")
+    connection = http.client.HTTPSConnection(host, int(port), timeout=30, context=context)
+    try:
+        connection.request("GET", "/health")
+        document: Mapping[str, object] = json.loads(connection.getresponse().read())
+        return document
+    finally:
+        connection.close()
 
 
 def issue(network: Watched, life: timedelta | None) -> None:

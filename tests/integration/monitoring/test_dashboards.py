@@ -123,8 +123,9 @@ def test_every_variable_has_values(at_work: Watched) -> None:
     for dashboard in shipped.dashboards().values():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()
-                values = at_work.ask(f"label/{label}/values", **{"match[]": metric})
+                found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+                assert found, variable["definition"]
+                values = at_work.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
                 assert values, (dashboard["title"], variable["name"])
 
 

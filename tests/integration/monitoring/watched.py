@@ -17,7 +17,7 @@ import pytest
 from client.local import prometheus
 from tests.integration.cluster.network import Network, running
 
-_FOR_HURRY, _RANGE_HURRY = 12, 60
+FOR_HURRY, RANGE_HURRY = 12, 60
 """What durations of `for:` and of ranges are divided by."""
 _SHORTEST_S = 5  # for a Prometheus that looks once a second, on a loaded machine
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -85,29 +85,33 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(directory: Path, keys: Path, **settings: str) -> Iterator[Watched]:
-    """A network that is up, and a Prometheus that scrapes all of it, once a second."""
+def watched(directory: Path, keys: Path, *, range_hurry: int = RANGE_HURRY, **settings: str) -> Iterator[Watched]:
+    """A network that is up, and a Prometheus that scrapes all of it, once a second.
+
+    range_hurry: what the rules' ranges are divided by. settings: of the network's daemons.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prometheus, "SHIPPED", in_a_hurry(prometheus.SHIPPED, directory / "hurry"))
+        hurried_rules = in_a_hurry(prometheus.SHIPPED, directory / "hurry", range_hurry)
+        patch.setattr(prometheus, "SHIPPED", hurried_rules)
         with running(directory / "network", keys, **settings) as network:
             network.cluster.monitor()
             yield Watched(network)
 
 
-def in_a_hurry(shipped: Path, place: Path) -> Path:
+def in_a_hurry(shipped: Path, place: Path, range_hurry: int) -> Path:
     """The shipped configuration and rules with every duration divided."""
     shutil.copytree(shipped, place)
     for file in place.rglob("*.yml"):
-        file.write_text(hurried(file.read_text(encoding="utf-8")), encoding="utf-8")
+        file.write_text(hurried(file.read_text(encoding="utf-8"), range_hurry), encoding="utf-8")
     return place
 
 
-def hurried(text: str) -> str:
+def hurried(text: str, range_hurry: int) -> str:
     """A configuration or rules with shorter durations; thresholds stay what they are."""
 
     def shorter(number: str, unit: str, hurry: int) -> str:
         return f"{max(int(number) * _SECONDS[unit] // hurry, _SHORTEST_S)}s"
 
-    text = _FOR.sub(lambda found: f"{found[1]}{shorter(found[2], found[3], _FOR_HURRY)}", text)
-    text = _RANGE.sub(lambda found: f"[{shorter(found[1], found[2], _RANGE_HURRY)}]", text)
+    text = _FOR.sub(lambda found: f"{found[1]}{shorter(found[2], found[3], FOR_HURRY)}", text)
+    text = _RANGE.sub(lambda found: f"[{shorter(found[1], found[2], range_hurry)}]", text)
     return _TIMEOUT.sub(r"\g<1>1s", _INTERVALS.sub(r"\g<1>1s", text))

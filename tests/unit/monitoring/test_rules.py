@@ -62,6 +62,30 @@ def test_rules_ask_for_what_is_exported_or_recorded() -> None:
             assert shipped.names(expression) <= known - {record}, record
 
 
+def test_the_address_of_the_runbooks_is_one_setting() -> None:
+    """In Prometheus's configuration, with the checkout's own folder to begin with; dashboards begin with the same."""
+    config = yaml.safe_load((shipped.MONITORING / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    base = config["global"]["external_labels"]["runbooks"]
+    assert shipped.ROOT / base == shipped.RUNBOOKS
+    for alert in shipped.alerts():
+        page = alert.annotations["runbook_url"].replace("{{ $externalLabels.runbooks }}", base)
+        assert (shipped.ROOT / page).is_file(), alert.name
+    for name, dashboard in shipped.dashboards().items():
+        (variable,) = (one for one in dashboard["templating"]["list"] if one["name"] == "runbooks")
+        assert (variable["type"], variable["query"]) == ("constant", base), name
+
+
+def test_routes_are_tested_for_every_alert() -> None:
+    """Critical ones wake somebody, in each severity that the rules give."""
+    path = shipped.MONITORING / "alertmanager" / "tests" / "routes.txt"
+    routes = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    receivers = {"critical": "pager", "warning": "duty"}
+    wanted = {(alert.name, alert.severity) for alert in shipped.alerts()}
+    assert sorted(routes) == sorted(
+        f"{receivers[severity]} alertname={name} severity={severity}" for name, severity in wanted
+    )
+
+
 def test_inhibitions_name_alerts_that_exist() -> None:
     """A name that was changed in the rules alone would silence nothing, or for ever."""
     path = shipped.MONITORING / "alertmanager" / "alertmanager.yml"

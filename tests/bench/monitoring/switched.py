@@ -1,0 +1,37 @@
+"""A coordinator whose histograms of the commit path can be switched: `python -m tests.bench.monitoring.switched …`.
+
+SIGUSR2 makes them observe nothing from then on, SIGUSR1 as ever; all else is counted in both. The switch is here and
+not in what is installed.
+"""
+
+import signal
+import sys
+
+from prometheus_client import Histogram
+
+from coordinator import raft_metrics
+from coordinator.__main__ import main
+
+OBSERVE, IGNORE = signal.SIGUSR1, signal.SIGUSR2
+
+
+class Switched(Histogram):
+    """Observes, or takes an observation for nothing: all of them alike."""
+
+    on = True
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """As its base does, or nothing."""
+        if Switched.on:
+            super().observe(amount, exemplar)
+
+
+def _switch(number: int, _: object) -> None:
+    Switched.on = number == OBSERVE
+
+
+if __name__ == "__main__":
+    for number in (OBSERVE, IGNORE):
+        signal.signal(number, _switch)
+    raft_metrics.Histogram = Switched  # type: ignore[attr-defined]  # it imports the name for itself
+    sys.exit(main(sys.argv[1:]))
