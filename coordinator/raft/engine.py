@@ -160,6 +160,8 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._conflict = False
         self._may_campaign = True
         self._heartbeat_due = 0.0
+        self._refused: dict[str, tuple[int, int]] = {}
+        """Peer → this node's term, and where to go on by the lowest of its refusals since it last agreed."""
         self._nodes = {peer: _Peer(peer) for peer in peer_ids}
         conf = SyncObjConf(
             autoTick=False,
@@ -297,7 +299,21 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         be from a leader that never was: the new leader would count it as its own entries, and lose them.
         """
         following = self.raftLastApplied + 1 if success and nextNodeIdx is None else nextNodeIdx
+        if reset and following is not None:
+            following = self._begin_of_term(following)
         super()._SyncObj__sendNextNodeIdx(node, reset=reset, nextNodeIdx=following, success=success)
+
+    def _begin_of_term(self, index: int) -> int:
+        """The first entry of this one's term that is not committed: where a leader that lacks this one goes on.
+
+        The engine goes back entry by entry, one heartbeat each.
+        """
+        position = index - self._journal[0][1]
+        term = self._journal[position][2]
+        earliest = max(self.raftCommitIndex + 1, self._journal[0][1] + 1)
+        while index > earliest and self._journal[position - 1][2] == term:
+            index, position = index - 1, position - 1
+        return index
 
     # ------------------------------------------------------------ what the shell calls
 
@@ -312,6 +328,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         node = self._nodes[peer]
         self._SyncObj__onNodeDisconnected(node)
         self._wire.cancel_snapshot(peer)
+        self._refused.pop(peer, None)
         if self.role() == LEADER:
             # What was on its way is lost: begin again behind what the peer has acknowledged.
             self._next_index()[node] = max(self.match_index(peer), 1) + 1
@@ -363,9 +380,24 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         node = self._nodes[peer]
         ahead = self._next_index()[node]
         self.feed(peer, message)
-        if message["success"] and not message["reset"]:
-            self._next_index()[node] = max(self._next_index()[node], ahead)
-        self._next_index()[node] = min(self._next_index()[node], self.last_log_index() + 1)
+        following = self._next_index()[node]
+        if message["reset"]:
+            following = self._go_back(peer, message["next_node_idx"])
+        elif message["success"]:
+            self._refused.pop(peer, None)
+            following = max(following, ahead)
+        self._next_index()[node] = min(following, self.last_log_index() + 1)
+
+    def _go_back(self, peer: str, following: int) -> int:
+        """Where to go on with a peer that refuses: several messages may be on their way, and the first tells most.
+
+        The engine would go by the last of them, forwards again, and so for ever.
+        """
+        term, lowest = self._refused.get(peer, (0, 0))
+        if term == self.raftCurrentTerm:
+            following = min(following, lowest)
+        self._refused[peer] = self.raftCurrentTerm, following
+        return following
 
     def feed_learner(self, peer: str, message: dict[str, Any]) -> None:
         """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
@@ -374,8 +406,14 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         node = self._nodes[peer]
         self._SyncObj__raftMatchIndex[node] = 0
         self._SyncObj__lastResponseTime[node] = 0.0
-        following = min(message["next_node_idx"], self.last_log_index() + 1)
-        self._next_index()[node] = following if message["reset"] else max(self._next_index()[node], following)
+        following = message["next_node_idx"]
+        if message["reset"]:
+            following = self._go_back(peer, following)
+        else:
+            if message["success"]:
+                self._refused.pop(peer, None)
+            following = max(self._next_index()[node], following)
+        self._next_index()[node] = min(following, self.last_log_index() + 1)
 
     def add_no_op(self) -> None:
         """Queue an entry that says nothing, to have something new committed."""

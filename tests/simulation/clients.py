@@ -15,6 +15,8 @@ PROVED = RegisterCircuit("merkle_proof", "cd" * 32)
 """The circuit of the tasks that workers prove."""
 _SILENCE = 2.0
 """Seconds within which a caller is told something, be it that the outcome is unknown."""
+_A_MOMENT = 1e-4
+"""Seconds from one thing to the next, which then comes after it."""
 _TASKS_A_SECOND = 6.0
 _LATER = 2.5
 """Seconds within which all calls about a task are made; it must not be forgotten meanwhile."""
@@ -51,10 +53,18 @@ class Clients(Follower):
         self._open: dict[str, list[_Question]] = {}
         cluster.at(1.0, self._go_on)
 
+    def leads(self, node: SimNode, term: int) -> None:
+        """Whoever has waited for a leader asks at once: an older one may not know yet that it was deposed."""
+        task_id = self._new_task()
+        self._cluster.at(0.0, lambda: self._ask(Kind.SUBMIT, task_id, node))
+
+    def _new_task(self) -> str:
+        self._number += 1
+        return f"c{self._number}"
+
     def _go_on(self) -> None:
         """A task and what will be asked about it: it is submitted once or twice, looked at, maybe cancelled."""
-        self._number += 1
-        task_id = f"c{self._number}"
+        task_id = self._new_task()
         for _ in range(self._rng.choice((1, 1, 2))):
             self._later(Kind.SUBMIT, task_id)
         for _ in range(self._rng.randint(1, 3)):
@@ -68,9 +78,10 @@ class Clients(Follower):
 
     def _call(self, kind: Kind, task_id: str) -> None:
         believers = self._cluster.believers()
-        if not believers:
-            return
-        node = self._rng.choice(believers)
+        if believers:
+            self._ask(kind, task_id, self._rng.choice(believers))
+
+    def _ask(self, kind: Kind, task_id: str, node: SimNode) -> None:
         command: tuple[Command, ...] = ()
         if kind is Kind.SUBMIT:
             command = PROVED, Submit(task_id, "client", PROVED.name, b"{}", ("7",), 3)
@@ -91,8 +102,16 @@ class Clients(Follower):
             self.calls.setdefault(task_id, []).append(Call(kind, asked.began, self._cluster.time, answer))
             if answer == NEW:
                 self._cluster.acknowledged[task_id] = term
+            if answer in {NEW, DONE}:
+                self._look_elsewhere(task_id, node)
 
         node.propose(command, done)
+
+    def _look_elsewhere(self, task_id: str, node: SimNode) -> None:
+        """Another client asks what this one has just been told, at another node that says that it leads."""
+        others = [other for other in self._cluster.believers() if other is not node]
+        if others:
+            self._cluster.at(_A_MOMENT, lambda: self._ask(Kind.GET, task_id, self._rng.choice(others)))
 
     def _answer(self, kind: Kind, task_id: str, node: SimNode, outcomes: list[Outcome]) -> str:
         """As the services would say it."""

@@ -10,6 +10,7 @@ from coordinator.commands import RegisterCircuit, Submit
 from coordinator.model import Outcome
 from coordinator.raft import RaftError, engine
 from tests.simulation.disk import SimDisk
+from tests.simulation.holdings import on_majority
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network
 from tests.simulation.node import ELECTION_TIMEOUT, HEARTBEAT, SimNode
@@ -54,11 +55,16 @@ class Cluster:
         self.trace: deque[str] = deque(maxlen=_TRACE)
         self.faults: Counter[str] = Counter()
         engine.use_clock(lambda: self.time)
-        self.ledger = Ledger(self.broken)
+        self.ledger = Ledger(
+            self.broken, lambda index, term: on_majority((node.log for node in self.nodes.values()), index, term)
+        )
         self.followers: list[Follower] = []
         self.names = [f"n{number}" for number in range(1, size + 1)]
         self.network = Network(self, self.rng, lambda: self.time)
-        self.nodes = {name: SimNode(self, name, SimDisk(self.rng), bootstrap=name == "n1") for name in self.names}
+        self.nodes: dict[str, SimNode] = {
+            name: SimNode(self, name, SimDisk(self.rng), bootstrap=name == "n1") for name in self.names
+        }
+        self._watches: list[tuple[Callable[[], bool], Callable[[], None], float]] = []
         self.submitted = 0
         for name, node in self.nodes.items():
             node.start()
@@ -69,6 +75,20 @@ class Cluster:
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.time + max(delay, 0.0), next(self._order), action))
+
+    def when(self, condition: Callable[[], bool], action: Callable[[], None], within: float) -> None:
+        """Do it in the moment in which the condition has come true, if that is within so many seconds."""
+        self._watches.append((condition, action, self.time + within))
+
+    def _look(self) -> None:
+        """Whether a moment has come that somebody waits for."""
+        watches, self._watches = self._watches, []
+        for watch in watches:
+            condition, action, until = watch
+            if condition():
+                action()
+            elif self.time < until:
+                self._watches.append(watch)
 
     def chance(self, low: float, high: float) -> float:
         return self.rng.uniform(low, high)
@@ -104,6 +124,10 @@ class Cluster:
             for name, node in self.nodes.items():
                 if node.raft is not None and node.raft.is_engine_leader:
                     self.ledger.led(name, node.raft.term)
+                    if not node.paused:
+                        node.senses.leads()
+            if self._watches:
+                self._look()
             if self._violation is not None:
                 raise self._violation
         self.time = end
@@ -135,9 +159,9 @@ class Cluster:
         self.submit()
         self.at(self.rng.expovariate(1 / 0.015), self._keep_submitting)
 
-    def submit(self) -> None:
-        """One client asks whoever leads to accept a task."""
-        node = self.leader()
+    def submit(self, node: SimNode | None = None) -> None:
+        """One client asks a node, or whoever leads, to accept a task."""
+        node = node or self.leader()
         if node is None or node.paused:
             return
         self.submitted += 1
@@ -155,9 +179,11 @@ class Cluster:
     def check_end(self) -> None:
         """After the faults: everybody is up, one leads, all agree, nothing that was acknowledged is missing."""
         self.run(1.0)  # what was set off last happens
+        self._watches.clear()
         self.network.heal()
+        self.network.release_all()
         for node in self.nodes.values():
-            node.disk.full, node.disk.slow, node.disk.die_in = False, 0.0, 0
+            node.disk.full, node.disk.slow, node.disk.die_in, node.disk.die_at = False, 0.0, 0, None
             node.resume()
             node.start()
         self.run_until(lambda: self.leader() is not None, _LIMIT)
@@ -171,6 +197,8 @@ class Cluster:
                 raise Violation(f"{node.name} lacks {len(lost)} acknowledged tasks in the end: {lost[:3]}")
         for follower in self.followers:
             follower.check_end()
+        if self._violation is not None:
+            raise self._violation
 
     def _all_equal(self) -> bool:
         """Everybody has applied all that the current leader has in its log, and it is the same."""

@@ -21,33 +21,43 @@ class _Content:
     unsynced: list[tuple[int, bytes]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An I/O call that is about to be made. name: of the file; data: to be written to it."""
+
+    kind: str
+    name: str
+    data: bytes = b""
+
+
 class SimFile:
-    def __init__(self, disk: "SimDisk", content: _Content) -> None:
+    def __init__(self, disk: "SimDisk", name: str, content: _Content) -> None:
         self._disk = disk
+        self._name = name
         self._content = content
 
     def write_at(self, data: bytes, offset: int) -> None:
-        self._disk.step()
+        self._disk.step(Call("write", self._name, data))
         if self._disk.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._content.cached[offset : offset + len(data)] = data
         self._content.unsynced.append((offset, data))
 
     def truncate(self, size: int) -> None:
-        self._disk.step()
+        self._disk.step(Call("truncate", self._name))
         content = self._content
         content.cached = content.cached[:size].ljust(size, b"\0")
         content.durable = bytearray(content.cached)
         content.unsynced = []
 
     def datasync(self) -> None:
-        self._disk.step()
+        self._disk.step(Call("sync", self._name))
         if self._disk.slow:
             self._disk.on_slow(self._disk.slow)
         for offset, data in self._content.unsynced:
             self._content.durable[offset : offset + len(data)] = data
         self._content.unsynced = []
-        self._disk.step()
+        self._disk.step(Call("synced", self._name))
 
     def close(self) -> None:
         pass
@@ -62,11 +72,16 @@ class SimDisk:
         self._removed: dict[str, _Content] = {}
         self.full = False
         self.die_in = 0
+        self.die_at: Callable[[Call], bool] | None = None
+        """Asked before each call whether the process dies now; once."""
         self.slow = 0.0
         """Seconds that a sync takes."""
         self.on_slow: Callable[[float], None] = lambda _seconds: None
 
-    def step(self) -> None:
+    def step(self, call: Call) -> None:
+        if self.die_at is not None and self.die_at(call):
+            self.die_at = None
+            raise ProcessDied
         if self.die_in:
             self.die_in -= 1
             if not self.die_in:
@@ -117,25 +132,25 @@ class SimDisk:
         return bytes(content.cached) if content is not None else None
 
     def create(self, name: str, size: int) -> SimFile:
-        self.step()
+        self.step(Call("create", name))
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._files[name] = _Content(bytearray(size), bytearray(size))
-        self.step()
-        return SimFile(self, self._files[name])
+        self.step(Call("created", name))
+        return SimFile(self, name, self._files[name])
 
     def open(self, name: str) -> SimFile:
-        return SimFile(self, self._files[name])
+        return SimFile(self, name, self._files[name])
 
     def replace(self, name: str, data: bytes) -> None:
-        self.step()
+        self.step(Call("replace", name, data))
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._files[name] = _Content(bytearray(data), bytearray(data))
-        self.step()
+        self.step(Call("replaced", name))
 
     def remove(self, name: str) -> None:
-        self.step()
+        self.step(Call("remove", name))
         content = self._files.pop(name, None)
         if content is not None:
             self._removed[name] = content

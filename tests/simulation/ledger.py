@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from coordinator.codec import decode_group
 from coordinator.commands import Command, Complete, Fail, Start
 from coordinator.model import AttemptState, Event, EventKind, Outcome
+from coordinator.raft.journal import Entry
 from coordinator.raft.sealed import unseal
 from protocol.v1 import raft_pb2 as pb
 from tests.simulation.disk import SimDisk
@@ -22,10 +23,11 @@ def _durable_vote(data: bytes | None) -> dict[str, object]:
 
 
 class Ledger:
-    """broken: called with what must not have happened."""
+    """broken: called with what must not have happened; on_majority(index, term): whether enough disks hold it."""
 
-    def __init__(self, broken: Callable[[str], None]) -> None:
+    def __init__(self, broken: Callable[[str], None], on_majority: Callable[[int, int], bool]) -> None:
         self._broken = broken
+        self._on_majority = on_majority
         self.entries: dict[int, tuple[bytes, int]] = {}
         """Index → the entry that was applied there, and the state's revision after it."""
         self.leaders: dict[int, str] = {}
@@ -40,10 +42,13 @@ class Ledger:
 
     # ------------------------------------------------------------ the log
 
-    def applied(self, node: str, index: int, entry: bytes, outcomes: Sequence[Outcome], revision: int) -> None:
-        """A node has applied an entry."""
+    def applied(self, node: str, logged: Entry, outcomes: Sequence[Outcome], revision: int) -> None:
+        """A node has applied an entry of its log."""
+        entry, index, term = logged
         known = self.entries.get(index)
         if known is None:
+            if not self._on_majority(index, term):
+                self._broken(f"{node} applies entry {index} of term {term}, which no majority has on disk")
             self.entries[index] = entry, revision
             for command, outcome in zip(decode_group(entry).commands, outcomes, strict=True):
                 self._check_reporter(command, outcome)

@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,6 +34,8 @@ class _Connection:
         self.dead = ""
         """The end whose process is gone."""
         self.last_arrival: dict[str, float] = {}
+        self.on_the_way: Counter[str] = Counter()
+        """Receiver → bytes."""
 
 
 class Network:
@@ -45,6 +48,8 @@ class Network:
         self._nodes: dict[str, Endpoint] = {}
         self._connections: dict[frozenset[str], _Connection] = {}
         self._blocked: set[tuple[str, str]] = set()
+        self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        """Sender, receiver → what has arrived and is not let through yet."""
         self.max_delay = 0.002
 
     def join(self, name: str, node: Endpoint) -> None:
@@ -59,6 +64,18 @@ class Network:
         connection = self._connections.get(frozenset((sender, receiver)))
         if connection is not None:
             self._scheduler.at(3.0, lambda: self._break_if_lossy(sender, receiver, connection))
+
+    def hold(self, sender: str, receiver: str) -> None:
+        """Let nothing through in this direction until `release`, and lose nothing: then it comes, in order."""
+        self._held.setdefault((sender, receiver), [])
+
+    def release(self, sender: str, receiver: str) -> None:
+        for deliver in self._held.pop((sender, receiver), ()):
+            deliver()
+
+    def release_all(self) -> None:
+        for sender, receiver in list(self._held):
+            self.release(sender, receiver)
 
     def heal(self) -> None:
         """Open every direction; connections that lost something are found to be broken."""
@@ -96,15 +113,29 @@ class Network:
             connection.lossy = True
             return
         body = frames.pack(envelope)[frames.LENGTH.size :]
+        connection.on_the_way[receiver] += len(body)
         arrival = max(self._clock(), not_before) + self._rng.uniform(0.0001, self.max_delay)
         arrival = max(arrival, connection.last_arrival.get(receiver, 0.0))
         connection.last_arrival[receiver] = arrival
 
         def deliver() -> None:
+            connection.on_the_way[receiver] -= len(body)
             if connection.open and connection.dead != receiver and self._nodes[receiver].alive:
                 self._nodes[receiver].frame(sender, frames.unpack(body))
 
-        self._scheduler.at(arrival - self._clock(), deliver)
+        def arrive() -> None:
+            held = self._held.get((sender, receiver))
+            if held is None:
+                deliver()
+            else:
+                held.append(deliver)
+
+        self._scheduler.at(arrival - self._clock(), arrive)
+
+    def backlog(self, sender: str, receiver: str) -> int:
+        """Bytes of this node's that are on their way."""
+        connection = self._connections.get(frozenset((sender, receiver)))
+        return 0 if connection is None else connection.on_the_way[receiver]
 
     def _break_if_lossy(self, one: str, other: str, connection: _Connection) -> None:
         if connection.lossy and connection.open:

@@ -12,8 +12,10 @@ from coordinator.raft.node import RaftNode
 from coordinator.replication import ReplicatedState
 from protocol.v1 import raft_pb2 as pb
 from tests.simulation.disk import ProcessDied, SimDisk
+from tests.simulation.holdings import Log, misjudged
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network
+from tests.simulation.senses import Senses
 
 HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
 
@@ -22,6 +24,7 @@ class World(Protocol):
     """What is around a process."""
 
     names: list[str]
+    nodes: "dict[str, SimNode]"
     network: Network
     ledger: Ledger
     time: float
@@ -36,16 +39,17 @@ class World(Protocol):
 
 
 class _Recorder(ReplicatedState):
-    """The real replica; the ledger is told what it applies."""
+    """The real replica; the ledger is told what it applies. term_of: of an entry of the node's log, by its index."""
 
-    def __init__(self, name: str, ledger: Ledger) -> None:
+    def __init__(self, name: str, ledger: Ledger, term_of: Callable[[int], int]) -> None:
         super().__init__()
         self._name = name
         self._ledger = ledger
+        self._term_of = term_of
 
     def apply(self, entry: bytes, index: int) -> list[Outcome]:
         outcomes = super().apply(entry, index)
-        self._ledger.applied(self._name, index, entry, outcomes, self.state.revision)
+        self._ledger.applied(self._name, (entry, index, self._term_of(index)), outcomes, self.state.revision)
         return outcomes
 
 
@@ -62,10 +66,14 @@ class SimNode:
         self.clock_offset = 0.0
         """Seconds that this machine's wall clock is off."""
         self._bootstrap = bootstrap
-        self.machine = _Recorder(name, world.ledger)
+        self.machine = self._recorder()
         self.raft: RaftNode | None = None
+        self.log = Log(disk)
+        self.senses = Senses(name, len(world.names), ELECTION_TIMEOUT, lambda: world.time, world.broken)
         self.life = 0
         """Counts the starts of its process."""
+        self._log_seen = False
+        self._ticks_soon = False
         self._inbox: list[Callable[[], None]] = []
         self._busy_until = 0.0
 
@@ -75,8 +83,10 @@ class SimNode:
         if self.alive:
             return
         self.life += 1
+        self._log_seen = False
         generation = self.life
-        self.machine = _Recorder(self.name, self._world.ledger)
+        self.machine = self._recorder()
+        self.senses.begin()
         self.alive, self.paused, self._busy_until = True, False, 0.0
         self._world.note(f"{self.name} starts")
         self.guarded(lambda: self._build(generation))
@@ -103,6 +113,30 @@ class SimNode:
             offload=lambda work, done: self._offload(generation, work, done),
             make_id=self._world.make_id,
         )
+        self._look_at_log()
+
+    def _recorder(self) -> _Recorder:
+        return _Recorder(self.name, self._world.ledger, self._term_of)
+
+    def _term_of(self, index: int) -> int:
+        assert self.raft is not None
+        journal = self.raft._journal
+        return journal[index - journal[0][1]][2]
+
+    def _look_at_log(self) -> None:
+        """Once in a life, when the node belongs to a cluster."""
+        if self.raft is not None and self.raft._core is not None and not self._log_seen:
+            self._log_seen = True
+            self.log.starts(
+                self.raft._journal,
+                self.raft._snapshots.index,
+                lambda what: self._world.broken(f"{self.name} {what}"),
+            )
+
+    def wipe(self) -> None:
+        """The disk forgets everything; the process is dead."""
+        self.disk.wipe()
+        self.log.wiped()
 
     def kill(self, *, power_loss: bool) -> None:
         """The process ends here and now; with power_loss the disk forgets what was not synced."""
@@ -115,7 +149,7 @@ class SimNode:
             self._world.network.drop_node(self.name)
         if power_loss:
             self.disk.lose_power()
-        self.disk.die_in = 0
+        self.disk.die_in, self.disk.die_at = 0, None
 
     def guarded(self, step: Callable[[], None]) -> None:
         """Run a step of the process; it may die of its disk."""
@@ -139,6 +173,7 @@ class SimNode:
 
     def resume(self) -> None:
         self.paused = False
+        self.senses.wake()
         waiting, self._inbox = self._inbox, []
         for step in waiting:
             if self.alive:
@@ -169,6 +204,18 @@ class SimNode:
         if self.raft is not None:
             self.raft.tick()
 
+    def _tick_soon(self) -> None:
+        """One tick for everything that is proposed at the same time."""
+        if self._ticks_soon:
+            return
+        self._ticks_soon = True
+
+        def tick() -> None:
+            self._ticks_soon = False
+            self.guarded(self._tick)
+
+        self._world.at(0.0, tick)
+
     def _offload(self, generation: int, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
         def finish() -> None:
             if self.alive and generation == self.life:
@@ -183,6 +230,11 @@ class SimNode:
         """The term in which it believes that it leads and is current, or None."""
         return self.raft.leading_term if self.raft is not None else None
 
+    @property
+    def campaigns(self) -> bool:
+        """Whether it asks for votes, and nobody has won yet."""
+        return self.raft is not None and self.raft.status().role == "candidate"
+
     def wall_clock_ms(self) -> int:
         return int((self._world.time + self.clock_offset) * 1000)
 
@@ -195,16 +247,19 @@ class SimNode:
                 return
             entry = encode_group(self.wall_clock_ms(), raft.term, [encode_command(command) for command in commands])
 
+            self.senses.asked += 1
+
             def answered(result: object) -> None:
                 assert isinstance(result, list | RaftError)
+                self.senses.asked -= 1
                 done(result)
 
             try:
                 raft.propose(entry, answered)
             except NotLeader as error:
-                done(error)
+                answered(error)
                 return
-            raft.tick()
+            self._tick_soon()
 
         self.guarded(step)
 
@@ -218,28 +273,49 @@ class SimNode:
         self.guarded(lambda: self.raft.link_up(peer) if self.raft is not None else None)
 
     def link_down(self, peer: str) -> None:
-        self.guarded(lambda: self.raft.link_down(peer) if self.raft is not None else None)
+        def notice() -> None:
+            if self.raft is not None:
+                self.senses.missed(peer)
+                self.raft.link_down(peer)
+
+        self.guarded(notice)
 
     def frame(self, peer: str, envelope: pb.Envelope) -> None:
         def take() -> None:
             if self.raft is None:
                 return
+            self.senses.heard(peer, envelope, self.raft.term)
             try:
                 self.raft.receive(peer, envelope)
             except FrameError as error:
                 self._world.note(f"{self.name} closes the connection of {peer}: {error}")
                 self._world.network.drop_connection(self.name, peer)
             self.raft.tick()
+            self._look_at_log()
+            self._look_at_beliefs(self.raft)
 
         self.guarded(take)
+
+    def _look_at_beliefs(self, raft: RaftNode) -> None:
+        if not raft.is_engine_leader or raft._core is None:
+            return
+        peers = {
+            name: (node.raft.term, node.log)
+            for name, node in self._world.nodes.items()
+            if node is not self and node.raft is not None
+        }
+        what = misjudged(raft._core, raft._journal, peers)
+        if what:
+            self._world.broken(f"{self.name} {what}")
 
     def send(self, peer_id: str, envelope: pb.Envelope) -> None:
         unsynced = self.raft is not None and bool(self.raft._journal._pending) if envelope.cluster_id else False
         self._world.ledger.promised(self.name, peer_id, envelope, self.disk, unsynced=unsynced)
+        self.senses.says(envelope)
         self._world.network.send(self.name, peer_id, envelope, not_before=self._busy_until)
 
     def backlog(self, peer_id: str) -> int:
-        return 0
+        return self._world.network.backlog(self.name, peer_id)
 
     def leading(self, term: int) -> None:
         self._world.note(f"{self.name} leads in term {term}")
@@ -250,4 +326,5 @@ class SimNode:
 
     def following(self) -> None:
         self._world.note(f"{self.name} leads no more")
+        self.senses.follows()
         self._world.leads_no_more(self)

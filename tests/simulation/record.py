@@ -3,13 +3,13 @@
 A transaction that was sent is committed at its own time, whatever has become of the leader by then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from coordinator.commands import Projected
 from coordinator.housekeeping import Retention
 from coordinator.model import Task
 from coordinator.store import Fenced, RecordError, StateOutbox
-from coordinator.store.batch import Batch, fingerprint, fold
+from coordinator.store.batch import Batch, fingerprint, fold, task_columns
 from coordinator.store.outbox import check_continuity
 from coordinator.store.projection import Position
 from tests.simulation.cluster import Cluster, Follower
@@ -24,9 +24,13 @@ _RETENTION = 6.0
 class SimRecord(Follower):
     """Tables behind the fence of queries.sql; `away` while PostgreSQL does not answer."""
 
+    fenced = True
+    """Whether terms are compared; revisions always are."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.away = False
+        self._latest = 0
         self.position = Position(0, 0, None)
         self.tasks: dict[str, Task] = {}
         self._writers: dict[str, Writer] = {}
@@ -36,19 +40,27 @@ class SimRecord(Follower):
     def begin(self, term: int) -> Position:
         """Raises Fenced when a later term has begun, ConnectionError when it is away."""
         self._reach()
-        if term < self.position.term:
+        if self.fenced and term < self.position.term:
             raise Fenced(f"term {self.position.term} writes it")
         self.position = Position(term, self.position.revision, self.position.fingerprint)
+        self._written(term)
         return self.position
 
     def write(self, term: int, batch: Batch, expected: int) -> None:
         """One transaction. Raises Fenced or ConnectionError, and has changed nothing then."""
         self._reach()
-        if (term, expected) != (self.position.term, self.position.revision):
+        if expected != self.position.revision or (self.fenced and term != self.position.term):
             raise Fenced(f"it is at {self.position}")
         self._check(term, batch)
+        self._written(term)
         self.position = Position(term, batch.revision, batch.fingerprint)
         self.tasks.update(batch.tasks)
+
+    def _written(self, term: int) -> None:
+        """By nobody who was deposed, whatever the fence is made of."""
+        if term < self._latest:
+            self._cluster.broken(f"term {term} writes the record after term {self._latest}")
+        self._latest = max(self._latest, term)
 
     def _reach(self) -> None:
         if self.away:
@@ -80,8 +92,14 @@ class SimRecord(Follower):
     def check_end(self) -> None:
         """It holds exactly what was agreed, up to where it is."""
         events = self._cluster.ledger.events[: self.position.revision]
-        if events and self.tasks != dict(fold(events, 0).tasks):
+        agreed = fold(events, 0).tasks if events else {}
+        if _columns(self.tasks) != _columns(agreed):
             self._cluster.broken("the record holds other tasks than were agreed")
+
+
+def _columns(tasks: Mapping[str, Task]) -> dict[str, object]:
+    """What is kept of them. Private inputs are not; after a restart the outbox lacks them, too."""
+    return dict(task_columns(tasks[name] for name in sorted(tasks)))
 
 
 class Writer:

@@ -1,13 +1,17 @@
 """A run that one number decides: its faults in order, played in a cluster, and made few when a promise was broken."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest.mock import patch
 
+from coordinator.raft import engine, snapshots
 from tests.simulation.clients import Clients
 from tests.simulation.cluster import Cluster, Violation
-from tests.simulation.faults import FAULTS, Scene
+from tests.simulation.faults import FAULTS
 from tests.simulation.record import SimRecord
+from tests.simulation.scene import Scene
 from tests.simulation.workers import Workforce
 
 _PAUSES = (0.0, 0.01, 0.05, 0.3, 1.0)
@@ -38,6 +42,22 @@ def schedule(seed: int, faults: int, kinds: Sequence[str] = tuple(sorted(FAULTS)
 
 def play(seed: int, size: int, steps: Schedule, cluster_made: Callable[[Cluster], None] = lambda _: None) -> Cluster:
     """A cluster of `size` nodes, at work, in which these things go wrong, some at once. Raises Violation."""
+    with _small_parts():
+        return _play(seed, size, steps, cluster_made)
+
+
+@contextmanager
+def _small_parts() -> Iterator[None]:
+    """A few entries a message, many parts a snapshot, little on the way: what else only large clusters meet."""
+    with (
+        patch.object(engine, "_BATCH_BYTES", 400),
+        patch.object(engine, "_BACKLOG_BYTES", 16 << 10),
+        patch.object(snapshots, "CHUNK_BYTES", 4 << 10),
+    ):
+        yield
+
+
+def _play(seed: int, size: int, steps: Schedule, cluster_made: Callable[[Cluster], None]) -> Cluster:
     cluster = Cluster(seed, size)
     cluster_made(cluster)
     record = SimRecord(cluster)

@@ -91,14 +91,23 @@ def test_entries_that_conflict_with_the_leaders_are_replaced(clock: Clock) -> No
 
 
 def test_a_message_that_does_not_fit_changes_nothing(clock: Clock) -> None:
-    """Before its beginning another log lies, or none: the answer says where to go on."""
+    """Before its beginning another log lies, or none: the answer says where to go on, a whole term further back."""
     node = follower(clock, *entries(2, 4, 3))
     node.append("n2", *entries(10, 11, 5), term=5, after=(9, 5), commit=9)
     assert positions(node) == [(5, False, True)]
     node.append("n2", *entries(5, 6, 5), term=5, after=(4, 5), commit=9)
-    assert positions(node) == [(4, False, True)]
+    assert positions(node) == [(2, False, True)]
     assert node.log() == [BASE, *entries(2, 4, 3)]
     assert node.core.raftCommitIndex == 1
+
+
+def test_an_answer_goes_back_behind_nothing_that_is_committed(clock: Clock) -> None:
+    """There every leader's log is the same, in whatever term it was written; nor behind the beginning of the log."""
+    node = follower(clock, *entries(2, 6, 3))
+    node.append("n2", term=4, after=(4, 3), commit=4)
+    positions(node)
+    node.append("n2", *entries(7, 7, 5), term=5, after=(6, 5))
+    assert positions(node) == [(5, False, True)]
 
 
 def test_a_committed_entry_is_never_replaced(clock: Clock) -> None:

@@ -167,6 +167,33 @@ def test_a_leader_whose_disk_fails_answers_nobody(clock: Clock) -> None:
     assert (node.results, node.machine.applied) == ([], [])
 
 
+@pytest.mark.parametrize("learner", [False, True])
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_peer_that_refuses_several_messages_is_met_at_the_first(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, remembers: bool, learner: bool
+) -> None:
+    """Each is refused, and the later ones lead forwards again: so the two would never agree.
+
+    What it has agreed to since makes an end of that: then it may have refused something new.
+    """
+    if not remembers:
+        monkeypatch.setattr(Core, "_go_back", lambda _core, _peer, following: following)
+    node = leader(clock)
+    for text in "abcdef":
+        node.propose(text)
+    node.taken("append_entries")
+    for following in (4, 7):
+        node.give("n2", next_index=pb.NextIndex(next_index=following, reset=True, success=False, learner=learner))
+    node.taken("append_entries")
+    node.give("n2", next_index=pb.NextIndex(next_index=7, reset=True, success=False, learner=learner))
+    node.elapse(HEARTBEAT + 0.01)
+    assert indexes_for(node, "n2")[0][0] == (4 if remembers else 7)
+    node.give("n2", next_index=pb.NextIndex(next_index=5, reset=False, success=True, learner=learner))
+    node.give("n2", next_index=pb.NextIndex(next_index=6, reset=True, success=False, learner=learner))
+    node.elapse(HEARTBEAT + 0.01)
+    assert indexes_for(node, "n2")[0][0] == 6
+
+
 @pytest.mark.parametrize("clamps", [True, False])
 def test_a_peer_with_a_longer_log_does_not_lead_the_leader_astray(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, clamps: bool
