@@ -169,7 +169,7 @@ class SimNode:
         if self.raft is not None:
             self.raft.tick()
 
-    def _offload(self, generation: int, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+    def _offload(self, generation: int, work: Callable[[], int], done: Callable[[int], None]) -> None:
         def finish() -> None:
             if self.alive and generation == self.life:
                 self.guarded(lambda: done(work()))
