@@ -6,8 +6,8 @@ others and not to this one: it raises `LaterVersionError`, and the replica stops
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -126,6 +126,8 @@ def _says_more(message: Message) -> bool:
 
 # ------------------------------------------------------------ snapshots
 
+_PORTION = 500
+Stored = TypeVar("Stored")
 Slotted = model.Task | model.Attempt | model.Worker | model.Circuit | model.Revocation
 
 
@@ -195,21 +197,27 @@ def capture_state(state: State) -> Callable[[], bytes]:
 
     Copying the collections is enough, because what is in them never changes.
     """
-    message = pb.State(revision=state.revision, projected=state.projected, clock_ms=state.clock_ms)
+    rest = pb.State(revision=state.revision, projected=state.projected, clock_ms=state.clock_ms)
     tasks, workers = list(state.tasks.values()), list(state.workers.values())
     circuits, revoked = list(state.circuits.values()), list(state.revoked.values())
     outbox, queue = list(state.outbox), list(state.queue)
 
     def encode() -> bytes:
-        message.tasks.extend(_task_to_pb(task) for task in tasks)
-        message.workers.extend(_worker_to_pb(worker) for worker in workers)
-        message.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
-        message.outbox.extend(_event_to_pb(event) for event in outbox)
-        message.queue.extend(queue)
-        message.revoked.extend(pb.Revocation(**_values(revocation)) for revocation in revoked)
-        return message.SerializeToString()
+        # Messages that follow one another are one message, with all that their lists hold.
+        parts = [pb.State(tasks=map(_task_to_pb, some)).SerializeToString() for some in _portions(tasks)]
+        parts += [pb.State(outbox=map(_event_to_pb, some)).SerializeToString() for some in _portions(outbox)]
+        rest.workers.extend(map(_worker_to_pb, workers))
+        rest.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
+        rest.queue.extend(queue)
+        rest.revoked.extend(pb.Revocation(**_values(revocation)) for revocation in revoked)
+        return b"".join((*parts, rest.SerializeToString()))
 
     return encode
+
+
+def _portions(values: list[Stored]) -> Iterator[list[Stored]]:
+    """Small ones: a message keeps every other thread waiting while it is written out."""
+    return (values[begin : begin + _PORTION] for begin in range(0, len(values), _PORTION))
 
 
 def decode_state(data: bytes) -> State:

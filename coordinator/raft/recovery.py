@@ -108,7 +108,7 @@ def vote_regardless(directory: Path) -> str:
     return node_id
 
 
-def _never(_work: Callable[[], bytes], _done: Callable[[bytes], None]) -> None:
+def _never(_work: Callable[[], int], _done: Callable[[int], None]) -> None:
     """A node that is not driven makes no snapshot."""
 
 

@@ -217,15 +217,9 @@ class RaftRunner:
         self._tick()
         self._timer = self._loop.call_later(self._tick_period, self._on_timer)
 
-    def _offload(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
-        async def run() -> None:
-            data = await self._loop.run_in_executor(self._encoder, work)
-            self._guarded(lambda: done(data))
+    def _offload(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
+        def finished(worked: asyncio.Future[int]) -> None:
+            if not worked.cancelled():
+                self._guarded(lambda: done(worked.result()))
 
-        task = self._loop.create_task(run())
-        task.add_done_callback(_log_failure)
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a snapshot could not be made", exc_info=task.exception())
+        self._loop.run_in_executor(self._encoder, work).add_done_callback(finished)

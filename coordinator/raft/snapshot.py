@@ -54,8 +54,11 @@ def encode(snapshot: Snapshot, cluster_id: str) -> bytes:
         len(last[0]),
         len(snapshot.state),
     )
-    body = b"".join((header, before[0], last[0], snapshot.state))
-    return body + _CRC.pack(google_crc32c.value(body))
+    parts = (header, before[0], last[0], snapshot.state)
+    checksum = 0
+    for part in parts:
+        checksum = google_crc32c.extend(checksum, part)
+    return b"".join((*parts, _CRC.pack(checksum)))
 
 
 def decode(data: bytes, cluster_id: str) -> Snapshot:
@@ -103,7 +106,7 @@ def _name(entry: os.DirEntry[str]) -> str:
 
 
 class SnapshotStore:
-    """The snapshots of one node."""
+    """The snapshots of one node. `save` may run in another thread than the rest."""
 
     def __init__(self, disk: Disk, cluster_id: str) -> None:
         self._disk = disk
@@ -124,13 +127,19 @@ class SnapshotStore:
             raise StorageError(f"snapshot {names[-1]} {error}: {REJOIN}") from error
 
     def save(self, index: int, data: bytes) -> None:
-        """Make the snapshot durable under its index; older ones but one are removed. Raises StorageError."""
+        """Make the snapshot durable under its index. Raises StorageError."""
         try:
             self._disk.replace(f"{index:020d}{_SUFFIX}", data)
+        except OSError as error:
+            raise StorageError(f"snapshot {index}: {error}: free space or replace the disk") from error
+
+    def prune(self) -> None:
+        """Remove all but the latest two. Raises StorageError."""
+        try:
             for name in self._names()[:-_KEPT]:
                 self._disk.remove(name)
         except OSError as error:
-            raise StorageError(f"snapshot {index}: {error}: free space or replace the disk") from error
+            raise StorageError(f"old snapshots: {error}: replace the disk") from error
 
     def _names(self) -> list[str]:
         return [name for name in self._disk.names() if name.endswith(_SUFFIX)]

@@ -33,8 +33,9 @@ class StateMachine(Protocol):
         """Replace the state. Raises ValueError when the bytes do not decode."""
 
 
-Offload = Callable[[Callable[[], bytes], Callable[[bytes], None]], None]
-"""offload(work, done): run `work` away from the node's thread, then `done(result)` on it."""
+Offload = Callable[[Callable[[], int], Callable[[int], None]], None]
+"""offload(work, done): run `work` away from the node's thread, then `done(result)` on it, where what `work` raises is
+raised, too."""
 
 
 class Snapshots:
@@ -83,23 +84,26 @@ class Snapshots:
         encode_state = self._machine.capture()
         self._taking = True
 
-        def work() -> bytes:
+        def work() -> int:
             try:
-                return encode(Snapshot(before, last, encode_state()), self._cluster_id)
+                data = encode(Snapshot(before, last, encode_state()), self._cluster_id)
             except Exception as error:
                 log.error("a snapshot could not be made: trying again", exc_info=error)
-                return b""
+                return 0
+            self._store.save(index, data)
+            return len(data)
 
-        self._offload(work, lambda data: self._taken(index, data, trailing_bytes))
+        self._offload(work, lambda size: self._taken(index, size, trailing_bytes))
 
-    def _taken(self, index: int, data: bytes, trailing_bytes: int) -> None:
+    def _taken(self, index: int, size: int, trailing_bytes: int) -> None:
         self._taking = False
-        if not data or index <= self.index:
+        if size:
+            self._store.prune()
+        if not size or index <= self.index:
             return  # It failed, or a newer one came from the leader meanwhile.
-        self._store.save(index, data)
         self.index = index
         self._cut_back(index, trailing_bytes)
-        log.info("snapshot of entry %d stored, %d bytes", index, len(data))
+        log.info("snapshot of entry %d stored, %d bytes", index, size)
 
     def _cut_back(self, index: int, trailing_bytes: int) -> None:
         """Forget entries that the snapshot of `index` makes superfluous. The log begins before that entry."""
@@ -171,5 +175,6 @@ class Snapshots:
         if snapshot.index <= last_applied:
             return False
         self._store.save(snapshot.index, received)
+        self._store.prune()
         log.info("snapshot of entry %d received", snapshot.index)
         return True

@@ -82,14 +82,13 @@ def leaves_a_torn_tail_behind(patch: pytest.MonkeyPatch) -> None:
 
 
 def cuts_the_log_before_the_snapshot_is_there(patch: pytest.MonkeyPatch) -> None:
-    def taken(snapshots: Snapshots, index: int, data: bytes, trailing_bytes: int) -> None:
-        snapshots._taking = False
-        if data and index > snapshots.index:
-            snapshots._cut_back(index, trailing_bytes)
-            snapshots._store.save(index, data)
-            snapshots.index = index
+    take = Snapshots._take
 
-    patch.setattr(Snapshots, "_taken", taken)
+    def cut_and_take(snapshots: Snapshots, index: int, trailing_bytes: int) -> None:
+        snapshots._cut_back(index, trailing_bytes)
+        take(snapshots, index, trailing_bytes)
+
+    patch.setattr(Snapshots, "_take", cut_and_take)
 
 
 # ------------------------------------------------------------ safety

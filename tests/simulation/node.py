@@ -216,12 +216,19 @@ class SimNode:
 
         self._world.at(0.0, tick)
 
-    def _offload(self, generation: int, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
-        def finish() -> None:
-            if self.alive and generation == self.life:
-                self.guarded(lambda: done(work()))
+    def _offload(self, generation: int, work: Callable[[], int], done: Callable[[int], None]) -> None:
+        def soon(step: Callable[[], None]) -> None:
+            def in_this_life() -> None:
+                if self.alive and generation == self.life:
+                    self.guarded(step)
 
-        self._world.at(self._world.chance(0.0, 0.05), finish)
+            self._world.at(self._world.chance(0.0, 0.05), in_this_life)
+
+        def run() -> None:
+            result = work()
+            soon(lambda: done(result))
+
+        soon(run)
 
     # ------------------------------------------------------------ what is asked of it
 

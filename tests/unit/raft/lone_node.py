@@ -124,7 +124,7 @@ class LoneNode:
         self.heard: list[int | None] = []
         """What the listener was told: a term, or None for following."""
         self.results: list[object] = []
-        self.offloaded: list[tuple[Callable[[], bytes], Callable[[bytes], None]]] = []
+        self.offloaded: list[tuple[Callable[[], int], Callable[[int], None]]] = []
         self.machine = Machine()
         self.disk = disk or _new_disk(standing, term, voted_for, entries)
         self._options = RaftOptions(

@@ -24,6 +24,7 @@ def saved(disk: SimDisk, *indexes: int) -> SnapshotStore:
     store = SnapshotStore(disk, CLUSTER)
     for index in indexes:
         store.save(index, encode(at(index), CLUSTER))
+        store.prune()
     return store
 
 

@@ -12,7 +12,7 @@ from tests.simulation.disk import SimDisk
 from tests.unit.raft.lone_node import Machine
 from tests.unit.raft.storage import CLUSTER, append, contents, entry, new_disk, open_journal
 
-Work = tuple[Callable[[], bytes], Callable[[bytes], None]]
+Work = tuple[Callable[[], int], Callable[[int], None]]
 NEVER = 1 << 40
 
 
@@ -27,7 +27,7 @@ class Bench:
         self.at_once = at_once
         self.snapshots = Snapshots(self.disk, CLUSTER, self.journal, self.machine, self._offload)
 
-    def _offload(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+    def _offload(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
         self.pending.append((work, done))
         if self.at_once:
             self.finish()
@@ -80,6 +80,21 @@ def test_the_state_is_that_of_the_moment_and_the_node_goes_on() -> None:
     found = SnapshotStore(bench.disk, CLUSTER).latest()
     assert found is not None
     assert (found[0].before, found[0].last, found[0].state) == (entry(9), entry(10), expected)
+
+
+def test_the_nodes_own_thread_writes_no_snapshot() -> None:
+    """A large one takes longer than an election timeout: it is durable before this thread hears of it."""
+    bench = Bench()
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    work, done = bench.pending.pop()
+    size = work()
+    bench.disk.full = True
+    done(size)
+    assert bench.snapshots.index == 10
+    found = SnapshotStore(bench.disk, CLUSTER).latest()
+    assert found is not None
+    assert found[0].index == 10
 
 
 def test_a_node_that_lags_a_little_needs_no_snapshot() -> None:

@@ -53,6 +53,16 @@ def busy_state() -> State:
     return state
 
 
+def test_a_state_comes_back_whole_however_many_portions_it_is_written_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each list in its order, and nothing twice."""
+    state = busy_state()
+    whole = bytes_of(state)
+    monkeypatch.setattr("coordinator.codec._PORTION", 1)
+    assert bytes_of(decode_state(capture_state(state)())) == bytes_of(state)
+    monkeypatch.undo()
+    assert bytes_of(decode_state(capture_state(state)())) == whole
+
+
 @repeatable
 @given(now_ms=st.integers(0, 2**62), term=st.integers(0, 2**63), commands=st.lists(COMMANDS, max_size=5))
 def test_a_group_comes_back_as_it_was(now_ms: int, term: int, commands: list[Command]) -> None:
