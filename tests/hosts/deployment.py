@@ -41,6 +41,7 @@ class Deployment:
             "zkp_controller_keys": str(directory / "keys"),
             "zkp_controller_identities": str(directory / "identities"),
         }
+        self.example = EXAMPLE
         self._groups: dict[str, Any] = {}
         self._runs = 0
 
@@ -63,7 +64,7 @@ class Deployment:
         self._runs += 1
         place = self.directory / "runs" / f"{self._runs:03d}"
         place.mkdir(parents=True)
-        inventories = [EXAMPLE, _write(place / "fleet.yaml", self._inventory())]
+        inventories = [self.example, _write(place / "fleet.yaml", self._inventory())]
         if change is not None:
             inventories.append(_write(place / "change.yaml", dict(change)))
         return Playbook(name, inventories, self.variables | variables, *more, log=place / "output.log")

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pytest
+
 from tests.hosts.conftest import SPARE
 from tests.hosts.deployment import HOSTS, Deployment
 from tests.hosts.host import Host
@@ -20,6 +22,7 @@ class Restart:
     started: float
 
 
+@pytest.mark.slow
 def test_a_worker_host_joins_and_nobody_restarts(network: Deployment) -> None:
     """A bare host is put into the group workers, site.yml is run: it takes tasks, and no process elsewhere is new."""
     before = network.running_since()

@@ -122,6 +122,19 @@ def test_lies_ready(certified: Host) -> None:
     assert certified.key() != key
 
 
+def test_keep(certified: Host) -> None:
+    """One call of the playbook asks where something is wanted, and otherwise takes into use what is due."""
+    ahead, due = START + timedelta(days=11), START + timedelta(days=20.5)
+    assert renew.keep(certified.manifest, ahead, dry_run=False)["wanted"]
+    certified.sign(ahead)
+    key = certified.key()
+    assert not renew.keep(certified.manifest, ahead, dry_run=False)["changed"]
+    assert renew.keep(certified.manifest, due, dry_run=True)["changed"] is False
+    assert certified.key() == key
+    assert renew.keep(certified.manifest, due, dry_run=False)["changed"]
+    assert certified.key() != key
+
+
 def test_after_expiry(certified: Host) -> None:
     """A certificate that has expired is replaced as soon as another is signed."""
     late = START + timedelta(days=40)
@@ -219,5 +232,5 @@ def test_broken_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """A manifest that cannot be read is one line, and the exit status 1."""
     path = tmp_path / "worker-1.json"
     path.write_text("{}", "utf-8")
-    assert renew.main(["prepare", str(path)]) == 1
+    assert renew.main(["keep", str(path)]) == 1
     assert "worker-1.json is no manifest" in capsys.readouterr().err

@@ -5,7 +5,7 @@ Run by the playbook and, every few hours, by zkp-cert-renew.timer. Each identity
 made here, the request for its certificate, and, once the authority has signed it, that certificate. So a renewal
 lies ready long before it is due, and taking it into use needs nobody but this host.
 
-    prepare FILE   make sure of a request where a certificate is wanted; JSON says whether one is
+    keep FILE      ask for a certificate where one is wanted, in JSON, or else do as `install` does
     install FILE…  take `next/` into use where it is due, and the latest roots and revocation lists
 """
 
@@ -120,6 +120,14 @@ def prepare(manifest: Manifest, now: datetime, *, dry_run: bool) -> dict[str, ob
         "reason": reasons[0] if reasons else "a third of its life is over",
         "request": request.read_text("ascii") if request.exists() else "",
     }
+
+
+def keep(manifest: Manifest, now: datetime, *, dry_run: bool) -> dict[str, object]:
+    """What `prepare` says; where no certificate is wanted of the authority, what lies ready is taken into use."""
+    prepared = prepare(manifest, now, dry_run=dry_run)
+    if not prepared["wanted"] and not dry_run:
+        prepared["changed"] = install(manifest, now) or prepared["changed"]
+    return prepared
 
 
 def install(manifest: Manifest, now: datetime) -> bool:
@@ -246,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    asking = commands.add_parser("prepare", help="make sure of a request where a certificate is wanted")
+    asking = commands.add_parser("keep", help="ask for a certificate where one is wanted, or else install")
     asking.add_argument("manifest", type=Path)
     asking.add_argument("--dry-run", action="store_true", help="only say what would be done")
     installing = commands.add_parser("install", help="take what is due into use")
@@ -256,8 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "install":
         return _install_all(given.manifests, now)
     try:
-        print(json.dumps(prepare(Manifest.read(given.manifest), now, dry_run=given.dry_run)))
-    except (PkiError, OSError) as error:
+        print(json.dumps(keep(Manifest.read(given.manifest), now, dry_run=given.dry_run)))
+    except (PkiError, OSError, KeyError, subprocess.CalledProcessError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
