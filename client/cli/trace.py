@@ -24,6 +24,8 @@ from pki.errors import PkiError
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"[A-Za-z0-9._@:%\[\]-]+")
 _SSH_SECONDS = 60.0
+_NOT_ALLOWED = "systemd-journal"
+"""What journalctl's hint names when it shows a user no messages but their own."""
 _AT_ONCE = 16
 
 Hosts = Annotated[
@@ -108,13 +110,15 @@ def _from_hosts(hosts: Sequence[str], task_id: str) -> tuple[list[Moment], list[
 def _journal(host: str, task_id: str) -> list[str] | str:
     """The lines of the host's journal about the task, or in a word why there are none."""
     command = ["ssh", "-o", "BatchMode=yes", "--", host]
-    command += ["journalctl", "--output=json", "--no-pager", "--quiet", f"ZKP_TASK_ID={task_id}"]
+    command += ["journalctl", "--output=json", "--no-pager", f"ZKP_TASK_ID={task_id}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SSH_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {_SSH_SECONDS:.0f} s"
     except FileNotFoundError:
         return "ssh is not installed"
+    if _NOT_ALLOWED in done.stderr:
+        return f"its user may not read the journal: put it into the group {_NOT_ALLOWED}"
     if done.returncode not in {0, 1}:  # 1: nothing was found
         return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
     return done.stdout.splitlines()

@@ -1,8 +1,12 @@
 """A task's timeline from logs, journals and the task's own times."""
 
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from client.cli import trace
 from client.records import Task, TaskError, TaskState
 from client.trace import CLUSTER, Moment, of_journal, of_log, of_task
 
@@ -83,3 +87,16 @@ def test_a_timeline_is_in_order() -> None:
     late = Moment(NOON + timedelta(seconds=1), "a", "info", "second")
     early = Moment(NOON, "b", "info", "first")
     assert sorted([late, early]) == [early, late]
+
+
+def test_a_user_who_may_not_read_the_journal_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """journalctl shows nothing then, gives a hint and succeeds, as if nobody had heard of the task."""
+    hint = (
+        "Hint: You are currently not seeing messages from other users and the system.\n"
+        "      Users in groups 'adm', 'systemd-journal' can see all messages.\n"
+    )
+    nothing = subprocess.CompletedProcess((), 0, stdout="-- No entries --\n", stderr=hint)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: nothing)
+    moments, unreached = trace._from_hosts(["host-1"], "t1")
+    assert moments == []
+    assert unreached == ["host-1: its user may not read the journal: put it into the group systemd-journal"]
