@@ -9,9 +9,12 @@ from worker.workbench import Workbench
 
 KEY = "ab" * 32
 
+SECRET = "471100081547110008154711"
+"""A private input, too long to stand by chance among times and process ids."""
+
 
 def job(task_id: str = "t-1", attempt: int = 1, *, circuit: str = "addition", key: str = KEY) -> Job:
-    return Job(AttemptId(task_id, attempt), circuit, b'{"a":"4711"}', ("5",), key, 60.0)
+    return Job(AttemptId(task_id, attempt), circuit, b'{"a":"%s"}' % SECRET.encode(), ("5",), key, 60.0)
 
 
 class FakePool:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from tests.unit.client.virtual_time import run
-from tests.unit.worker.doubles import Bench, job
+from tests.unit.worker.doubles import SECRET, Bench, job
 from worker.job import AttemptId, FinishedProof, ProvingFailed
 
 ONE = AttemptId("t-1", 1)
@@ -354,4 +354,4 @@ def test_private_inputs_are_not_logged(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.DEBUG):
         run(scenario())
     assert "t-2" in str([record.__dict__ for record in caplog.records])
-    assert "4711" not in str([record.__dict__ for record in caplog.records])
+    assert SECRET not in str([record.__dict__ for record in caplog.records])
