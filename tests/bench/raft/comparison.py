@@ -1,4 +1,7 @@
-"""The core: etcd and ours in turn, round after round, each round with new data; medians of each round's ratios."""
+"""The core: etcd and ours in turn, round after round, each round with new data; medians of each round's ratios.
+
+And in each round a server that does nothing, for what of it is the price of a call.
+"""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -16,7 +19,7 @@ from tests.bench.raft.load import Load
 from tests.bench.raft.results import Spread
 from tests.bench.raft.workshop import LIKE_ETCD, Workshop, running
 
-ETCD, OURS = "etcd", "coordinators"
+ETCD, OURS, EMPTY = "etcd", "coordinators", "empty"
 Run = Callable[["Target", float], Awaitable[Load]]
 Say = Callable[[str], None]
 
@@ -68,6 +71,7 @@ CELLS: dict[str, list[Cell]] = {
         *(Cell(f"client {n}", _client(n)) for n in (64, 256)),
         *(Cell(f"batch {n}", _loop(load.submit_many, n)) for n in (1, 4, 16)),
     ],
+    EMPTY: [Cell(f"unary {n}", _loop(load.submit, n)) for n in (1, 16, 64, 256)],
 }
 _UNARY = tuple(cell.name for cell in CELLS[ETCD] if cell.name.startswith("unary"))
 
@@ -81,15 +85,19 @@ def measure(workshop: Workshop, rounds: int, seconds: float, say: Say) -> dict[s
     for number in range(rounds):
         # Whoever comes second may profit or suffer from the first one: they take turns in that too.
         sides = (ETCD, OURS) if number % 2 == 0 else (OURS, ETCD)
-        figures = {side: _side(workshop, side, seconds) for side in sides}
+        figures = {side: _side(workshop, side, seconds) for side in (*sides, EMPTY)}
         found.append(figures)
         say(f"round {number + 1} of {rounds}: {_sentence(figures)}")
     return {"rounds": rounds, "seconds": seconds, "figures": _figures(found), "ratios": _ratios(found)}
 
 
 def _side(workshop: Workshop, side: str, seconds: float) -> Figures:
-    make: Callable[[], Cluster] = workshop.etcd if side == ETCD else lambda: workshop.coordinators(LIKE_ETCD)
-    with running(make) as cluster:
+    makers: dict[str, Callable[[], Cluster]] = {
+        ETCD: workshop.etcd,
+        OURS: lambda: workshop.coordinators(LIKE_ETCD),
+        EMPTY: workshop.empty,
+    }
+    with running(makers[side]) as cluster:
         leader = cluster.address(cluster.leader())
         return uvloop.run(_cells(Target(leader, workshop.identities), CELLS[side], seconds))
 

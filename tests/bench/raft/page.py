@@ -34,7 +34,8 @@ def write(results: dict[str, Any], chart: str) -> str:
 
 
 def _comparison(values: dict[str, Any], chart: str) -> str:
-    theirs, ours, ratios = values["figures"]["etcd"], values["figures"]["coordinators"], values["ratios"]
+    figures, ratios = values["figures"], values["ratios"]
+    theirs, ours, empty = figures["etcd"], figures["coordinators"], figures["empty"]
     rows = []
     for name in sorted(ours, key=_place):
         kind, _, outstanding = name.partition(" ")
@@ -42,22 +43,26 @@ def _comparison(values: dict[str, Any], chart: str) -> str:
         latency = f"{ours[name]['p50'] * 1e3:.2f} ms"
         if name in theirs:
             latency += f" / {theirs[name]['p50'] * 1e3:.2f} ms"
+        bound = f"{empty[name]['rate']:,.0f}" if name in empty else ""
         rows.append(
             f"| {_KINDS[kind]} | {outstanding} | {ours[name]['rate']:,.0f} | {etcd} | {_ratio(ratios[name])} "
-            f"| {latency} |"
+            f"| {latency} | {bound} |"
         )
     alone = _ratio(ratios["unary 1 latency"])
     return f"""## Throughput
 
 ![Tasks accepted a second]({chart})
 
-| | outstanding | ours, tasks/s | etcd, tasks/s | ratio | p50 a message, ours / etcd |
-|---|---:|---:|---:|---:|---:|
+| | outstanding | ours, tasks/s | etcd, tasks/s | ratio | p50 a message, ours / etcd | an empty server, calls/s |
+|---|---:|---:|---:|---:|---:|---:|
 {chr(10).join(rows)}
 
 {values["rounds"]} rounds, in each both sides in turn with new data, {values["seconds"]:g} s a cell. Tasks a second
 are medians over the rounds; a ratio is the median of the rounds' own ratios, with the quartiles. With one message
 outstanding the latency is {alone} of etcd's. Both have etcd's timers here (heartbeats of 100 ms).
+
+The empty server is one process of grpc.aio that answers at once, with nothing behind it and nobody to agree with:
+more calls than that can be had of this library on this machine by nobody, however little is done for each.
 """
 
 

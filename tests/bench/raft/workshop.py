@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tests.bench.raft import coordinators, etcd, identities
+from tests.bench.raft import coordinators, empty, etcd, identities
 from tests.bench.raft.clusters import Cluster
 
 Made = TypeVar("Made", bound=Cluster)
@@ -41,6 +41,10 @@ class Workshop:
     def coordinators(self, options: coordinators.Options | None = None) -> coordinators.CoordinatorCluster:
         """Ours, not started yet."""
         return coordinators.CoordinatorCluster(self._next(), self.identities, self.keys, options)
+
+    def empty(self) -> empty.EmptyServer:
+        """A server that does nothing, not started yet."""
+        return empty.EmptyServer(self._next(), self.identities)
 
     def _next(self) -> Path:
         self._made += 1

@@ -1,0 +1,81 @@
+"""A server that does nothing: what a call costs in grpc.aio alone, before anybody agrees on anything.
+
+One process, no peers, no disk, the coordinators' TLS, event loop and size of an answer. It is no goal: it is the
+bound that whoever serves calls with this library has. `python -m tests.bench.raft.empty HOST:PORT IDENTITY` runs it.
+"""
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import grpc
+import uvloop
+
+from pki.tls import TlsFiles, TlsMaterial
+from tests.bench.raft import coordinators
+from tests.bench.raft.clusters import eventually, free_ports, stop_all
+from tests.bench.raft.identities import HOST
+from tests.bench.raft.processes import NodeProcess
+
+MEMBER = "empty"
+_COMMAND = (sys.executable, "-m", "tests.bench.raft.empty")
+_ANSWER_BYTES = 300
+
+
+class EmptyServer:
+    """In the place of a cluster. The log is in `directory`."""
+
+    label = "empty"
+
+    def __init__(self, directory: Path, identities: Path) -> None:
+        directory.mkdir(parents=True)
+        self._port = free_ports(1)[0]
+        arguments = [self.address(MEMBER), str(identities / coordinators.MEMBERS[0])]
+        self.members = {MEMBER: NodeProcess(MEMBER, _COMMAND, arguments, directory / "empty.log")}
+
+    def start(self) -> None:
+        self.members[MEMBER].start()
+        self.wait_for(MEMBER)
+
+    def leader(self) -> str:
+        return MEMBER
+
+    def wait_for(self, member: str) -> None:
+        eventually("the empty server", lambda: member if self._listens() else None)
+
+    def address(self, member: str) -> str:
+        return f"{HOST}:{self._port}"
+
+    def stop(self) -> None:
+        stop_all(self.members)
+
+    def _listens(self) -> bool:
+        with socket.socket() as connection:
+            return connection.connect_ex((HOST, self._port)) == 0
+
+
+class _Nothing(grpc.GenericRpcHandler):
+    """Every method answers at once."""
+
+    def __init__(self) -> None:
+        answer = bytes(_ANSWER_BYTES)
+
+        async def nothing(_request: bytes, _context: object) -> bytes:
+            return answer
+
+        self._handler = grpc.unary_unary_rpc_method_handler(nothing)
+
+    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return self._handler
+
+
+async def _serve(address: str, identity: Path) -> None:
+    server = grpc.aio.server(handlers=[_Nothing()])
+    server.add_secure_port(address, TlsMaterial.load(TlsFiles.in_directory(identity)).grpc_server_credentials())
+    await server.start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(sys.argv[1], Path(sys.argv[2])))
