@@ -37,7 +37,8 @@ def test_the_journal_tells_what_became_of_one_task(network: Deployment) -> None:
     """`journalctl ZKP_TASK_ID=…` finds its end, said once in the whole network, with how long it took."""
     task = network.prove()
     members = [network.members[name] for name in HOSTS]
-    journals = everywhere(members, f"journalctl --output=cat -u zkp-coordinator ZKP_TASK_ID={task['id']} || true")
+    about = f"-u zkp-coordinator ZKP_TASK_ID={task['id']}"
+    journals = everywhere(members, f"journalctl --quiet --output=cat {about} || true")
     (told,) = [journal for journal in journals.values() if journal.strip()]
     assert "completed in attempt 1" in told
     assert "proved in" in told
