@@ -40,7 +40,7 @@ def test_the_journal_tells_what_became_of_one_task(network: Deployment) -> None:
     about = f"-u zkp-coordinator ZKP_TASK_ID={task['id']}"
     journals = everywhere(members, f"journalctl --quiet --output=cat {about} || true")
     (told,) = [journal for journal in journals.values() if journal.strip()]
-    assert "completed in attempt 1" in told
+    assert "task completed, in attempt 1" in told
     assert "proved in" in told
 
 
