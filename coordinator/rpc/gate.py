@@ -1,6 +1,6 @@
 """What stands around every call: who is it, may they, for how long, and how did it end.
 
-It wraps every handler, also those of the health and reflection services. Handlers raise domain errors
+The gate wraps every handler, also those of the health and reflection services. Handlers raise domain errors
 and never touch status codes; anything unexpected is logged here and answered with INTERNAL, without its words.
 """
 
