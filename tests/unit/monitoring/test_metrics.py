@@ -8,6 +8,7 @@ from coordinator.commands import Fail, LoseLease
 from coordinator.health import Health, RecordStatus
 from coordinator.metrics import Metrics
 from coordinator.raft import SnapshotFile
+from coordinator.raft_metrics import Timing
 from coordinator.record_metrics import RecordGauges
 from coordinator.store import Connections
 from coordinator.task_metrics import OTHER, REASONS, TaskMetrics
@@ -170,3 +171,19 @@ def test_known_reasons_are_those_that_exist() -> None:
     """ "other" stays for what is not ours."""
     assert OTHER not in REASONS
     assert all(reason.replace("_", "").isalpha() for reason in REASONS)
+
+
+@pytest.mark.parametrize("observed", [1, 999, 1_000, 2_500])
+def test_a_timing_counts_each_observation_once(observed: int) -> None:
+    """However many come between two readings, and however often it is read."""
+    registry = CollectorRegistry()
+    timing = Timing("zkp_example_seconds", "An example.", registry)
+
+    for _ in range(observed):
+        timing.observe(0.0007)
+    generate_latest(registry)
+    timing.observe(0.3)
+
+    assert registry.get_sample_value("zkp_example_seconds_count") == observed + 1
+    assert registry.get_sample_value("zkp_example_seconds_bucket", {"le": "0.001"}) == observed
+    assert registry.get_sample_value("zkp_example_seconds_sum") == pytest.approx(observed * 0.0007 + 0.3)
