@@ -215,13 +215,14 @@ class Replicator:
         loop = asyncio.get_running_loop()
         try:
             while self._queue:
+                await self._gathering.gather()
                 group = self._next_group()
                 began = loop.time()
                 try:
                     await self._commit_group(group)
                 except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
                     _fail(group, error)
-                await self._gathering.pause(len(group), loop.time() - began)
+                self._gathering.settled(len(group), loop.time() - began)
         finally:
             self._committing = None
 
