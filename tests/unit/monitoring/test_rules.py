@@ -63,10 +63,14 @@ def test_rules_ask_for_what_is_exported_or_recorded() -> None:
 
 
 def test_the_address_of_the_runbooks_is_one_setting() -> None:
-    """In Prometheus's configuration, with the checkout's own folder to begin with; dashboards begin with the same."""
+    """Of the inventory. Where nothing is set, alerts and dashboards name the checkout's own folder."""
+    shared = yaml.safe_load(
+        (shipped.ROOT / "ansible/inventories/shared-infrastructure.yml").read_text(encoding="utf-8")
+    )
     config = yaml.safe_load((shipped.MONITORING / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     base = config["global"]["external_labels"]["runbooks"]
     assert shipped.ROOT / base == shipped.RUNBOOKS
+    assert shared["all"]["vars"]["zkp_runbooks"] == base
     for alert in shipped.alerts():
         page = alert.annotations["runbook_url"].replace("{{ $externalLabels.runbooks }}", base)
         assert (shipped.ROOT / page).is_file(), alert.name
