@@ -377,16 +377,29 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         """
         if self.role() != LEADER:
             return
-        node = self._nodes[peer]
-        ahead = self._next_index()[node]
+        ahead = self._next_index()[self._nodes[peer]]
         self.feed(peer, message)
-        following = self._next_index()[node]
+        self._go_on(peer, message, ahead)
+
+    def feed_learner(self, peer: str, message: dict[str, Any]) -> None:
+        """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
+        if self.role() != LEADER:
+            return
+        node = self._nodes[peer]
+        self._SyncObj__raftMatchIndex[node] = 0
+        self._SyncObj__lastResponseTime[node] = 0.0
+        self._go_on(peer, message, self._next_index()[node])
+
+    def _go_on(self, peer: str, message: dict[str, Any], ahead: int) -> None:
+        """Set which entry the peer is sent next, when it has answered; `ahead`: which it was."""
+        following = message["next_node_idx"]
         if message["reset"]:
-            following = self._go_back(peer, message["next_node_idx"])
-        elif message["success"]:
-            self._refused.pop(peer, None)
+            following = self._go_back(peer, following)
+        else:
+            if message["success"]:
+                self._refused.pop(peer, None)
             following = max(following, ahead)
-        self._next_index()[node] = min(following, self.last_log_index() + 1)
+        self._next_index()[self._nodes[peer]] = min(following, self.last_log_index() + 1)
 
     def _go_back(self, peer: str, following: int) -> int:
         """Where to go on with a peer that refuses: several messages may be on their way, and the first tells most.
@@ -398,22 +411,6 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
             following = min(following, lowest)
         self._refused[peer] = self.raftCurrentTerm, following
         return following
-
-    def feed_learner(self, peer: str, message: dict[str, Any]) -> None:
-        """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
-        if self.role() != LEADER:
-            return
-        node = self._nodes[peer]
-        self._SyncObj__raftMatchIndex[node] = 0
-        self._SyncObj__lastResponseTime[node] = 0.0
-        following = message["next_node_idx"]
-        if message["reset"]:
-            following = self._go_back(peer, following)
-        else:
-            if message["success"]:
-                self._refused.pop(peer, None)
-            following = max(self._next_index()[node], following)
-        self._next_index()[node] = min(following, self.last_log_index() + 1)
 
     def add_no_op(self) -> None:
         """Queue an entry that says nothing, to have something new committed."""
