@@ -11,6 +11,7 @@ ROUNDS ?= 20
 HOSTS ?= 3
 MINUTES ?= 30
 EVENTS ?= 0
+CHECKED := fleet site logs verification
 YAML := ansible configs monitoring .yamllint.yml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,7 +19,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up monitor status logs down test test-fast soak hosts-up hosts-down hosts-test bench check monitoring-check protocol protocol-check lock
+.PHONY: help setup demo up monitor status logs down test test-fast soak hosts-up hosts-down hosts-test hosts-check bench check monitoring-check protocol protocol-check lock
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -65,6 +66,10 @@ hosts-down: $(READY) ## Take those hosts away again
 
 hosts-test: $(READY) ## Deploy on real hosts, and lose the power of all coordinators ROUNDS=20 times (root)
 	ZKP_TEST_POWER_LOSS_ROUNDS=$(ROUNDS) $(BIN)/pytest -q -rPs tests/hosts
+
+hosts-check: $(READY) ## Deploy on real hosts and look at them, in 12 minutes; says so where none can be booted (root)
+	@$(BIN)/python -m tests.hosts probe || { [ $$? -eq 3 ]; exit; }; \
+	    $(BIN)/pytest -q -rPs -m "not slow" $(CHECKED:%=tests/hosts/test_%.py)
 
 bench: $(READY) ## Measure beside etcd and write docs/benchmarks/raft.md (PARTS="comparison latency failover growth steady")
 	$(BIN)/python -m tests.bench.raft $(PARTS)

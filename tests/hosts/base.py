@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.hosts.commands import attempt, run, said
+from tests.hosts.commands import attempt, last_words, run, said
 from tests.hosts.errors import HostsError
 
 CACHE = Path("/var/cache/zkp-test-hosts")
@@ -72,6 +72,7 @@ def _make(tree: Path, sources: tuple[str, ...]) -> None:
     partial = tree.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     mirror = next(source.split()[2] for source in sources if source.split()[3] == _SUITE)
+    _reach(mirror)
     run("debootstrap", "--variant=minbase", f"--include={','.join(_INSTALLED)}", _SUITE, str(partial), mirror)
     (partial / "etc/apt/sources.list").write_text("".join(f"{source}\n" for source in sources))
     for certificate in _CERTIFICATES.glob("*.crt"):
@@ -79,6 +80,14 @@ def _make(tree: Path, sources: tuple[str, ...]) -> None:
     resolvers(partial)
     run("chroot", str(partial), "sh", stdin=_FINISH)
     partial.rename(tree)
+
+
+def _reach(mirror: str) -> None:
+    """Raises HostsError when it does not answer: debootstrap would go on trying for a very long time."""
+    options = "--silent", "--show-error", "--fail", "--location", "--max-time", "60", "--retry", "2"
+    asked = attempt("curl", *options, "--output", "/dev/null", f"{mirror.rstrip('/')}/dists/{_SUITE}/InRelease")
+    if asked.returncode != 0:
+        raise HostsError(f"Debian cannot be had from {mirror}: {last_words(asked, lines=1)}")
 
 
 def resolvers(tree: Path) -> None:

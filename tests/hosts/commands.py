@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from tests.hosts.errors import HostsError
 
 _PACKAGES = {
+    "curl": "curl",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
     "nft": "nftables",

@@ -59,9 +59,17 @@ def first_run(undeployed: Deployment, dry_run: Outcome) -> Outcome:
     return undeployed.play().demand_success()
 
 
+@pytest.fixture(scope="session")
+def first_traces(undeployed: Deployment, first_run: Outcome) -> dict[str, str]:
+    """Host → what the first run has made, before any test did anything with it."""
+    assert first_run.status == 0
+    return undeployed.traces()
+
+
 @pytest.fixture
-def network(undeployed: Deployment, first_run: Outcome) -> Iterator[Deployment]:
+def network(undeployed: Deployment, first_traces: dict[str, str]) -> Iterator[Deployment]:
     """The network that the first run has made, well before the test and well after it."""
+    assert first_traces
     undeployed.wait_until_well()
     yield undeployed
     undeployed.wait_until_well()

@@ -14,7 +14,7 @@ import yaml
 
 from tests.hosts.commands import attempt, last_words
 from tests.hosts.fleet import Fleet
-from tests.hosts.host import Host
+from tests.hosts.host import PATIENCE_S, Host
 from tests.hosts.playbook import ANSIBLE, Outcome, Playbook
 from tests.integration.cluster.network import eventually
 
@@ -22,6 +22,13 @@ HOSTS = ("host-1", "host-2", "host-3")
 EXAMPLE = ANSIBLE / "inventories/example-3-hosts"
 _ROLES = {"leader", "follower"}
 DAEMONS = ("zkp-coordinator", "zkp-worker", "zkp-gateway")
+_TRACES = (
+    "find /etc/zkp /etc/systemd/system /etc/haproxy /etc/prometheus /etc/postgresql /etc/nftables.conf /etc/default"
+    " /opt/zkp/keys /var/lib/zkp /usr/local /usr/sbin/policy-rc.d /run/systemd/system -maxdepth 4"
+    " -not -name '*.segment' -not -name '*.snapshot' -printf '%p %M %u %g\\n' 2>/dev/null | sort;"
+    " systemctl list-unit-files --state=enabled --no-legend;"
+    " dpkg-query --show; getent passwd | cut -d: -f1,6,7 | sort"
+)
 
 
 class Deployment:
@@ -99,7 +106,7 @@ class Deployment:
 
     def wait_until_well(self) -> None:
         """Until one node leads, every other follows it, every worker is online and the record is ok."""
-        eventually("a network that is well", lambda: not self.ailments())
+        eventually("a network that is well", lambda: not self.ailments(), PATIENCE_S)
 
     def ailments(self) -> list[str]:
         """What is wrong with the network, as its admin sees it."""
@@ -136,6 +143,10 @@ class Deployment:
         """Task → its state, of those tasks that the network knows."""
         tasks = self.zkp("list", "--limit", "10000")
         return {task["id"]: task["state"] for task in tasks if task["id"] in set(ids)}
+
+    def traces(self) -> dict[str, str]:
+        """Host → everything on it that site.yml makes, with owners and modes, as lines."""
+        return everywhere([self.members[name] for name in HOSTS], _TRACES)
 
     def journals(self, lines: int) -> list[tuple[str, str]]:
         """(title, last lines of our units' journals) of every host that answers."""

@@ -17,7 +17,7 @@ import yaml
 from tests.hosts.base import base_tree, locked
 from tests.hosts.commands import attempt, require, run
 from tests.hosts.errors import HostsError
-from tests.hosts.host import USER, Host
+from tests.hosts.host import PATIENCE_S, USER, Host
 
 FLEETS = Path("/var/lib/zkp-test-hosts")
 _NETWORKS = ipaddress.ip_network("10.213.0.0/16")
@@ -57,11 +57,13 @@ class Fleet:
             for host in fleet.hosts.values():
                 host.create(base, gateway=str(fleet.gateway), prefix=fleet.network.prefixlen)
                 host.power_on(fleet.bridge)
-            known = "".join(f"{host.address} {host.public_key}\n" for host in fleet.hosts.values())
-            (fleet.directory / "known_hosts").write_text(known)
+            fleet._know()
             for host in fleet.hosts.values():
                 host.wait()
             fleet.inventory.write_text(yaml.safe_dump(fleet.reach(hosts), sort_keys=False))
+        except OSError as error:  # of a container that may not do what root does
+            fleet.destroy()
+            raise HostsError(f"{error.filename}: {error.strerror}") from None
         except BaseException:
             fleet.destroy()
             raise
@@ -113,6 +115,15 @@ class Fleet:
         host.power_on(self.bridge)
         host.wait()
 
+    def replace(self, name: str) -> None:
+        """Put another machine in a host's place: with its name and address, and nothing of what was on it."""
+        host = self.host(name)
+        host.destroy()
+        shutil.rmtree(host.directory)
+        host.create(base_tree(), gateway=str(self.gateway), prefix=self.network.prefixlen)
+        self._know()
+        self.power_on(name)
+
     def reboot(self, *names: str) -> None:
         """Reboot hosts in good order, all at once, and wait until they are up again; all of them by default."""
         chosen = [self.host(name) for name in names or self.hosts]
@@ -120,7 +131,7 @@ class Fleet:
         for host in chosen:
             host.ssh("sudo -n systemctl --no-block reboot")
         for host in chosen:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + PATIENCE_S
             while _boot(host) in {before[host.name], ""}:
                 if time.monotonic() > deadline:
                     raise HostsError(f"{host.name} does not reboot; see {host.console}")
@@ -135,6 +146,10 @@ class Fleet:
         attempt("ip", "link", "delete", self.bridge)
         with locked(FLEETS):
             shutil.rmtree(self.directory)
+
+    def _know(self) -> None:
+        known = "".join(f"{host.address} {host.public_key}\n" for host in self.hosts.values())
+        (self.directory / "known_hosts").write_text(known)
 
     def _connect(self) -> None:
         run("ip", "link", "add", self.bridge, "type", "bridge")

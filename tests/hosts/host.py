@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hosts.base import resolvers
-from tests.hosts.commands import attempt, run
+from tests.hosts.commands import attempt, run, said
 from tests.hosts.errors import HostsError
 
 USER = "deploy"
 _PROPAGATED = Path("/run/systemd/nspawn/propagate")
-_PATIENCE_S = 60.0
+PATIENCE_S = 300.0  # a boot takes 3 s, and far longer on a machine that has much else to do
 _POLL_S = 0.1
 _HIERARCHIES = {
     "": (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")),
@@ -25,6 +25,7 @@ _HIERARCHIES = {
 # The host gets control groups of its own: systemd-nspawn would put all of them into one, and the systemd of each
 # would take the processes of another for its own. Rebooting it leaves to whoever started it, by this exit status.
 _BOOT = """
+set -e
 while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift
 exec setsid --fork sh -c 'while systemd-nspawn "$@"; [ $? -eq 133 ]; do :; done' host "$@"
 """
@@ -97,11 +98,13 @@ class Host:
         options = *quiet, *names, "--console=pipe", f"--directory={self.root}", "--boot"
         command = "sh", "-c", _BOOT, "host", *map(str, groups), "--", *options
         with self.console.open("ab") as console:
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+            begun = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        if begun.returncode != 0:
+            raise HostsError(f"{self.name} cannot be booted: {self._last_said()}")
 
     def power_off(self) -> None:
         """As if the plug was pulled: nothing in it runs another instruction. Also when it is off already."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while self.running:
             for group in self._groups():
                 killer = group / "cgroup.kill"
@@ -128,14 +131,16 @@ class Host:
 
     def wait(self) -> None:
         """Until ssh answers and every unit has been started or has failed; raises HostsError."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             state = self.ssh("systemctl is-system-running").stdout.strip()
             if state in {"running", "degraded"}:
                 return
+            if not self.running:
+                raise HostsError(f"{self.name} went off while it booted: {self._last_said()}")
             if time.monotonic() > deadline:
                 why = state or "ssh does not answer"
-                raise HostsError(f"{self.name} is not up after {_PATIENCE_S:.0f} s: {why}; see {self.console}")
+                raise HostsError(f"{self.name} is not up after {PATIENCE_S:.0f} s: {why}; {self._last_said()}")
             time.sleep(_POLL_S)
 
     def run(self, command: str) -> str:
@@ -152,8 +157,12 @@ class Host:
     def login(self) -> tuple[str, ...]:
         """The ssh command that reaches it."""
         known = "-o", f"UserKnownHostsFile={self.known_hosts}"
-        patience = "-o", "ConnectTimeout=2", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5"
+        patience = "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10"
         return ("ssh", *known, *patience, "-i", str(self.key), f"{USER}@{self.address}")
+
+    def _last_said(self) -> str:
+        """The end of its console, in one line."""
+        return " / ".join(said(self.console.read_text("utf-8", "replace"))[-3:]) or "its console is empty"
 
     @property
     def _written_groups(self) -> Path:
@@ -166,19 +175,21 @@ class Host:
 
 
 def _control_groups(machine: str) -> list[Path]:
-    """New ones inside those of this process that a systemd needs, of cgroups 2 and 1."""
+    """New ones inside those of this process that a systemd needs, of cgroups 2 and 1; raises HostsError."""
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers in _HIERARCHIES:
-            mounted = next(path for path in _HIERARCHIES[controllers] if (path / "cgroup.procs").exists())
-            found.append(mounted / place.lstrip("/") / f"zkp-test-host-{machine}")
+            mounted = [path for path in _HIERARCHIES[controllers] if (path / "cgroup.procs").exists()]
+            found += [path / place.lstrip("/") / f"zkp-test-host-{machine}" for path in mounted[:1]]
+    if not any((group.parent / "cgroup.controllers").exists() for group in found):
+        raise HostsError("this machine shows no control groups of version 2")
     return found
 
 
 def _remove(group: Path) -> None:
     """A control group in which nothing runs any more; the kernel may take a moment to see that."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while group.exists():
         try:
             for each, _, _ in os.walk(group, topdown=False):

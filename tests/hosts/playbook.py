@@ -2,15 +2,17 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 _PROJECT = Path(__file__).parents[2]
 ANSIBLE = _PROJECT / "ansible"
@@ -101,8 +103,7 @@ class Playbook:
 
     def kill(self) -> Outcome:
         """As by `kill -9` of it and everything that it has started on this machine."""
-        if self.running:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._end()
         return self.wait()
 
     @property
@@ -121,8 +122,17 @@ class Playbook:
         try:
             status = self._process.wait(_PATIENCE_S)
         except BaseException:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._end()
             self._process.wait()
             raise
         seconds = time.monotonic() - self._begun
         return Outcome(status, seconds, self._log.read_text("utf-8", "replace"), self.steps)
+
+    def _end(self) -> None:
+        """Its workers have sessions of their own, so they are looked for, while it can start no more of them."""
+        if self.running:
+            main = psutil.Process(self._process.pid)
+            main.suspend()
+            for process in (*main.children(recursive=True), main):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()

@@ -1,6 +1,7 @@
 """Hosts that reboot or vanish: the network comes back by itself, and loses nothing."""
 
 from tests.hosts.deployment import Deployment
+from tests.hosts.host import PATIENCE_S
 from tests.integration.cluster.network import eventually
 
 
@@ -65,4 +66,4 @@ def completed(network: Deployment, tasks: list[str]) -> None:
         assert set(states.values()) <= {"pending", "assigned", "in_progress", "completed"}, states
         return set(states.values()) == {"completed"}
 
-    eventually("every accepted task", done)
+    eventually("every accepted task", done, PATIENCE_S)
