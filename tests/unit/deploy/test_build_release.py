@@ -76,6 +76,18 @@ def test_closure() -> None:
     assert "pytest" not in names
 
 
+def test_killed_builds_leave_nothing_for_ever(tmp_path: Path) -> None:
+    """What a killed build has left goes with the next one, archives stay."""
+    out = tmp_path / "releases"
+    (out / ".building-killed" / "wheels").mkdir(parents=True)
+    (out / "1.0-abc.tar").touch()
+    with builder.workplace(out) as place:
+        assert place.parent == out
+        (place / "draft").touch()
+        assert not (out / ".building-killed").exists()
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "1.0-abc.tar"]
+
+
 def test_pinned(tmp_path: Path) -> None:
     """A host installs exactly the file that was built."""
     wheel = tmp_path / "some_thing-1.0-py3-none-any.whl"

@@ -7,6 +7,7 @@ same release, and no two different ones ever share a name. An archive appears wh
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import re
@@ -17,7 +18,8 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ EXTRAS = ("prover",)
 """What the hosts need beyond the daemons' own dependencies."""
 ABOUT = ("pyproject.toml", "README.md", "LICENSE")
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet")
+_BUILDING = ".building-"
 _SUFFIXES = {".py", ".pyi", ".sql", ".circom", ".typed"}
 
 
@@ -96,23 +99,34 @@ def build(project: Path, out: Path, release: str, about: Mapping[str, Any], file
     archive = out / f"{release}.tar"
     wanted = [*about["dependencies"], *(need for extra in EXTRAS for need in about["optional-dependencies"][extra])]
     requirements = locked((project / "requirements.lock").read_text("utf-8"), closure(wanted))
-    out.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as place:
-        wheels = Path(place) / "wheels"
-        listed = Path(place) / "requirements.txt"
+    with workplace(out) as place:
+        wheels = place / "wheels"
+        listed = place / "requirements.txt"
         listed.write_text(requirements, "utf-8")
         # Wheels that others made are taken as they are, what comes as source is built here: hosts build nothing.
         _wheel("--require-hashes", "--requirement", listed, into=wheels)
-        _wheel(_copy(project, files, Path(place) / "source"), into=wheels)
+        _wheel(_copy(project, files, place / "source"), into=wheels)
         made = sorted(wheels.iterdir())
         _check_whole(made, files)
         listed.write_text("".join(map(_pinned, made)), "utf-8")
-        draft = Path(place) / archive.name
+        draft = place / archive.name
         with tarfile.open(draft, "w") as tar:
             for path in (listed, *made):
                 tar.add(path, arcname=str(path.relative_to(place)), filter=_plain)
         draft.rename(archive)
     return archive
+
+
+@contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """A directory inside `out` for one build at a time; those that killed builds left behind are taken away."""
+    out.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in out.glob(f"{_BUILDING}*"):
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=out, prefix=_BUILDING) as place:
+            yield Path(place)
 
 
 def _copy(project: Path, files: Sequence[Path], copy: Path) -> Path:
