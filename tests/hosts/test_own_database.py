@@ -54,20 +54,20 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         pytest.fail(str(error), pytrace=False)
     try:
         made = Deployment(fleet, tmp_path / "controller")
-        made.example = inventory(tmp_path / "inventory")
+        made.example = inventory(tmp_path / "named", f"database: {{hosts: {{{_HOST}: {{}}}}}}")
         yield made
     finally:
         fleet.destroy()
 
 
-def inventory(place: Path) -> Path:
-    """The example, with the group database on a host of its own."""
+def inventory(place: Path, group: str) -> Path:
+    """The example, with this instead of its group database."""
     shutil.copytree(EXAMPLE, place, ignore=shutil.ignore_patterns("0*"))
     for link in EXAMPLE.glob("0*"):
         (place / link.name).symlink_to(link.resolve())
     hosts = (EXAMPLE / "hosts.yml").read_text("utf-8")
     assert _GROUP in hosts
-    (place / "hosts.yml").write_text(hosts.replace(_GROUP, f"database: {{hosts: {{{_HOST}: {{}}}}}}"))
+    (place / "hosts.yml").write_text(hosts.replace(_GROUP, group))
     return place
 
 
@@ -87,7 +87,10 @@ def install(deployment: Deployment) -> Host:
 
 @pytest.mark.slow
 def test_a_database_of_ones_own_is_checked_and_used_and_left_alone(deployment: Deployment) -> None:
-    """It is refused while it takes plain text; after that the record is kept there, and it is as it was."""
+    """It is refused while it takes plain text; after that the record is kept there, and it is as it was.
+
+    The playbooks may know the host that it runs on, or no more than an address: both are one network.
+    """
     server, reach = install(deployment), deployment.fleet.reach([_HOST])
     deployment.variables |= {
         "postgres_existing": True,
@@ -112,3 +115,12 @@ def test_a_database_of_ones_own_is_checked_and_used_and_left_alone(deployment: D
     assert server.run(_FILES) == before
     assert deployment.play(change=reach).demand_success().changed == []
     deployment.play("verify.yml", change=reach).demand_success()
+
+    deployment.example = inventory(deployment.directory / "left-out", "")
+    deployment.variables["zkp_database_host"] = server.address
+    deployment.play().demand_success()
+    task = deployment.prove()
+    eventually("the next task in the record", lambda: task["id"] in server.run(found).split())
+    assert deployment.play().demand_success().changed == []
+    deployment.play("verify.yml").demand_success()
+    assert server.run(_FILES) == before
