@@ -64,9 +64,9 @@ class _Nothing(grpc.GenericRpcHandler):
         async def nothing(_request: bytes, _context: object) -> bytes:
             return answer
 
-        self._handler = grpc.unary_unary_rpc_method_handler(nothing)
+        self._handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(nothing)
 
-    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         return self._handler
 
 

@@ -70,7 +70,7 @@ class _Prober:
 
     async def _outage(self, take_away: Callable[[], None], addresses: list[str]) -> float:
         async with contextlib.AsyncExitStack() as stack:
-            calls = []
+            calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = []
             for address in addresses:
                 connection = await stack.enter_async_context(channel(self._identities, address))
                 await connection.channel_ready()

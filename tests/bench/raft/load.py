@@ -20,6 +20,7 @@ from client.streaming import StreamingTaskClient
 from pki.tls import TlsFiles, TlsMaterial
 from protocol.v1 import coordinator_pb2 as pb
 from tests.bench.raft import etcd, payload
+from tests.bench.raft.coordinators import CIRCUIT
 from tests.bench.raft.processes import BenchError
 
 Request = Callable[[], Awaitable[int]]
@@ -108,7 +109,8 @@ async def one_stream(channel: grpc.aio.Channel, outstanding: int, seconds: float
             asked.append(time.perf_counter())
             yield make(next(task_ids))
 
-    async for result in channel.stream_stream(STREAM)(submissions()):
+    stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
+    async for result in stream(submissions()):
         if result[:1] != _ACCEPTED:
             raise BenchError(f"a submission was refused: {pb.SubmitResult.FromString(result)}")
         room.release()
@@ -124,7 +126,7 @@ async def one_client(addresses: Sequence[str], identity: Path, outstanding: int,
     async with LeaderConnection(addresses, material) as leader, StreamingTaskClient(leader) as client:
 
         async def request() -> int:
-            await client.submit(Submission(next(task_ids), payload.CIRCUIT, prepared.inputs, prepared.public_inputs))
+            await client.submit(Submission(next(task_ids), CIRCUIT, prepared.inputs, prepared.public_inputs))
             return 1
 
         return await closed_loop(request, outstanding, seconds)
@@ -151,7 +153,8 @@ def submit_many(channel: grpc.aio.Channel) -> Request:
 
 
 def _single(channel: grpc.aio.Channel, method: str, make: Callable[[str], bytes]) -> Request:
-    call, task_ids = channel.unary_unary(method), payload.ids()
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+    task_ids = payload.ids()
 
     async def request() -> int:
         await call(make(next(task_ids)), timeout=_PATIENCE_S)
@@ -166,7 +169,8 @@ def _batch(
     make: Callable[[Iterator[str]], bytes],
     check: Callable[[bytes], int],
 ) -> Request:
-    call, task_ids = channel.unary_unary(method), payload.ids()
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+    task_ids = payload.ids()
 
     async def request() -> int:
         return check(await call(make(task_ids), timeout=_PATIENCE_S))

@@ -58,7 +58,7 @@ def _install() -> None:
         datasync(self)
         times["sync_seconds"].append(time.perf_counter() - begin)
 
-    ReplicatedState.apply = timed_apply  # type: ignore[method-assign]
+    ReplicatedState.apply = timed_apply  # type: ignore[assignment, method-assign]
     OsFile.datasync = timed_datasync  # type: ignore[method-assign]
     RaftRunner.propose = _mark("proposed", None)(RaftRunner.propose)  # type: ignore[method-assign]
     Tasks.submit = _mark("asked", "answered")(Tasks.submit)  # type: ignore[method-assign]

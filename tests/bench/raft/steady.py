@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import uvloop
 
 from protocol.v1 import coordinator_pb2 as pb
@@ -53,7 +54,8 @@ async def _load(
     task_ids, make = payload.ids(), payload.quickly(payload.submit_request)
     done = 0
     async with channel(identities, cluster.address(leader)) as connection:
-        submit, cancel = connection.unary_unary(_SUBMIT), connection.unary_unary(_CANCEL)
+        submit: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = connection.unary_unary(_SUBMIT)
+        cancel: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = connection.unary_unary(_CANCEL)
 
         async def caller(number: int) -> None:
             nonlocal done

@@ -25,7 +25,7 @@ def calm_network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterat
         "GATEWAY_RATE_PER_SECOND": "1000",
         "GATEWAY_RATE_BURST": "1000",
     }
-    with running(tmp_path_factory.mktemp("calm"), keys, **settings) as network:
+    with running(tmp_path_factory.mktemp("calm"), keys, variables=settings) as network:
         yield network
 
 

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psutil
@@ -72,7 +73,7 @@ def running(
     database_url: str | None = None,
     record_url: str | None = None,
     workers: int = 2,
-    **variables: str,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator["Network"]:
     """A network that is up. `variables`: settings of its daemons, as in `COORDINATOR_TASKS_LEASE="3s"`.
 

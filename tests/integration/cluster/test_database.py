@@ -94,7 +94,7 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[N
             "COORDINATOR_DATABASE_SSL_KEY": str(identity / "key.pem"),
         }
         record = f"postgresql://{SUPERUSER}@/{name}?host={administrator['host']}&port={administrator['port']}"
-        with running(layout.root, keys, database_url=url, record_url=record, **variables) as network:
+        with running(layout.root, keys, database_url=url, record_url=record, variables=variables) as network:
             yield network
     finally:
         server.close()

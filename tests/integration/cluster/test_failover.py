@@ -28,7 +28,7 @@ WORKERS = ("worker-1", "worker-2")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
     """One network for this module."""
-    with running(tmp_path_factory.mktemp("failover"), keys, COORDINATOR_TASKS_LEASE="5s") as network:
+    with running(tmp_path_factory.mktemp("failover"), keys, variables={"COORDINATOR_TASKS_LEASE": "5s"}) as network:
         yield network
 
 

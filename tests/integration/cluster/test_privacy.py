@@ -40,7 +40,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Ne
         "GATEWAY_RATE_BURST": "1000",
         "COORDINATOR_DATABASE_PASSWORD": PASSWORD.decode(),
     }
-    with running(tmp_path_factory.mktemp("privacy"), keys, **settings) as network:
+    with running(tmp_path_factory.mktemp("privacy"), keys, variables=settings) as network:
         yield network
 
 

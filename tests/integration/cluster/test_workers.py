@@ -29,7 +29,7 @@ WORKERS = ("worker-1", "worker-2")
 def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
     """One network for this module: silence is forgiven for 5 seconds, and a worker that stops drains for 3."""
     settings = {"COORDINATOR_TASKS_LEASE": "5s", "WORKER_DRAIN_TIMEOUT": "3s"}
-    with running(tmp_path_factory.mktemp("workers"), keys, **settings) as network:
+    with running(tmp_path_factory.mktemp("workers"), keys, variables=settings) as network:
         yield network
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -188,6 +189,11 @@ class Front:
 
     def count(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
+
+
+async def message(stream: Any) -> Any:
+    """The next one; grpc's types would have it be anything."""
+    return await stream.read()
 
 
 async def _nothing(_: int) -> None:

@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 class OneNode:
     """Directories, certificates and a configuration in `directory`; `start` runs `python -m coordinator` on it."""
 
-    def __init__(self, directory: Path, keys: Path, database: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, keys: Path, database: Mapping[str, object]) -> None:
         self.directory = directory
         self.identities = Identities(directory / "tls")
         self.raft, self.grpc, self.health, self.metrics = _free_ports(4)

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,11 +15,15 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pki.identity import Role
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
-from tests.integration.coordinator.front import Front, Identities, introduction, submission
+from tests.integration.coordinator.front import Front, Identities, introduction, message, submission
 
 ROLES = [Role.COORDINATOR, Role.WORKER, Role.GATEWAY, Role.CLIENT, Role.ADMIN, Role.PROMETHEUS]
 LET_IN = grpc.StatusCode.UNAVAILABLE
 """Of GetTask with an unknown id: memory does not hold it, and no PostgreSQL is there to ask."""
+
+
+def health_of(channel: grpc.aio.Channel) -> Any:
+    return health_pb2_grpc.HealthStub(channel)  # its types know no methods
 
 
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
@@ -38,7 +43,7 @@ async def test_each_role_gets_in_where_it_belongs(leader: Front, role: Role) -> 
             await code_of(pb_grpc.TaskServiceStub(channel).GetTask(pb.GetTaskRequest(task_id="none"), timeout=5)),
             await code_of(pb_grpc.WorkerServiceStub(channel).RegisterWorker(introduction(name), timeout=5)),
             await code_of(pb_grpc.AdminServiceStub(channel).ClusterStatus(pb.ClusterStatusRequest(), timeout=5)),
-            await code_of(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)),
+            await code_of(health_of(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)),
         )
     denied = grpc.StatusCode.PERMISSION_DENIED
     assert codes == (
@@ -99,7 +104,7 @@ async def test_a_stream_ends_when_the_certificate_that_opened_it_does(leader: Fr
         tasks = pb_grpc.TaskServiceStub(channel)
         await tasks.SubmitTask(pb.SubmitTaskRequest(submission=submission("t")), timeout=5)
         watch = tasks.WatchTask(pb.WatchTaskRequest(task_id="t"), timeout=20)
-        assert (await watch.read()).id == "t"
+        assert (await message(watch)).id == "t"
         with pytest.raises(grpc.aio.AioRpcError, match="expired") as refused:
             await watch.read()
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -119,7 +124,7 @@ async def test_no_certificate_another_authority_and_plaintext_do_not_get_in(lead
         grpc.aio.insecure_channel(target),
     ):
         async with channel:
-            check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            check = health_of(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
             assert await code_of(check) is grpc.StatusCode.UNAVAILABLE
 
 
@@ -132,7 +137,7 @@ async def test_noise_on_the_port_hurts_nobody(leader: Front, noise: bytes) -> No
         await asyncio.wait_for(reader.read(), 10)
     writer.close()
     async with leader.channel("alice", Role.CLIENT) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        check = health_of(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert await code_of(check) is grpc.StatusCode.OK
 
 
@@ -148,8 +153,8 @@ async def test_messages_are_bounded(leader: Front) -> None:
 async def test_unknown_methods_are_unimplemented(leader: Front) -> None:
     """And are not counted under names that strangers make up."""
     async with leader.channel("alice", Role.CLIENT) as channel:
-        call = channel.unary_unary("/zkp.v1.TaskService/Nonsense")(b"", timeout=5)
-        assert await code_of(call) is grpc.StatusCode.UNIMPLEMENTED
+        nonsense: Any = channel.unary_unary("/zkp.v1.TaskService/Nonsense")
+        assert await code_of(nonsense(b"", timeout=5)) is grpc.StatusCode.UNIMPLEMENTED
     assert leader.count("zkp_rpc_requests_total", method="/zkp.v1.TaskService/Nonsense", code="UNIMPLEMENTED") is None
 
 
@@ -173,7 +178,8 @@ async def test_a_fault_of_the_program_is_logged_here_and_not_told(
 async def test_reflection_lists_the_api(leader: Front) -> None:
     """Tools find their way without the .proto file."""
     async with leader.channel("alice", Role.CLIENT) as channel:
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(timeout=5)
+        reflected: Any = reflection_pb2_grpc.ServerReflectionStub  # its types know no asyncio
+        call = reflected(channel).ServerReflectionInfo(timeout=5)
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         answer = await call.read()
         await call.done_writing()
@@ -184,16 +190,14 @@ async def test_reflection_lists_the_api(leader: Front) -> None:
 async def test_the_health_service_follows_the_node(front: Front) -> None:
     """NOT_SERVING while no leader is known, SERVING as leader and as a follower that can redirect."""
     async with front.channel("some-prometheus", Role.PROMETHEUS) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(service="zkp.v1.TaskService"), timeout=20
-        )
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch = health_of(channel).Watch(health_pb2.HealthCheckRequest(service="zkp.v1.TaskService"), timeout=20)
+        assert (await message(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await front.lead()
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await message(watch)).status == health_pb2.HealthCheckResponse.SERVING
         front.replicator.depose(None)
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await message(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         front.replicator.depose("coordinator-2")
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await message(watch)).status == health_pb2.HealthCheckResponse.SERVING
         watch.cancel()
 
 

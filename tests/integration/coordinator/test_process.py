@@ -14,6 +14,7 @@ import grpc
 import psycopg
 import pytest
 from cryptography import x509
+from psycopg.conninfo import make_conninfo
 
 from pki.identity import Role
 from proofs import circuits
@@ -149,8 +150,9 @@ async def rows(database: Mapping[str, str]) -> dict[str, str]:
     """The record's tasks, once it has both."""
     async with asyncio.timeout(STARTS_WITHIN):
         while True:
-            keywords = dict(database)
-            async with await psycopg.AsyncConnection.connect(**keywords, autocommit=True) as connection:
+            async with await psycopg.AsyncConnection.connect(
+                make_conninfo(**database), autocommit=True
+            ) as connection:
                 cursor = await connection.execute("SELECT id, state FROM tasks ORDER BY id")
                 found = {row[0]: row[1] for row in await cursor.fetchall()}
             if len(found) == 2:

@@ -1,7 +1,6 @@
 """Revoking over the API: who may, whom it ends, who is told. Each test revokes a certificate of its own."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import aiohttp
 import grpc
@@ -11,7 +10,7 @@ from coordinator.model import TaskState, WorkerState
 from pki.identity import Role
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
-from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction, submission
+from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction, message, submission
 from tests.unit.coordinator.fakes import submit
 
 
@@ -32,7 +31,7 @@ async def revoke(admin: "pb_grpc.AdminServiceAsyncStub", *serials: str) -> int:
     return (await admin.RevokeCertificates(request, timeout=5)).revoked
 
 
-async def refusal(call: "asyncio.Future[object]") -> grpc.aio.AioRpcError:
+async def refusal(call: Awaitable[object]) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
     return refused.value
@@ -48,7 +47,7 @@ async def test_a_revoked_workers_stream_ends_and_its_task_goes_to_another(
         stream = worker.ReceiveTasks(pb.ReceiveTasksRequest(worker_id="worker-lost", incarnation="first"), timeout=20)
         await stream.initial_metadata()
         submit(leader.replicator, "t", max_retries=0)
-        assert (await stream.read()).task_id == "t"
+        assert (await message(stream)).task_id == "t"
         await other.RegisterWorker(introduction("worker-good"), timeout=5)
         others = other.ReceiveTasks(pb.ReceiveTasksRequest(worker_id="worker-good", incarnation="first"), timeout=20)
         await others.initial_metadata()
@@ -58,7 +57,7 @@ async def test_a_revoked_workers_stream_ends_and_its_task_goes_to_another(
         ended = await refusal(stream.read())
         assert ended.code() is grpc.StatusCode.UNAUTHENTICATED
         assert "is revoked" in (ended.details() or "")
-        given = await others.read()
+        given = await message(others)
         assert (given.task_id, given.attempt) == ("t", 2)
         again = await refusal(worker.RegisterWorker(introduction("worker-lost"), timeout=5))
         assert again.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -79,13 +78,13 @@ async def test_a_revoked_clients_watch_ends_and_others_go_on(
         request = pb.WatchTaskRequest(task_id="t")
         watch = pb_grpc.TaskServiceStub(theirs).WatchTask(request, timeout=20)
         other = tasks.WatchTask(request, timeout=20)
-        assert (await watch.read()).id == (await other.read()).id == "t"
+        assert (await message(watch)).id == (await message(other)).id == "t"
 
         await revoke(admin, serial_of(leader, "mallory", Role.CLIENT))
 
         assert (await refusal(watch.read())).code() is grpc.StatusCode.UNAUTHENTICATED
         await tasks.CancelTask(pb.CancelTaskRequest(task_id="t"), timeout=5)
-        assert (await other.read()).state == pb.TASK_STATE_CANCELLED
+        assert (await message(other)).state == pb.TASK_STATE_CANCELLED
 
 
 async def test_a_worker_that_renewed_keeps_its_tasks_when_the_old_certificate_is_revoked(
@@ -107,7 +106,7 @@ async def test_a_worker_that_renewed_keeps_its_tasks_when_the_old_certificate_is
         assert await revoke(admin, before) == 1
 
         submit(leader.replicator, "t")
-        assert (await stream.read()).task_id == "t"
+        assert (await message(stream)).task_id == "t"
         stream.cancel()
     assert leader.replicator.state.workers["worker-renewed"].state is WorkerState.ONLINE
 
@@ -160,9 +159,9 @@ async def test_gateways_and_workers_are_told(leader: Front, admin: "pb_grpc.Admi
     async with leader.channel("gateway-1", Role.GATEWAY) as channel:
         stub = pb_grpc.RevocationServiceStub(channel)
         following = stub.WatchRevocations(pb.WatchRevocationsRequest(), timeout=20)
-        assert [one.serial for one in (await following.read()).revocations] == ["a1"]
+        assert [one.serial for one in (await message(following)).revocations] == ["a1"]
         await revoke(admin, "b2", "c3")
-        assert [one.serial for one in (await following.read()).revocations] == ["b2", "c3"]
+        assert [one.serial for one in (await message(following)).revocations] == ["b2", "c3"]
         leader.replicator.depose("coordinator-2")
         sent_on = await refusal(following.read())
         assert sent_on.code() is grpc.StatusCode.FAILED_PRECONDITION

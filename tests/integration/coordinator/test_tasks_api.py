@@ -10,7 +10,7 @@ from coordinator.raft import OutcomeUnknown
 from pki.identity import Role
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
-from tests.integration.coordinator.front import LEADER_ADDRESS, Front, submission
+from tests.integration.coordinator.front import LEADER_ADDRESS, Front, message, submission
 from tests.unit.coordinator.fakes import GOOD_PROOF, KEY, assign, complete, register, start, submit
 
 
@@ -169,13 +169,13 @@ async def test_a_watch_tells_the_life_of_a_task(leader: Front, tasks: "pb_grpc.T
     register(leader.replicator, "worker-1")
     submit(leader.replicator, "t")
     watch = tasks.WatchTask(pb.WatchTaskRequest(task_id="t"), timeout=10)
-    assert (await watch.read()).state == pb.TASK_STATE_PENDING
+    assert (await message(watch)).state == pb.TASK_STATE_PENDING
     task = assign(leader.replicator, "t", "worker-1")
-    assert (await watch.read()).state == pb.TASK_STATE_ASSIGNED
+    assert (await message(watch)).state == pb.TASK_STATE_ASSIGNED
     start(leader.replicator, task)
-    assert (await watch.read()).state == pb.TASK_STATE_IN_PROGRESS
+    assert (await message(watch)).state == pb.TASK_STATE_IN_PROGRESS
     complete(leader.replicator, task)
-    final = await watch.read()
+    final = await message(watch)
     assert (final.state, final.proof, final.worker_id) == (pb.TASK_STATE_COMPLETED, GOOD_PROOF, "worker-1")
     assert await watch.read() is grpc.aio.EOF
     assert leader.services.watches.count == 0

@@ -10,7 +10,7 @@ from coordinator.model import TaskState, WorkerState
 from pki.identity import Role
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
-from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction
+from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction, message
 from tests.unit.coordinator.fakes import FALSE_PROOF, GOOD_PROOF, submit
 
 HERE = pb.ReceiveTasksRequest(worker_id="worker-1", incarnation="first")
@@ -159,13 +159,13 @@ async def test_a_newer_stream_ends_the_older(leader: Front, worker: "pb_grpc.Wor
     first = worker.ReceiveTasks(HERE, timeout=20)
     await first.initial_metadata()
     submit(leader.replicator, "t")
-    assert (await first.read()).task_id == "t"
+    assert (await message(first)).task_id == "t"
     second = worker.ReceiveTasks(HERE, timeout=20)
     await second.initial_metadata()
     with pytest.raises(grpc.aio.AioRpcError, match="newer stream") as refused:
         await first.read()
     assert refused.value.code() is grpc.StatusCode.ABORTED
-    assert (await second.read()).task_id == "t"
+    assert (await message(second)).task_id == "t"
     assert leader.services.connected == 1
     second.cancel()
     await leader.until(lambda: leader.services.connected == 0)

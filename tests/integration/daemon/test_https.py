@@ -517,7 +517,7 @@ def test_open_connections_are_bounded(serving: Serving, network: Network, caplog
     context = network.member(Role.CLIENT).client_context()
     application = monitoring_application(material, ready=lambda: (True, {}))
 
-    async def scenario(_: Daemon) -> None:
+    async def scenario(_daemon: Daemon) -> None:
         listener = HttpsListener(application, HOST, 0, material, max_connections=2)
         await listener.start()
         try:

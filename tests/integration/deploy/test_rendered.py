@@ -11,7 +11,7 @@ from tests.integration.deploy.playbooks import PROJECT, play
 from worker.config import WorkerSettings
 
 PROD = PROJECT / "configs" / "prod"
-KINDS = {
+KINDS: dict[str, tuple[type[CoordinatorSettings | WorkerSettings | GatewaySettings], str]] = {
     "coordinator": (CoordinatorSettings, "COORDINATOR"),
     "worker": (WorkerSettings, "WORKER"),
     "gateway": (GatewaySettings, "GATEWAY"),

@@ -223,7 +223,7 @@ class Node:
         self._server = grpc.aio.server()
         pb_grpc.add_TaskServiceServicer_to_server(Tasks(self), self._server)
         pb_grpc.add_WorkerServiceServicer_to_server(Workers(self), self._server)
-        pb_grpc.add_AdminServiceServicer_to_server(Admin(self), self._server)
+        pb_grpc.add_AdminServiceServicer_to_server(Admin(self), self._server)  # type: ignore[abstract]  # it revokes nothing
         pb_grpc.add_RevocationServiceServicer_to_server(Revocations(self), self._server)
         self.port = self._server.add_secure_port(f"{HOST}:{self.port}", self.material.grpc_server_credentials())
         await self._server.start()

@@ -66,5 +66,5 @@ def command(memory_limit: int = 10**9) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        prover._load = lambda _: {"addition": Puppet()}  # type: ignore[dict-item]
+        prover._load = lambda _: {"addition": Puppet()}  # type: ignore[assignment, dict-item]
         prover.main()

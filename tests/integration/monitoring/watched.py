@@ -93,7 +93,7 @@ def watched(directory: Path, keys: Path, *, range_hurry: int = RANGE_HURRY, **se
     with pytest.MonkeyPatch.context() as patch:
         hurried_rules = in_a_hurry(prometheus.SHIPPED, directory / "hurry", range_hurry)
         patch.setattr(prometheus, "SHIPPED", hurried_rules)
-        with running(directory / "network", keys, **settings) as network:
+        with running(directory / "network", keys, variables=settings) as network:
             network.cluster.monitor()
             yield Watched(network)
 

@@ -25,8 +25,7 @@ def coordinators(
         keys,
         database_url=database_url,
         workers=0,
-        PYTHONPATH=imported_from,
-        COORDINATOR_RAFT_HEARTBEAT="100ms",
+        variables={"PYTHONPATH": imported_from, "COORDINATOR_RAFT_HEARTBEAT": "100ms"},
     )
 
 

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
     """A network whose leases are long: what is proved by another before they end was taken back."""
-    with running(tmp_path_factory.mktemp("revocation") / "zkp", keys, COORDINATOR_TASKS_LEASE="300s") as up:
+    directory = tmp_path_factory.mktemp("revocation") / "zkp"
+    with running(directory, keys, variables={"COORDINATOR_TASKS_LEASE": "300s"}) as up:
         yield up
 
 

@@ -145,7 +145,7 @@ async def test_leaves_issuer_and_root_are_rotated_under_load(
 ) -> None:
     """No request fails, no election begins, every task is proved, and old certificates are refused at every door."""
     # A machine that is busy with other tests must not look like a leader that is gone.
-    with running(tmp_path / "zkp", keys, COORDINATOR_RAFT_ELECTION_TIMEOUT="2s") as network:
+    with running(tmp_path / "zkp", keys, variables={"COORDINATOR_RAFT_ELECTION_TIMEOUT": "2s"}) as network:
         operator = operator_of(network)
         before = network.agreed()
         logged = {name: network.log_size(name) for name in COORDINATORS}

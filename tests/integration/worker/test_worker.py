@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -104,7 +105,7 @@ class Rig:
         self.submit(task_id, inputs)
         self.cluster.assign(task_id, "worker-1")
 
-    def state(self, task_id: str) -> int:
+    def state(self, task_id: str) -> Any:
         return self.cluster.tasks[task_id].state
 
 

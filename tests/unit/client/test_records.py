@@ -71,7 +71,7 @@ def test_the_enumeration_has_no_state_beyond_ours() -> None:
 def test_an_unknown_state_is_a_fault(number: int) -> None:
     """A newer coordinator's state is refused in words rather than guessed."""
     with pytest.raises(ServerFault, match="upgrade the client"):
-        Task.read(pb.Task(id="t-1", state=number))
+        Task.read(pb.Task(id="t-1", state=pb.TaskState.ValueType(number)))
 
 
 def test_private_inputs_are_in_no_repr() -> None:

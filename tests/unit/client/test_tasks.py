@@ -272,7 +272,7 @@ def test_abandoning_the_outcomes_ends_the_stream() -> None:
             outcomes = TaskClient(connection).submit_many([submission(number) for number in range(100)])
             await anext(outcomes)
             await outcomes.aclose()
-            return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+            return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert run(scenario()) == set()
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator import collector
 from coordinator.collector import collect_while_following, spare_the_leader
 from coordinator.commands import RegisterCircuit, Submit
 from coordinator.state import State
@@ -55,7 +54,7 @@ async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
             raise asyncio.CancelledError
         pauses.append(seconds)
 
-    monkeypatch.setattr(collector.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         await collect_while_following(lambda: leads[len(pauses) - 1])
     assert collections.count(2) == 2

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ class Host:
         return self.root / "renewal" / "coordinator-1.json"
 
     @property
-    def manifest(self) -> "renew.Manifest":
+    def manifest(self) -> Any:
         return renew.Manifest.read(self.manifest_path)
 
     @property

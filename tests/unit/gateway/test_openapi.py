@@ -37,7 +37,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def router() -> set[tuple[str, str]]:
     """Every path and method that is served."""
     pages = TaskPages(None, None, BodyLimits(1, 1), 1)  # type: ignore[arg-type]  # nothing is served
-    guard = Guard(Callers(ApiKeys()), RateLimit(1, 1, 1, lambda: 0.0), "zkp.local", lambda: CREATED)
+    guard = Guard(Callers(ApiKeys()), RateLimit(1, 1, 1, lambda: 0.0), None, lambda: CREATED)  # type: ignore[arg-type]
     edge = Edge(CollectorRegistry(), lambda: 0.0)
     app: web.Application = application(pages, edge, guard, healthy=lambda: True, ready=lambda: True, max_body=1)
     return {(route.resource.canonical, route.method) for route in app.router.routes() if route.resource}

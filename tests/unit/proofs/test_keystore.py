@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,10 @@ def test_existing_keys_are_not_replaced(tmp_path: Path) -> None:
     """Building and importing refuse before any work when the circuit has keys."""
     write_keys(tmp_path)
     store = KeyStore(tmp_path)
-    for make in (lambda: store.build("addition"), lambda: store.import_zkey("addition", tmp_path / "x.zkey")):
+    makers: list[Callable[[], object]] = [
+        lambda: store.build("addition"),
+        lambda: store.import_zkey("addition", tmp_path / "x.zkey"),
+    ]
+    for make in makers:
         with pytest.raises(KeyStoreError, match="has keys already"):
             make()

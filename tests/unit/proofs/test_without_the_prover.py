@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def test_everything_else_says_how_to_install_it(tmp_path: Path) -> None:
     """Keys, proofs and verification end with the command that is missing."""
     write_keys(tmp_path)
     store = KeyStore(tmp_path)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: groth16.Verifier(store),
         lambda: groth16.Prover(store, "addition"),
         lambda: groth16.KeyVerifier(verifying_key.parse(json.dumps(KEY))),

@@ -132,7 +132,7 @@ async def test_every_caller_of_a_failed_entry_hears_of_it(bench: Bench, failure:
     results = await asyncio.gather(
         bench.replicator.submit(submit(1)), bench.replicator.submit(submit(2)), return_exceptions=True
     )
-    assert results == [failure, failure]
+    assert list(results) == [failure, failure]
     bench.log.failure = None
     assert (await bench.replicator.submit(CIRCUIT)).events
 

@@ -62,7 +62,7 @@ def test_a_report_names_worker_task_and_attempt() -> None:
         await reports.released(ONE, "stopping")
 
     play(Network({A: leader.node()}), report)
-    name = {"worker_id": "worker-1", "task_id": "t-1", "attempt": 1}
+    name: dict[str, Any] = {"worker_id": "worker-1", "task_id": "t-1", "attempt": 1}
     assert leader.seen == [
         pb.StartTaskRequest(**name),
         pb.CompletionReport(**name, proof=b"proof", proving_ms=321),

@@ -13,6 +13,12 @@ import worker.retry
 from worker.retry import RetryPolicy, Trouble
 
 
+def pause(trouble: Trouble, failures: int, chance: float) -> float:
+    seconds = RetryPolicy().delay(trouble, failures, chance)
+    assert seconds is not None
+    return seconds
+
+
 def test_nothing_is_retried_once_it_is_settled() -> None:
     """A report that can never be taken is not sent again."""
     assert RetryPolicy().delay(Trouble.SETTLED, 1, 0.5) is None
@@ -20,16 +26,14 @@ def test_nothing_is_retried_once_it_is_settled() -> None:
 
 def test_an_absent_leader_is_asked_again_soon() -> None:
     """The first retry comes within an election's time, a later one within seconds."""
-    policy = RetryPolicy()
-    assert policy.delay(Trouble.AWAY, 1, 0.999) < 0.25
-    assert 5 <= policy.delay(Trouble.AWAY, 50, 0.0) <= 10
+    assert pause(Trouble.AWAY, 1, 0.999) < 0.25
+    assert 5 <= pause(Trouble.AWAY, 50, 0.0) <= 10
 
 
 def test_a_refusal_is_not_hurried() -> None:
     """Only an operator can end a quarantine: ask every few seconds at most, every minute at least."""
-    policy = RetryPolicy()
-    assert policy.delay(Trouble.REFUSED, 1, 0.0) >= 5
-    assert policy.delay(Trouble.REFUSED, 50, 0.999) <= 60
+    assert pause(Trouble.REFUSED, 1, 0.0) >= 5
+    assert pause(Trouble.REFUSED, 50, 0.999) <= 60
 
 
 @pytest.mark.parametrize("module", [client, client.backoff, worker, worker.retry])
