@@ -104,6 +104,8 @@ class Host:
 
     def power_off(self) -> None:
         """As if the plug was pulled: nothing in it runs another instruction. Also when it is off already."""
+        # First of all the network: the kernel would take leave of every peer in the name of what is killed.
+        attempt("ip", "link", "delete", f"vb-{self.machine}")
         deadline = time.monotonic() + PATIENCE_S
         while self.running:
             for group in self._groups():

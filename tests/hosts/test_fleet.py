@@ -11,8 +11,14 @@ import pytest
 from tests.hosts.commands import run
 from tests.hosts.errors import HostsError
 from tests.hosts.fleet import Fleet
+from tests.integration.cluster.network import eventually
 
 _NAME = f"traceless-{os.getpid()}"
+_LISTEN = "import socket, time; listener = socket.create_server(('', 7000)); time.sleep(900)"
+_TALK = """import socket, time
+connection = socket.create_connection(('ADDRESS', 7000))
+while True: connection.send(b'x'); time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -53,6 +59,19 @@ def test_a_host_keeps_its_disk_when_it_reboots_and_when_its_power_is_cut(fleet: 
     fleet.power_on("one")
     boots.append(host.run("cat /root/kept >/dev/null; cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1"))
     assert len(set(boots)) == 3
+
+
+def test_a_host_without_power_takes_leave_of_nobody(fleet: Fleet) -> None:
+    """Its peers are left with connections that seem to be open: nothing was said to them."""
+    one, two = fleet.host("one"), fleet.host("two")
+    talk = _TALK.replace("ADDRESS", one.address)
+    open_there = "ss --no-header --tcp state established dport = 7000"
+    one.run(f'systemd-run --quiet python3 -c "{_LISTEN}"')
+    two.run(f'systemd-run --quiet --property=Restart=on-failure --property=RestartSec=0.1 python3 -c "{talk}"')
+    eventually("two hosts that talk", lambda: two.ssh(open_there).stdout)
+    before = two.run(open_there).split()[2:]
+    one.power_off()
+    assert two.run(open_there).split()[2:] == before
 
 
 def test_nothing_is_left_of_a_fleet_that_was_taken_down(fleet: Fleet) -> None:
