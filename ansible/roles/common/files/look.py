@@ -1,10 +1,13 @@
 """What preflight asks of a host, in one look that changes nothing. Prints JSON.
 
 clock: seconds since 1970; synchronised: whether a time source keeps the clock right, true where that is another
-machine's business; listening: the lines of ss for TCP, with the unit of each; packages: what Debian has installed.
+machine's business; listening: the lines of ss for TCP, with the unit of each; packages: what Debian has installed;
+accounts: each as NAME:GROUP:HOME:SHELL.
 """
 
+import grp
 import json
+import pwd
 import subprocess
 import time
 
@@ -26,11 +29,22 @@ def synchronised() -> bool:
     return said("timedatectl", "show", "--property=NTPSynchronized", "--value").strip() == "yes"
 
 
+def accounts() -> list[str]:
+    """One whose group is gone is left out: it has to be made again."""
+    groups = {group.gr_gid: group.gr_name for group in grp.getgrall()}
+    return [
+        f"{account.pw_name}:{groups[account.pw_gid]}:{account.pw_dir}:{account.pw_shell}"
+        for account in pwd.getpwall()
+        if account.pw_gid in groups
+    ]
+
+
 def main() -> None:
     """The clock last: it is compared with the moment at which the answer arrives."""
     packages = said("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n").splitlines()
     seen = {
         "packages": [line.split()[1] for line in packages if line.startswith("installed ")],
+        "accounts": accounts(),
         "listening": said("ss", "--no-header", "--listening", "--tcp", "--numeric", "--cgroup").splitlines(),
         "synchronised": synchronised(),
         "clock": time.time(),
