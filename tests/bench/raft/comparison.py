@@ -71,7 +71,11 @@ CELLS: dict[str, list[Cell]] = {
         *(Cell(f"client {n}", _client(n)) for n in (64, 256)),
         *(Cell(f"batch {n}", _loop(load.submit_many, n)) for n in (1, 4, 16)),
     ],
-    EMPTY: [Cell(f"unary {n}", _loop(load.submit, n)) for n in (1, 16, 64, 256)],
+    EMPTY: [
+        *(Cell(f"unary {n}", _loop(load.submit, n)) for n in (1, 16, 64, 256)),
+        *(Cell(f"stream {n}", _stream(n)) for n in (64, 256)),
+        *(Cell(f"batch {n}", _loop(load.submit_many, n)) for n in (1, 4, 16)),
+    ],
 }
 _UNARY = tuple(cell.name for cell in CELLS[ETCD] if cell.name.startswith("unary"))
 

@@ -7,13 +7,15 @@ bound that whoever serves calls with this library has. `python -m tests.bench.ra
 import asyncio
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import uvloop
 
 from pki.tls import TlsFiles, TlsMaterial
-from tests.bench.raft import coordinators
+from protocol.v1 import coordinator_pb2 as pb
+from tests.bench.raft import coordinators, load, payload
 from tests.bench.raft.clusters import eventually, free_ports, stop_all
 from tests.bench.raft.identities import HOST
 from tests.bench.raft.processes import NodeProcess
@@ -56,18 +58,31 @@ class EmptyServer:
 
 
 class _Nothing(grpc.GenericRpcHandler):
-    """Every method answers at once."""
+    """The methods that the load generator calls: each says at once that all is accepted, whatever it was sent."""
 
     def __init__(self) -> None:
-        answer = bytes(_ANSWER_BYTES)
+        accepted = pb.SubmitResult(accepted=pb.SubmitTaskResponse(task=pb.Task(proof=bytes(_ANSWER_BYTES))))
+        one = accepted.SerializeToString()
+        many = pb.SubmitTasksResponse(results=[accepted] * payload.BATCH).SerializeToString()
 
-        async def nothing(_request: bytes, _context: object) -> bytes:
-            return answer
+        def unary(answer: bytes) -> "grpc.RpcMethodHandler[bytes, bytes]":
+            async def call(_request: bytes, _context: object) -> bytes:
+                return answer
 
-        self._handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(nothing)
+            return grpc.unary_unary_rpc_method_handler(call)
 
-    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
-        return self._handler
+        async def stream(requests: AsyncIterator[bytes], _context: object) -> AsyncIterator[bytes]:
+            async for _ in requests:
+                yield one
+
+        self._methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            load.SUBMIT: unary(one),
+            load.SUBMIT_MANY: unary(many),
+            load.STREAM: grpc.stream_stream_rpc_method_handler(stream),
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        return self._methods.get(details.method)
 
 
 async def _serve(address: str, identity: Path) -> None:

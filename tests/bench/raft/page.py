@@ -53,7 +53,7 @@ def _comparison(values: dict[str, Any], chart: str) -> str:
 
 ![Tasks accepted a second]({chart})
 
-| | outstanding | ours, tasks/s | etcd, tasks/s | ratio | p50 a message, ours / etcd | an empty server, calls/s |
+| | outstanding | ours, tasks/s | etcd, tasks/s | ratio | p50 a message, ours / etcd | an empty server, tasks/s |
 |---|---:|---:|---:|---:|---:|---:|
 {chr(10).join(rows)}
 
@@ -62,7 +62,7 @@ are medians over the rounds; a ratio is the median of the rounds' own ratios, wi
 outstanding the latency is {alone} of etcd's. Both have etcd's timers here (heartbeats of 100 ms).
 
 The empty server is one process of grpc.aio that answers at once, with nothing behind it and nobody to agree with:
-more calls than that can be had of this library on this machine by nobody, however little is done for each.
+more than that can be had of this library on this machine by nobody, however little is done for each task.
 """
 
 
