@@ -54,12 +54,8 @@ def encode_command(command: commands.Command) -> pb.Command:
     if isinstance(command, commands.RegisterWorker):
         values["circuits"] = sorted(command.circuits)
         values["held"] = _attempts_to_pb(command.held)
-    message = pb.Command()
-    # SetInParent: a command whose values are all empty is still that command.
-    part = getattr(message, _KIND_OF_COMMAND[type(command)])
-    part.MergeFrom(type(part)(**values))
-    part.SetInParent()
-    return message
+    kinds: dict[str, Any] = {_KIND_OF_COMMAND[type(command)]: values}
+    return pb.Command(**kinds)
 
 
 _DECODERS: dict[str, Callable[[Any], commands.Command]] = {
@@ -135,8 +131,8 @@ def _values(value: Slotted) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _task_to_pb(task: model.Task) -> pb.Task:
-    return pb.Task(**_values(task))
+def _task_to_pb(task: model.Task, inputs: bytes = b"") -> pb.Task:
+    return pb.Task(**_values(task), inputs=inputs)
 
 
 def _worker_to_pb(worker: model.Worker) -> pb.Worker:
@@ -199,12 +195,16 @@ def capture_state(state: State) -> Callable[[], bytes]:
     """
     rest = pb.State(revision=state.revision, projected=state.projected, clock_ms=state.clock_ms)
     tasks, workers = list(state.tasks.values()), list(state.workers.values())
+    inputs = state.inputs.copy()
     circuits, revoked = list(state.circuits.values()), list(state.revoked.values())
     outbox, queue = list(state.outbox), list(state.queue)
 
     def encode() -> bytes:
         # Messages that follow one another are one message, with all that their lists hold.
-        parts = [pb.State(tasks=map(_task_to_pb, some)).SerializeToString() for some in _portions(tasks)]
+        parts = [
+            pb.State(tasks=[_task_to_pb(task, inputs.get(task.id, b"")) for task in some]).SerializeToString()
+            for some in _portions(tasks)
+        ]
         parts += [pb.State(outbox=map(_event_to_pb, some)).SerializeToString() for some in _portions(outbox)]
         rest.workers.extend(map(_worker_to_pb, workers))
         rest.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
@@ -232,6 +232,7 @@ def decode_state(data: bytes) -> State:
         state = State()
         state.revision, state.projected, state.clock_ms = m.revision, m.projected, m.clock_ms
         state.tasks = {task.id: _task_from_pb(task) for task in m.tasks}
+        state.inputs = {task.id: task.inputs for task in m.tasks if not state.tasks[task.id].state.final}
         state.workers = {worker.id: _worker_from_pb(worker) for worker in m.workers}
         state.circuits = {circuit.name: _circuit_from_pb(circuit) for circuit in m.circuits}
         state.outbox = deque(_event_from_pb(event) for event in m.outbox)

@@ -3,9 +3,8 @@
 Times are milliseconds since the Unix epoch as the proposing leader stamped them; 0 means "not yet".
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
 
 
 class TaskState(StrEnum):
@@ -54,12 +53,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One proof to make. `inputs` hold private values: they are dropped when the task ends."""
+    """One proof to make. Its private inputs are in `State.inputs`, so that what shows a task cannot show them."""
 
     id: str
     submitter: str
     circuit: str
-    inputs: bytes = field(repr=False)
     public_inputs: tuple[str, ...]
     max_retries: int
     digest: bytes
@@ -79,16 +77,6 @@ class Task:
     started_ms: int = 0
     finished_ms: int = 0
     revision: int = 0
-
-    def without_inputs(self) -> "Task":
-        """The same without private values; each submission needs it, and `replace` takes half as long again."""
-        values = list(_task_values(self))
-        values[_INPUTS] = b""
-        return Task(*values)
-
-
-_task_values = attrgetter(*Task.__slots__)
-_INPUTS = Task.__slots__.index("inputs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ class State:
         self.clock_ms = 0
         """Latest time stamp seen: time never runs backwards here, whatever the leaders' clocks do."""
         self.tasks: dict[str, Task] = {}
+        self.inputs: dict[str, bytes] = {}
+        """Task id → private inputs, until the task ends. They are nowhere else: no event carries them."""
         self.workers: dict[str, Worker] = {}
         self.circuits: dict[str, Circuit] = {}
         self.revoked: dict[str, Revocation] = {}
@@ -172,7 +174,6 @@ class State:
             id=command.task_id,
             submitter=command.submitter,
             circuit=command.circuit,
-            inputs=command.inputs,
             public_inputs=command.public_inputs,
             max_retries=command.max_retries,
             digest=digest,
@@ -181,6 +182,7 @@ class State:
             revision=self.revision + 1,
         )
         self.tasks[task.id] = task
+        self.inputs[task.id] = command.inputs
         self.queue[task.id] = None
         self.count(task, 1)
         self._emit(EventKind.TASK_SUBMITTED, task=task)
@@ -309,8 +311,7 @@ class State:
         attempt_values = task
         changes: dict[str, Any] = {"state": after, "revision": self.revision + 1}
         if after.final:
-            # Private inputs are needed no more: they must not outlive the task.
-            changes |= {"finished_ms": self.clock_ms, "inputs": b""}
+            changes |= {"finished_ms": self.clock_ms}
         if after is TaskState.PENDING:
             changes |= {"worker_id": ""}
         task = replace(task, **changes)
@@ -329,6 +330,8 @@ class State:
             self.queue.move_to_end(task.id, last=False)
         if after.final:
             self.finished[task.id] = None
+            # Private inputs are needed no more: they must not outlive the task.
+            del self.inputs[task.id]
         attempt = None
         if before.leased or after.leased:
             attempt = self._attempt(attempt_values, attempt_state, ended=not after.leased)
@@ -506,10 +509,6 @@ class State:
         self.revision += 1
         event = Event(self.revision, self.clock_ms, kind, task, attempt, worker, circuit, revocation)
         self._events.append(event)
-        if task is not None and task.inputs:
-            # What waits for PostgreSQL may outlive the task by far, and the record holds no private inputs.
-            kept = task.without_inputs()
-            event = Event(self.revision, self.clock_ms, kind, kept, attempt, worker, circuit, revocation)
         self.outbox.append(event)
 
     def _done(self, task_id: str) -> Outcome:

@@ -7,7 +7,7 @@ a proof, so they are said only after a barrier: a leader that was deposed withou
 import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.commands import RegisterWorker
@@ -42,6 +42,14 @@ class Introduction:
     circuits: Mapping[str, str]
     held: Held
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An attempt that a worker is to make."""
+
+    task: Task
+    inputs: bytes = field(repr=False)
 
 
 class Workers:
@@ -140,16 +148,17 @@ class Workers:
         log.info("worker connected", extra={"worker_id": worker_id})
         return stream
 
-    async def assignments(self, stream: Stream) -> AsyncGenerator[Task, None]:
+    async def assignments(self, stream: Stream) -> AsyncGenerator[Assignment, None]:
         """Assignments as they are made, for as long as this node leads; first those that may not have arrived.
 
         The same attempt can come twice, on an old and a new stream: a worker takes it once.
         """
         while True:
             task = await stream.next()
-            now = self._replicator.state.tasks.get(task.id)
+            state = self._replicator.state
+            now = state.tasks.get(task.id)
             if now is not None and now.state.leased and now.attempt == task.attempt:
-                yield task  # else it was cancelled or taken back meanwhile
+                yield Assignment(task, state.inputs[task.id])  # else it was cancelled or taken back meanwhile
 
     def disconnect(self, stream: Stream) -> None:
         """The stream is gone; its worker's leases run on."""

@@ -10,7 +10,7 @@ from coordinator.revocations import Certificate
 from coordinator.rpc.errors import status_of
 from coordinator.submissions import Submission
 from coordinator.tasks import Accepted, Listing
-from coordinator.workers import Held, Introduction
+from coordinator.workers import Assignment, Held, Introduction
 from protocol.v1 import coordinator_pb2 as pb
 
 _STATES: dict[TaskState, pb.TaskState.ValueType] = {
@@ -33,25 +33,34 @@ def timestamp(milliseconds: int) -> Timestamp | None:
 
 def task_to_pb(task: Task) -> pb.Task:
     """A task as clients see it."""
-    error = pb.TaskError(code=task.error_code, message=task.error_message) if task.error_code else None
-    return pb.Task(
-        id=task.id,
-        circuit=task.circuit,
-        state=_STATES[task.state],
-        attempt=task.attempt,
-        retries=task.retries,
-        max_retries=task.max_retries,
-        worker_id=task.worker_id,
-        public_inputs=task.public_inputs,
-        proof=task.proof,
-        verifying_key_sha256=task.verifying_key_sha256,
-        error=error,
-        created_at=timestamp(task.created_ms),
-        assigned_at=timestamp(task.assigned_ms),
-        started_at=timestamp(task.started_ms),
-        finished_at=timestamp(task.finished_ms),
-        revision=task.revision,
-    )
+    message = pb.Task()
+    _write_task(task, message)
+    return message
+
+
+def _write_task(task: Task, to: pb.Task) -> None:
+    """In place: what is made by itself is copied into the message around it, and there may be a thousand."""
+    to.id = task.id
+    to.circuit = task.circuit
+    to.state = _STATES[task.state]
+    to.attempt = task.attempt
+    to.retries = task.retries
+    to.max_retries = task.max_retries
+    to.worker_id = task.worker_id
+    to.public_inputs.extend(task.public_inputs)
+    to.proof = task.proof
+    to.verifying_key_sha256 = task.verifying_key_sha256
+    to.revision = task.revision
+    if task.error_code:
+        to.error.code, to.error.message = task.error_code, task.error_message
+    for milliseconds, stamp in (
+        (task.created_ms, "created_at"),
+        (task.assigned_ms, "assigned_at"),
+        (task.started_ms, "started_at"),
+        (task.finished_ms, "finished_at"),
+    ):
+        if milliseconds:
+            getattr(to, stamp).CopyFrom(timestamp(milliseconds))
 
 
 def submission_from_pb(message: pb.Submission) -> Submission:
@@ -66,16 +75,35 @@ def submission_from_pb(message: pb.Submission) -> Submission:
 
 
 def accepted_to_pb(accepted: Accepted) -> pb.SubmitTaskResponse:
-    return pb.SubmitTaskResponse(task=task_to_pb(accepted.task), duplicate=accepted.duplicate)
+    message = pb.SubmitTaskResponse(duplicate=accepted.duplicate)
+    _write_task(accepted.task, message.task)
+    return message
 
 
 def result_to_pb(result: Accepted | CoordinatorError) -> pb.SubmitResult:
     """One of many submissions: accepted, or refused by itself."""
+    message = pb.SubmitResult()
+    _write_result(result, message)
+    return message
+
+
+def results_to_pb(results: Iterable[Accepted | CoordinatorError]) -> pb.SubmitTasksResponse:
+    """What became of each, in order."""
+    message = pb.SubmitTasksResponse()
+    for result in results:
+        _write_result(result, message.results.add())
+    return message
+
+
+def _write_result(result: Accepted | CoordinatorError, to: pb.SubmitResult) -> None:
     if isinstance(result, Accepted):
-        return pb.SubmitResult(accepted=accepted_to_pb(result))
+        to.accepted.duplicate = result.duplicate
+        _write_task(result.task, to.accepted.task)
+        return
     status = status_of(result, lambda: None)
-    field = result.field if isinstance(result, InvalidRequest) else ""
-    return pb.SubmitResult(refused=pb.Refusal(status=status.code.name, message=status.details, field=field))
+    to.refused.status, to.refused.message = status.code.name, status.details
+    if isinstance(result, InvalidRequest):
+        to.refused.field = result.field
 
 
 def listing_to_pb(listing: Listing) -> pb.ListTasksResponse:
@@ -114,13 +142,14 @@ def introduction_from_pb(message: pb.RegisterWorkerRequest) -> Introduction:
     )
 
 
-def assignment_to_pb(task: Task, time_limit_ms: int) -> pb.Assignment:
+def assignment_to_pb(assignment: Assignment, time_limit_ms: int) -> pb.Assignment:
     """What a worker is given to prove, private inputs included."""
+    task = assignment.task
     return pb.Assignment(
         task_id=task.id,
         attempt=task.attempt,
         circuit=task.circuit,
-        inputs=task.inputs,
+        inputs=assignment.inputs,
         public_inputs=task.public_inputs,
         verifying_key_sha256=task.verifying_key_sha256,
         time_limit_ms=time_limit_ms,

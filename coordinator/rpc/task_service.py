@@ -53,7 +53,7 @@ class TaskService(pb_grpc.TaskServiceServicer):
     async def _submit(self, request: pb.SubmitTasksRequest, submitter: str) -> pb.SubmitTasksResponse:
         submissions = [convert.submission_from_pb(message) for message in request.submissions]
         results = await self._tasks.submit_many(submissions, submitter)
-        return pb.SubmitTasksResponse(results=[convert.result_to_pb(result) for result in results])
+        return convert.results_to_pb(results)
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.Task:
         return convert.task_to_pb(await self._tasks.get(request.task_id))

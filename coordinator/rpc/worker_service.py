@@ -57,9 +57,9 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         try:
             # At once, so that the worker knows that it is connected before its first task comes.
             await context.send_initial_metadata(())
-            async with aclosing(self._workers.assignments(stream)) as tasks:
-                async for task in tasks:
-                    yield convert.assignment_to_pb(task, self._timing.time_limit_ms)
+            async with aclosing(self._workers.assignments(stream)) as assignments:
+                async for assignment in assignments:
+                    yield convert.assignment_to_pb(assignment, self._timing.time_limit_ms)
         finally:
             self._workers.disconnect(stream)
 

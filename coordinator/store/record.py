@@ -101,7 +101,6 @@ def _task(row: DictRow) -> Task:
         id=row["id"],
         submitter=row["submitter"],
         circuit=row["circuit"],
-        inputs=b"",
         public_inputs=tuple(row["public_inputs"]),
         max_retries=row["max_retries"],
         digest=b"",

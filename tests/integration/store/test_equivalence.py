@@ -35,9 +35,9 @@ class Witness:
     def apply(self, commands: list[Any], term: int) -> None:
         for event in play(self.state, commands, term):
             if event.task is not None:
-                # The record holds no private inputs, and no text that PostgreSQL cannot.
+                # The record holds no digest, and no text that PostgreSQL cannot.
                 text = storable(event.task.error_message)
-                self.tasks[event.task.id] = replace(event.task, inputs=b"", digest=b"", error_message=text)
+                self.tasks[event.task.id] = replace(event.task, digest=b"", error_message=text)
             if event.attempt is not None:
                 key = (event.attempt.task_id, event.attempt.attempt)
                 self.attempts[key] = replace(event.attempt, error_message=storable(event.attempt.error_message))

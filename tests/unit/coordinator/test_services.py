@@ -100,8 +100,9 @@ async def test_a_submitted_task_reaches_a_waiting_worker_and_its_proof_the_state
     stream = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assignments = services.workers.assignments(stream)
     await services.tasks.submit(submission("t"), "client/alice")
-    task = await anext(assignments)
-    assert (task.id, task.attempt, task.inputs) == ("t", 1, submission("t").inputs)
+    assignment = await anext(assignments)
+    assert (assignment.task.id, assignment.task.attempt) == ("t", 1)
+    assert assignment.inputs == submission("t").inputs
     await services.reports.start("worker-1", "worker-1", "t", 1)
     await services.reports.complete("worker-1", "worker-1", "t", 1, GOOD_PROOF)
     assert node.replicator.state.tasks["t"].state is TaskState.COMPLETED
@@ -121,7 +122,7 @@ async def test_a_freed_slot_is_filled_at_once(node: Node) -> None:
     for number in range(10):
         await services.tasks.submit(submission(f"t{number}"), "client/alice")
     for _ in range(10):
-        task = await anext(assignments)
+        task = (await anext(assignments)).task
         await services.reports.complete("worker-1", "worker-1", task.id, task.attempt, GOOD_PROOF)
     assert node.replicator.state.counts[TaskState.COMPLETED] == 10
     await assignments.aclose()
@@ -138,7 +139,7 @@ async def test_tasks_that_waited_through_a_failover_are_handed_out_by_the_new_le
     await node.lead()
     stream = await node.services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     assignments = node.services.workers.assignments(stream)
-    assert (await anext(assignments)).term == 2
+    assert (await anext(assignments)).task.term == 2
     await assignments.aclose()
     await node.services.stop(Unavailable("end of the test"))
 

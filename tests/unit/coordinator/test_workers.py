@@ -211,7 +211,7 @@ async def test_a_new_stream_begins_with_what_may_not_have_arrived(side: Side) ->
     stream = await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     submit(side.replicator, "new")
     assignments = side.workers.assignments(stream)
-    assert (await anext(assignments)).id == "lost"
+    assert (await anext(assignments)).task.id == "lost"
     side.workers.disconnect(stream)
     await assignments.aclose()
 
@@ -226,8 +226,8 @@ async def test_an_assignment_that_was_cancelled_on_its_way_is_not_sent(side: Sid
     side.replicator.apply(Cancel("cancelled"))
     side.replicator.apply(LoseLease("lost", 1, "timeout", ""))
     assignments = side.workers.assignments(stream)
-    task = await anext(assignments)
-    assert (task.id, task.inputs) == ("good", b"{}")
+    assignment = await anext(assignments)
+    assert (assignment.task.id, assignment.inputs) == ("good", b"{}")
     await assignments.aclose()
 
 

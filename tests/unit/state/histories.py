@@ -1,5 +1,6 @@
 """Random commands for property-based tests, few names, so that they meet; and what must hold after each."""
 
+from copy import copy
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -39,7 +40,7 @@ SERIALS = st.sampled_from(("a1", "b2", "c3", ""))
 PROOFS = st.sampled_from((b"proof-a", b"proof-b"))
 INPUTS = st.sampled_from((b"private-a", b"private-b"))
 PRIVATE = b"private-"
-"""What no byte may be left of once a task has ended."""
+"""What the inputs alone begin with."""
 
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(
@@ -197,11 +198,11 @@ def check_indexes(state: State) -> None:
 
 
 def check_secrets(state: State) -> None:
-    """Private inputs are in no event that waits, and nowhere once the task has ended."""
-    assert all(event.task is None or not event.task.inputs for event in state.outbox)
-    assert all(not task.inputs for task in state.tasks.values() if task.state.final)
-    if all(task.state.final for task in state.tasks.values()):
-        assert PRIVATE not in bytes_of(state)
+    """Private inputs are kept until the task ends, and in one place."""
+    assert state.inputs.keys() == {task.id for task in state.tasks.values() if not task.state.final}
+    elsewhere = copy(state)
+    elsewhere.inputs = {}
+    assert PRIVATE not in bytes_of(elsewhere)
 
 
 def bytes_of(state: State) -> bytes:

@@ -99,7 +99,8 @@ class _Stage:
         parts += [f"held by {task.worker_id}"] if task.state.leased else []
         parts += [f"proof {task.proof.decode()}"] if task.proof else []
         parts += [f"error {task.error_code}"] if task.error_code else []
-        parts += [f"inputs {task.inputs.decode()}" if task.inputs else "no inputs"]
+        inputs = self.state.inputs.get(task.id)
+        parts += [f"inputs {inputs.decode()}" if inputs is not None else "no inputs"]
         return ", ".join(parts)
 
     def worker(self, words: Words) -> str:

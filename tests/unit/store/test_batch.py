@@ -88,7 +88,7 @@ def test_private_inputs_are_in_no_column() -> None:
 
     columns = task_columns([task])
 
-    assert b"private" in task.inputs
+    assert b"private" in state.inputs[task.id]
     assert "private" not in repr(columns)
     assert not {"inputs", "digest"} & set(columns)
     assert task.digest not in [value for column in columns.values() for value in column]
