@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,7 +57,7 @@ class ReplicatedState:
                 listener(events)
         return outcomes
 
-    def capture(self) -> Callable[[], bytes]:
+    def capture(self) -> Iterator[bytes]:
         return codec.capture_state(self.state)
 
     def restore(self, state: bytes) -> None:

@@ -12,10 +12,10 @@ from importlib import metadata
 from coordinator.authorization import Authorization, BoundedLog
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.cluster import Cluster, Member
-from coordinator.collector import collect_while_following, spare_the_leader
 from coordinator.config import CoordinatorSettings
 from coordinator.health import Health, RecordStatus
 from coordinator.housekeeping import Housekeeping
+from coordinator.interpreter import collect_while_following, spare_the_leader
 from coordinator.leases import LeaseTiming
 from coordinator.metrics import Metrics
 from coordinator.raft import Address, RaftError, RaftOptions, RaftRunner, StorageError

@@ -32,7 +32,7 @@ class Disk(Protocol):
         """A new file of `size` zero bytes whose name is durable when this returns."""
 
     def open(self, name: str) -> File: ...
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes | bytearray) -> None:
         """Put `data` under `name`, durable and all or nothing when this returns."""
 
     def remove(self, name: str) -> None:
@@ -50,7 +50,7 @@ class OsFile:
         self._descriptor = descriptor
         self._on_sync = on_sync
 
-    def write_at(self, data: bytes, offset: int) -> None:
+    def write_at(self, data: bytes | bytearray, offset: int) -> None:
         view = memoryview(data)
         while view:
             written = os.pwrite(self._descriptor, view, offset)
@@ -99,7 +99,7 @@ class OsDisk:
     def open(self, name: str) -> OsFile:
         return OsFile(os.open(self._directory / name, os.O_RDWR), self._on_sync)
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes | bytearray) -> None:
         temporary = self._directory / f"{name}.tmp"
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -12,7 +12,7 @@ from coordinator.raft.errors import StorageError
 from coordinator.raft.membership import Membership, Standing
 from coordinator.raft.node import RaftNode
 from coordinator.raft.sealed import SealBroken, unseal
-from coordinator.raft.snapshots import StateMachine
+from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions
 from protocol.v1 import raft_pb2 as pb
 
@@ -108,7 +108,7 @@ def vote_regardless(directory: Path) -> str:
     return node_id
 
 
-def _never(_work: Callable[[], int], _done: Callable[[int], None]) -> None:
+def _never(_work: Work, _done: Callable[[int], None]) -> None:
     """A node that is not driven makes no snapshot."""
 
 

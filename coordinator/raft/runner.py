@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,9 @@ from coordinator.raft.leader_seen import LeaderSeen
 from coordinator.raft.links import Address, LinkEvents, Links
 from coordinator.raft.node import Listener, RaftNode
 from coordinator.raft.snapshot import SnapshotFile, snapshot_file
-from coordinator.raft.snapshots import StateMachine
+from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions, RaftStatus
+from coordinator.raft.turns import Turns
 from pki.tls import TlsMaterial
 from protocol.v1 import raft_pb2 as pb
 
@@ -55,6 +57,7 @@ class RaftRunner:
         """Loop time of the last completed tick: the watchdog's proof of life."""
         self._tick_period = options.heartbeat / 5
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._stopping = threading.Event()
         self._tick_soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._links = Links(
@@ -87,6 +90,7 @@ class RaftRunner:
         await self._links.stop()
         if not self.fatal.done():
             self._node.close()
+        self._stopping.set()
         self._encoder.shutdown(wait=True, cancel_futures=True)
 
     async def propose(self, command: bytes) -> object:
@@ -217,9 +221,13 @@ class RaftRunner:
         self._tick()
         self._timer = self._loop.call_later(self._tick_period, self._on_timer)
 
-    def _offload(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
+    def _offload(self, work: Work, done: Callable[[int], None]) -> None:
+        def in_turns() -> int:
+            # A node that stops waits for its snapshot, which does not pause then.
+            return work(Turns(self._stopping.wait).give_way)
+
         def finished(worked: asyncio.Future[int]) -> None:
             if not worked.cancelled():
                 self._guarded(lambda: done(worked.result()))
 
-        self._loop.run_in_executor(self._encoder, work).add_done_callback(finished)
+        self._loop.run_in_executor(self._encoder, in_turns).add_done_callback(finished)

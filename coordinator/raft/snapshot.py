@@ -6,6 +6,7 @@ entry before the last one applied, and that one.
 
 import os
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _HEADER = struct.Struct("<8sH16sQQIQQIQ")
 _CRC = struct.Struct("<I")
 _SUFFIX = ".snapshot"
 _KEPT = 2
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,29 @@ class SnapshotError(Exception):
     """The bytes are no sound snapshot of this cluster."""
 
 
-def encode(snapshot: Snapshot, cluster_id: str) -> bytes:
-    before, last = snapshot.before, snapshot.last
-    header = _HEADER.pack(
+def _busy_alone() -> None:
+    """Nobody else waits for the interpreter."""
+
+
+def encode(
+    before: Entry,
+    last: Entry,
+    state: Iterable[bytes],
+    cluster_id: str,
+    give_way: Callable[[], None] = _busy_alone,
+) -> bytearray:
+    """A snapshot file from the parts of a state. `give_way` is called after each of them, and in between.
+
+    Other threads wait while many bytes are copied at once, or their checksum is taken: here it is never all of them.
+    """
+    data = bytearray(_HEADER.size) + before[0] + last[0]
+    begin = len(data)
+    for part in state:
+        data += part
+        give_way()
+    _HEADER.pack_into(
+        data,
+        0,
         _MAGIC,
         _VERSION,
         bytes.fromhex(cluster_id),
@@ -52,13 +74,14 @@ def encode(snapshot: Snapshot, cluster_id: str) -> bytes:
         last[1],
         last[2],
         len(last[0]),
-        len(snapshot.state),
+        len(data) - begin,
     )
-    parts = (header, before[0], last[0], snapshot.state)
     checksum = 0
-    for part in parts:
-        checksum = google_crc32c.extend(checksum, part)
-    return b"".join((*parts, _CRC.pack(checksum)))
+    for offset in range(0, len(data), _PIECE):
+        checksum = google_crc32c.extend(checksum, bytes(data[offset : offset + _PIECE]))
+        give_way()
+    data += _CRC.pack(checksum)
+    return data
 
 
 def decode(data: bytes, cluster_id: str) -> Snapshot:
@@ -126,7 +149,7 @@ class SnapshotStore:
         except SnapshotError as error:
             raise StorageError(f"snapshot {names[-1]} {error}: {REJOIN}") from error
 
-    def save(self, index: int, data: bytes) -> None:
+    def save(self, index: int, data: bytes | bytearray) -> None:
         """Make the snapshot durable under its index. Raises StorageError."""
         try:
             self._disk.replace(f"{index:020d}{_SUFFIX}", data)

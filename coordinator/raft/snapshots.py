@@ -1,13 +1,13 @@
 """Taking, sending and receiving snapshots while the node goes on working. No clock, no sockets."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from coordinator.raft.disk import Disk
 from coordinator.raft.errors import StorageError
 from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.snapshot import Snapshot, SnapshotError, SnapshotStore, decode, encode
+from coordinator.raft.snapshot import SnapshotError, SnapshotStore, decode, encode
 
 log = logging.getLogger("zkp.raft")
 
@@ -18,7 +18,7 @@ TRAILING_ENTRIES = 1_000
 
 
 class StateMachine(Protocol):
-    """What is replicated. Everything is called on the node's own thread, but the encoder that `capture` gives."""
+    """What is replicated. Everything is called on the node's own thread; what `capture` gives is used in another."""
 
     def apply(self, entry: bytes, index: int) -> object:
         """Carry out one log entry. Must not raise: every node would stop at the same entry.
@@ -26,14 +26,17 @@ class StateMachine(Protocol):
         But UpgradeRequired, when only this node does not understand it.
         """
 
-    def capture(self) -> Callable[[], bytes]:
-        """Freeze the state as it is now, quickly; the returned encoder may run later, in another thread."""
+    def capture(self) -> Iterator[bytes]:
+        """Freeze the state as it is now, quickly. Its parts are encoded as they are asked for, a millisecond each."""
 
     def restore(self, state: bytes) -> None:
         """Replace the state. Raises ValueError when the bytes do not decode."""
 
 
-Offload = Callable[[Callable[[], int], Callable[[int], None]], None]
+Work = Callable[[Callable[[], None]], int]
+"""work(give_way): calls `give_way` at least every millisecond or so that it keeps the interpreter busy."""
+
+Offload = Callable[[Work, Callable[[int], None]], None]
 """offload(work, done): run `work` away from the node's thread, then `done(result)` on it, where what `work` raises is
 raised, too."""
 
@@ -81,12 +84,12 @@ class Snapshots:
         if position < 1:
             return
         before, last = self._journal[position - 1], self._journal[position]
-        encode_state = self._machine.capture()
+        state = self._machine.capture()
         self._taking = True
 
-        def work() -> int:
+        def work(give_way: Callable[[], None]) -> int:
             try:
-                data = encode(Snapshot(before, last, encode_state()), self._cluster_id)
+                data = encode(before, last, state, self._cluster_id, give_way)
             except Exception as error:
                 log.error("a snapshot could not be made: trying again", exc_info=error)
                 return 0

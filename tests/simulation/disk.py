@@ -142,8 +142,8 @@ class SimDisk:
     def open(self, name: str) -> SimFile:
         return SimFile(self, name, self._files[name])
 
-    def replace(self, name: str, data: bytes) -> None:
-        self.step(Call("replace", name, data))
+    def replace(self, name: str, data: bytes | bytearray) -> None:
+        self.step(Call("replace", name, bytes(data)))
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._files[name] = _Content(bytearray(data), bytearray(data))

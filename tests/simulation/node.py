@@ -9,6 +9,7 @@ from coordinator.model import Event, Outcome
 from coordinator.raft import NotLeader, RaftError, RaftOptions, StorageError
 from coordinator.raft.errors import FrameError
 from coordinator.raft.node import RaftNode
+from coordinator.raft.snapshots import Work
 from coordinator.replication import ReplicatedState
 from protocol.v1 import raft_pb2 as pb
 from tests.simulation.disk import ProcessDied, SimDisk
@@ -216,7 +217,7 @@ class SimNode:
 
         self._world.at(0.0, tick)
 
-    def _offload(self, generation: int, work: Callable[[], int], done: Callable[[int], None]) -> None:
+    def _offload(self, generation: int, work: Work, done: Callable[[int], None]) -> None:
         def soon(step: Callable[[], None]) -> None:
             def in_this_life() -> None:
                 if self.alive and generation == self.life:
@@ -225,7 +226,7 @@ class SimNode:
             self._world.at(self._world.chance(0.0, 0.05), in_this_life)
 
         def run() -> None:
-            result = work()
+            result = work(lambda: None)
             soon(lambda: done(result))
 
         soon(run)

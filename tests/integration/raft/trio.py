@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,9 +41,8 @@ class Words:
         self.said.append(entry.decode())
         return index
 
-    def capture(self) -> Callable[[], bytes]:
-        said = list(self.said)
-        return lambda: "\n".join(said).encode() + b"\0" + bytes(self._ballast)
+    def capture(self) -> Iterator[bytes]:
+        return iter(["\n".join(self.said).encode(), b"\0", bytes(self._ballast)])
 
     def restore(self, state: bytes) -> None:
         words, _, _ = state.partition(b"\0")

@@ -202,7 +202,7 @@ async def test_a_state_from_a_snapshot_is_caught_up_with(side: Side) -> None:
     side.agree("a1", "b2")
     fresh = Side(LocalReplicator())
     fresh.revocations.catch_up()
-    fresh.replicator.replica.restore(capture_state(side.replicator.state)())
+    fresh.replicator.replica.restore(b"".join(capture_state(side.replicator.state)))
 
     fresh.revocations.catch_up()
     fresh.revocations.catch_up()

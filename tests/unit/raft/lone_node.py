@@ -1,7 +1,7 @@
 """One real node; the test plays its peers, its network and its clock."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.membership import Standing
 from coordinator.raft.node import RaftNode
 from coordinator.raft.sealed import seal, unseal
+from coordinator.raft.snapshots import Work
 from protocol.v1 import raft_pb2 as pb
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, contents
@@ -87,9 +88,8 @@ class Machine:
         self.applied.append((index, entry))
         return f"result of {entry.decode()}"
 
-    def capture(self) -> Callable[[], bytes]:
-        state = repr(self.applied).encode()
-        return lambda: state
+    def capture(self) -> Iterator[bytes]:
+        return iter([repr(self.applied).encode()])
 
     def restore(self, state: bytes) -> None:
         if state == b"does not decode":
@@ -124,7 +124,7 @@ class LoneNode:
         self.heard: list[int | None] = []
         """What the listener was told: a term, or None for following."""
         self.results: list[object] = []
-        self.offloaded: list[tuple[Callable[[], int], Callable[[int], None]]] = []
+        self.offloaded: list[tuple[Work, Callable[[int], None]]] = []
         self.machine = Machine()
         self.disk = disk or _new_disk(standing, term, voted_for, entries)
         self._options = RaftOptions(

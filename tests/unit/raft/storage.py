@@ -4,6 +4,7 @@ import random
 
 from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.records import HEADER_SIZE, RECORD_OVERHEAD
+from coordinator.raft.snapshot import encode
 from tests.simulation.disk import SimDisk
 
 CLUSTER = "0123456789abcdef" * 2
@@ -25,6 +26,11 @@ def open_journal(disk: SimDisk, *, segment_size: int = 4_096, node_id: str = NOD
 
 def entry(index: int, term: int = 1, size: int = 8) -> Entry:
     return (f"{index}/{term}".encode().ljust(size, b"."), index, term)
+
+
+def snapshot_bytes(before: Entry, last: Entry, state: bytes, cluster: str = CLUSTER) -> bytes:
+    """A snapshot file."""
+    return bytes(encode(before, last, [state], cluster))
 
 
 def append(journal: Journal, *entries: Entry) -> None:

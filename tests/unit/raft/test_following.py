@@ -9,11 +9,10 @@ from coordinator.raft.errors import FrameError, StorageError
 from coordinator.raft.journal import Entry
 from coordinator.raft.membership import Standing
 from coordinator.raft.node import RaftNode
-from coordinator.raft.snapshot import Snapshot, encode
 from coordinator.raft.wire import CoreWire
 from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import BASE, Clock, LoneNode, command
-from tests.unit.raft.storage import CLUSTER
+from tests.unit.raft.storage import CLUSTER, snapshot_bytes
 
 
 def entries(first: int, last: int, term: int) -> list[Entry]:
@@ -266,7 +265,7 @@ def test_entries_out_of_order_close_the_connection_and_change_nothing(clock: Clo
 
 def snapshot_at(index: int, term: int = 3) -> bytes:
     before, last = entries(index - 1, index, term)
-    return encode(Snapshot(before, last, f"state at {index}".encode()), CLUSTER)
+    return snapshot_bytes(before, last, f"state at {index}".encode())
 
 
 def install(node: LoneNode, data: bytes, *, term: int, commit: int, parts: int = 1) -> None:
@@ -338,7 +337,7 @@ def test_every_part_of_a_snapshot_is_answered(clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"rubbish", snapshot_at(50)[:-1], encode(Snapshot(BASE, BASE, b""), "f" * 32), snapshot_at(2)],
+    [b"rubbish", snapshot_at(50)[:-1], snapshot_bytes(BASE, BASE, b"", "f" * 32), snapshot_at(2)],
     ids=["rubbish", "cut off", "of another cluster", "older than this node"],
 )
 def test_a_useless_snapshot_is_neither_stored_nor_acknowledged(clock: Clock, data: bytes) -> None:
@@ -365,7 +364,7 @@ def test_a_state_that_does_not_load_ends_the_node(clock: Clock) -> None:
     """Intact bytes that this version cannot read: going on without them would be another state."""
     node = follower(clock)
     before, last = entries(49, 50, 3)
-    unreadable = encode(Snapshot(before, last, b"does not decode"), CLUSTER)
+    unreadable = snapshot_bytes(before, last, b"does not decode")
     with pytest.raises(StorageError, match="snapshot 50 does not load"):
         install(node, unreadable, term=3, commit=60)
     assert not any(success for _, success, _ in positions(node))

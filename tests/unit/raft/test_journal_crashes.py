@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from coordinator.raft.errors import StorageError
 from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.snapshot import Snapshot, SnapshotStore, encode
+from coordinator.raft.snapshot import SnapshotStore
 from tests.simulation.disk import ProcessDied, SimDisk
 from tests.unit.raft import repeatable
-from tests.unit.raft.storage import CLUSTER, contents, entry, open_journal
+from tests.unit.raft.storage import CLUSTER, contents, entry, open_journal, snapshot_bytes
 
 SEGMENT = 700
 
@@ -102,7 +102,7 @@ class Run:
         position = index - self.journal[0][1]
         before, last = self.journal[position - 1], self.journal[position]
         if self.snapshot is None or last[1] > self.snapshot[1][1]:
-            SnapshotStore(self.disk, CLUSTER).save(index, encode(Snapshot(before, last, b"state"), CLUSTER))
+            SnapshotStore(self.disk, CLUSTER).save(index, snapshot_bytes(before, last, b"state"))
             self.journal.deleteEntriesTo(max(position - 1 - self.rng.randint(0, 3), 0))
 
     def check_recovery(self) -> None:

@@ -79,7 +79,7 @@ def compacted_leader(clock: Clock) -> LoneNode:
         node.propose(f"{number}".ljust(20_000, "."))
         node.acknowledge("n2")
     work, done = node.offloaded[0]
-    done(work())
+    done(work(lambda: None))
     node.lose_power()
     node.connect("n2", "n3")
     node.elect("n2")

@@ -7,12 +7,11 @@ import pytest
 from coordinator.raft.errors import StorageError
 from coordinator.raft.journal import Journal
 from coordinator.raft.snapshot import SnapshotStore
-from coordinator.raft.snapshots import CHUNK_BYTES, MAX_SNAPSHOT_BYTES, Snapshots
+from coordinator.raft.snapshots import CHUNK_BYTES, MAX_SNAPSHOT_BYTES, Snapshots, Work
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.lone_node import Machine
 from tests.unit.raft.storage import CLUSTER, append, contents, entry, new_disk, open_journal
 
-Work = tuple[Callable[[], int], Callable[[int], None]]
 NEVER = 1 << 40
 
 
@@ -23,18 +22,18 @@ class Bench:
         self.disk = disk or new_disk()
         self.journal: Journal = open_journal(self.disk, segment_size=1 << 20)
         self.machine = Machine()
-        self.pending: list[Work] = []
+        self.pending: list[tuple[Work, Callable[[int], None]]] = []
         self.at_once = at_once
         self.snapshots = Snapshots(self.disk, CLUSTER, self.journal, self.machine, self._offload)
 
-    def _offload(self, work: Callable[[], int], done: Callable[[int], None]) -> None:
+    def _offload(self, work: Work, done: Callable[[int], None]) -> None:
         self.pending.append((work, done))
         if self.at_once:
             self.finish()
 
     def finish(self) -> None:
         work, done = self.pending.pop(0)
-        done(work())
+        done(work(lambda: None))
 
     def grow(self, last: int, size: int = 8) -> None:
         """Entries up to `last` are added and applied."""
@@ -88,7 +87,7 @@ def test_the_nodes_own_thread_writes_no_snapshot() -> None:
     bench.grow(10)
     bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
     work, done = bench.pending.pop()
-    size = work()
+    size = work(lambda: None)
     bench.disk.full = True
     done(size)
     assert bench.snapshots.index == 10

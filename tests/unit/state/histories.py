@@ -207,7 +207,7 @@ def check_secrets(state: State) -> None:
 
 def bytes_of(state: State) -> bytes:
     """The state as a snapshot holds it."""
-    return capture_state(state)()
+    return b"".join(capture_state(state))
 
 
 def as_time_passes(state: State, data: bytes) -> bytes:

@@ -39,7 +39,7 @@ def replayed() -> str:
         outcome = state.apply(command, 1_000 + number, 1)
         lines += [_describe(event) for event in outcome.events]
         lines.append(f"dropped {outcome.dropped}")
-    return "\n".join([*lines, capture_state(state)().hex()])
+    return "\n".join([*lines, b"".join(capture_state(state)).hex()])
 
 
 def _describe(event: Event) -> str:

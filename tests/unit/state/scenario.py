@@ -88,7 +88,7 @@ class _Stage:
         return ""
 
     def snapshot(self, _words: Words) -> str:
-        self.state = decode_state(capture_state(self.state)())
+        self.state = decode_state(b"".join(capture_state(self.state)))
         return ""
 
     def show(self, words: Words) -> str:

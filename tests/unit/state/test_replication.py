@@ -215,7 +215,7 @@ def test_a_restored_replica_equals_the_one_that_was_captured() -> None:
     """Through bytes, as a snapshot goes."""
     replica, other = ReplicatedState(), ReplicatedState()
     replica.apply(encode_group(0, 1, [encode_command(CIRCUIT), encode_command(submit(1))]), 2)
-    other.restore(replica.capture()())
+    other.restore(b"".join(replica.capture()))
     assert other.state.tasks == replica.state.tasks
     with pytest.raises(ValueError, match="snapshot"):
         other.restore(b"\xff\xff")
