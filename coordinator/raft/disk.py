@@ -28,6 +28,9 @@ class Disk(Protocol):
     def read(self, name: str) -> bytes | None:
         """The whole file, or None when there is none."""
 
+    def read_part(self, name: str, offset: int, size: int) -> bytes | None:
+        """Up to `size` bytes of the file, fewer at its end; None when there is no such file."""
+
     def create(self, name: str, size: int) -> File:
         """A new file of `size` zero bytes whose name is durable when this returns."""
 
@@ -84,6 +87,13 @@ class OsDisk:
     def read(self, name: str) -> bytes | None:
         try:
             return (self._directory / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def read_part(self, name: str, offset: int, size: int) -> bytes | None:
+        try:
+            with (self._directory / name).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), size, offset)
         except FileNotFoundError:
             return None
 

@@ -227,7 +227,9 @@ class RaftRunner:
             return work(Turns(self._stopping.wait).give_way)
 
         def finished(worked: asyncio.Future[int]) -> None:
-            if not worked.cancelled():
-                self._guarded(lambda: done(worked.result()))
+            if worked.cancelled():
+                return
+            worked.exception()  # Looked at in any case: a node that has failed meanwhile asks for no result.
+            self._guarded(lambda: done(worked.result()))
 
         self._loop.run_in_executor(self._encoder, in_turns).add_done_callback(finished)

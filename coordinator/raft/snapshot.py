@@ -23,6 +23,8 @@ _CRC = struct.Struct("<I")
 _SUFFIX = ".snapshot"
 _KEPT = 2
 _PIECE = 1 << 20
+_SOUND = google_crc32c.value(_CRC.pack(google_crc32c.value(b"")))
+"""The checksum of anything that is followed by its own checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,10 @@ def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
+def _file_name(index: int) -> str:
+    return f"{index:020d}{_SUFFIX}"
+
+
 class SnapshotStore:
     """The snapshots of one node. `save` may run in another thread than the rest."""
 
@@ -136,7 +142,7 @@ class SnapshotStore:
         self._cluster_id = cluster_id
 
     def latest(self) -> tuple[Snapshot, bytes] | None:
-        """The newest snapshot and its bytes as they are sent to others, or None. Raises StorageError.
+        """The newest snapshot and its bytes, or None. Raises StorageError.
 
         A damaged newest snapshot is refused even though an older one is there: the log before it is gone.
         """
@@ -149,10 +155,33 @@ class SnapshotStore:
         except SnapshotError as error:
             raise StorageError(f"snapshot {names[-1]} {error}: {REJOIN}") from error
 
+    def newest(self) -> int | None:
+        """The index of the newest snapshot, without reading it; None when there is none."""
+        names = self._names()
+        return int(names[-1].removesuffix(_SUFFIX)) if names else None
+
+    def read_part(self, index: int, offset: int, size: int, checksum: int) -> tuple[bytes, bool, int] | None:
+        """`size` bytes of that snapshot, whether they are the last, and the checksum to give with the next part.
+
+        None when it is not there any more. Raises StorageError, for a damaged one when its last part is reached.
+        """
+        name = _file_name(index)
+        try:
+            data = self._disk.read_part(name, offset, size + 1)
+        except OSError as error:
+            raise StorageError(f"snapshot {index}: {error}: replace the disk") from error
+        if data is None:
+            return None
+        last, part = len(data) <= size, data[:size]
+        checksum = google_crc32c.extend(checksum, part)
+        if last and checksum != _SOUND:
+            raise StorageError(f"snapshot {name} is damaged: {REJOIN}")
+        return part, last, checksum
+
     def save(self, index: int, data: bytes | bytearray) -> None:
         """Make the snapshot durable under its index. Raises StorageError."""
         try:
-            self._disk.replace(f"{index:020d}{_SUFFIX}", data)
+            self._disk.replace(_file_name(index), data)
         except OSError as error:
             raise StorageError(f"snapshot {index}: {error}: free space or replace the disk") from error
 

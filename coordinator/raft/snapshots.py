@@ -61,8 +61,8 @@ class Snapshots:
         self._offload = offload
         self._trailing_entries = trailing_entries
         self._taking = False
-        self._sending: dict[str, tuple[int, bytes, int]] = {}
-        """Peer → (snapshot index, bytes, offset of the next part)."""
+        self._sending: dict[str, tuple[int, int, int]] = {}
+        """Peer → (snapshot index, offset of the next part, checksum of what went before it)."""
         self._receiving = bytearray()
         self.index = 0
         """Last entry of the latest durable snapshot."""
@@ -135,19 +135,23 @@ class Snapshots:
     # ------------------------------------------------------------ sending
 
     def next_chunk(self, peer: str) -> tuple[bytes, bool, bool] | None:
-        """(data, first, last) for the peer; None when there is no snapshot yet."""
-        if peer not in self._sending:
-            found = self._store.latest()
-            if found is None:
+        """(data, first, last) for the peer; None when there is no snapshot yet. Raises StorageError.
+
+        Read from the disk a part at a time: a large one, all at once, would stop the leader for too long.
+        """
+        while True:
+            index, offset, checksum = self._sending.get(peer) or (self._store.newest(), 0, 0)
+            if index is None:
                 return None
-            log.info("sending snapshot of entry %d", found[0].index, extra={"peer": peer})
-            self._sending[peer] = (found[0].index, found[1], 0)
-        index, data, offset = self._sending[peer]
-        end = offset + CHUNK_BYTES
-        last = end >= len(data)
-        # The bytes are let go with the last part; the index is still asked for.
-        self._sending[peer] = (index, b"" if last else data, end)
-        return data[offset:end], offset == 0, last
+            if not offset:
+                log.info("sending snapshot of entry %d", index, extra={"peer": peer})
+            found = self._store.read_part(index, offset, CHUNK_BYTES, checksum)
+            if found is not None:
+                data, last, checksum = found
+                self._sending[peer] = (index, offset + len(data), checksum)
+                return data, offset == 0, last
+            # Newer ones have taken its place meanwhile.
+            self.cancel(peer)
 
     def sent_index(self, peer: str) -> int:
         """Index of the snapshot whose last part was handed out; forgets it."""

@@ -131,6 +131,10 @@ class SimDisk:
         content = self._files.get(name)
         return bytes(content.cached) if content is not None else None
 
+    def read_part(self, name: str, offset: int, size: int) -> bytes | None:
+        content = self._files.get(name)
+        return bytes(content.cached[offset : offset + size]) if content is not None else None
+
     def create(self, name: str, size: int) -> SimFile:
         self.step(Call("create", name))
         if self.full:

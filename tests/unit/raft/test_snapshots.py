@@ -1,6 +1,7 @@
 """Taking snapshots while the node goes on working, and how far the log is cut back behind them."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -139,12 +140,13 @@ def test_a_newer_snapshot_from_the_leader_is_not_set_back() -> None:
 def test_a_snapshot_that_cannot_be_encoded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory may have run short; the log would otherwise grow for ever."""
 
-    def fail() -> bytes:
+    def short_of_memory() -> Iterator[bytes]:
+        yield b"a part"
         raise MemoryError
 
     bench = Bench(at_once=True)
     bench.grow(10)
-    monkeypatch.setattr(bench.machine, "capture", lambda: fail)
+    monkeypatch.setattr(bench.machine, "capture", short_of_memory)
     bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
     assert bench.snapshots.index == 0
     monkeypatch.undo()
@@ -179,6 +181,56 @@ def test_a_snapshot_is_handed_out_in_parts() -> None:
     name = next(name for name in bench.disk.names() if name.endswith(".snapshot"))
     assert b"".join(data for data, _, _ in parts) == bench.disk.read(name)
     assert bench.snapshots.sent_index("n2") == 10
+
+
+def with_a_large_snapshot() -> Bench:
+    bench = Bench(at_once=True)
+    bench.machine.applied = [(1, b"x" * 3 * CHUNK_BYTES)]
+    bench.grow(10)
+    bench.snapshots.take_when_due(10, max_entries=5, max_bytes=NEVER)
+    return bench
+
+
+def test_a_snapshot_is_never_read_as_a_whole_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would stop a leader for longer than an election timeout, each time a peer needs it."""
+    bench = with_a_large_snapshot()
+    monkeypatch.setattr(bench.disk, "read", None)
+    read: list[int] = []
+    read_part = bench.disk.read_part
+
+    def watched(name: str, offset: int, size: int) -> bytes | None:
+        read.append(size)
+        return read_part(name, offset, size)
+
+    monkeypatch.setattr(bench.disk, "read_part", watched)
+    for count in range(1, 4):
+        assert bench.snapshots.next_chunk("n2") is not None
+        assert len(read) == count
+    assert max(read) <= CHUNK_BYTES + 1
+
+
+def test_a_snapshot_that_is_replaced_while_it_is_sent_begins_again() -> None:
+    """Two newer ones were made meanwhile; the peer gets the newest, from its first part on."""
+    bench = with_a_large_snapshot()
+    bench.snapshots.next_chunk("n2")
+    for last in (20, 30):
+        bench.grow(last)
+        bench.snapshots.take_when_due(last, max_entries=5, max_bytes=NEVER)
+    data, first, _ = bench.snapshots.next_chunk("n2") or (b"", False, False)
+    newest = SnapshotStore(bench.disk, CLUSTER).latest()
+    assert newest is not None
+    assert first
+    assert data == newest[1][:CHUNK_BYTES]
+    assert bench.snapshots.sent_index("n2") == 30
+
+
+def test_a_damaged_snapshot_is_found_out_when_it_is_sent() -> None:
+    """The node that holds it ends, with the cure; its peer would wait for a sound one for ever."""
+    bench = with_a_large_snapshot()
+    name = next(name for name in bench.disk.names() if name.endswith(".snapshot"))
+    bench.disk.corrupt(name, CHUNK_BYTES + 5)
+    with pytest.raises(StorageError, match=r"snapshot .* is damaged: run `coordinator rejoin`"):
+        deque(iter(lambda: bench.snapshots.next_chunk("n2"), None), maxlen=0)
 
 
 def test_without_a_snapshot_there_is_nothing_to_send() -> None:
