@@ -78,6 +78,18 @@ class Revocation:
     not_after: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationResult:
+    """What a request to revoke has done.
+
+    new: how many were not revoked before; revocations: one per requested certificate, with its holder where the
+    leader knows it; empty when the leader is of an older release.
+    """
+
+    new: int
+    revocations: tuple[Revocation, ...]
+
+
 class AdminClient:
     """The admin service over a `LeaderConnection`, which the caller owns. Needs an admin's certificate."""
 
@@ -118,12 +130,13 @@ class AdminClient:
         request = pb.ReleaseWorkerRequest(worker_id=worker_id)
         await self._connection.call(lambda stubs: stubs.admin.ReleaseWorker, request, timeout=self._timeout)
 
-    async def revoke(self, serials: Sequence[tuple[str, str]]) -> int:
-        """Have every node refuse the certificates, (serial, reason) of each; how many were not revoked before.
+    async def revoke(self, serials: Sequence[tuple[str, str]]) -> RevocationResult:
+        """Have every node refuse the certificates, (serial, reason) of each.
 
         serial: hexadecimal, lower case, without leading zeros. Raises `InvalidSubmission` with the field.
         """
-        revoked = 0
+        new = 0
+        found: list[Revocation] = []
         for start in range(0, len(serials), MAX_REVOKED_AT_ONCE):
             request = pb.RevokeCertificatesRequest(
                 certificates=[
@@ -134,8 +147,9 @@ class AdminClient:
             response = await self._connection.call(
                 lambda stubs: stubs.admin.RevokeCertificates, request, timeout=self._timeout
             )
-            revoked += response.revoked
-        return revoked
+            new += response.revoked
+            found += map(_revocation, response.revocations)
+        return RevocationResult(new, tuple(found))
 
     async def revocations(self) -> list[Revocation]:
         """What is revoked and has not expired since, first revoked first."""

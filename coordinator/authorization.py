@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from coordinator.refusals import Forbidden, Unauthenticated
-from pki.identity import Role
+from pki.identity import Identity, Role
 from pki.tls import IdentityError, PeerCertificate
 
 log = logging.getLogger("zkp.coordinator")
@@ -50,6 +50,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
 }
 """gRPC method → the roles whose certificates may call it."""
 
+_REMEMBERED_CALLERS = 4096
 _LINES_A_WINDOW = 20
 _WINDOW_S = 10.0
 
@@ -102,6 +103,7 @@ class Authorization:
         self._now = now
         self._log = log
         self._count = count
+        self._callers: dict[int, Identity] = {}
 
     def admit(
         self, method: str, auth_context: Mapping[str, Iterable[bytes]], peer: str
@@ -117,7 +119,18 @@ class Authorization:
             self._refused(str(error.refusal), method, peer, str(error))
             raise Unauthenticated(str(error)) from None
         self._check_role(method, certificate, peer)
+        if certificate.serial not in self._callers:
+            self._remember(certificate)
         return certificate, (certificate.not_after - now).total_seconds()
+
+    def caller_with(self, serial: int) -> Identity | None:
+        """Who has made calls with the certificate of this serial number; of the last 4,096 certificates."""
+        return self._callers.get(serial)
+
+    def _remember(self, certificate: PeerCertificate) -> None:
+        while len(self._callers) >= _REMEMBERED_CALLERS:
+            del self._callers[next(iter(self._callers))]
+        self._callers[certificate.serial] = certificate.identity
 
     def _check_role(self, method: str, certificate: PeerCertificate, peer: str) -> None:
         allowed = ROLES.get(method, frozenset())

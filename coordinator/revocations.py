@@ -49,7 +49,8 @@ class Revocations:
 
     refuse: told the serial numbers whose holders are to be refused from now on; close: ends whatever the holders of
     refused certificates have open, called at once and then twice a second, since lists on the disk change too.
-    find_worker: the id of the worker that uses the certificate of a serial number, or "".
+    find_worker: the id of the worker that uses the certificate of a serial number, or ""; find_caller: ROLE/NAME of
+    the caller that this node has admitted with it, or "". Serial numbers are hexadecimal, without leading zeros.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Revocations:
         refuse: Callable[[Iterable[int]], None],
         close: Callable[[], None],
         find_worker: Callable[[str], str],
+        find_caller: Callable[[str], str],
         clock_ms: Callable[[], int],
     ) -> None:
         self._replicator = replicator
         self._refuse = refuse
         self._close = close
         self._find_worker = find_worker
+        self._find_caller = find_caller
         self._clock_ms = clock_ms
         self._known: State | None = None
         self._followers = 0
@@ -75,10 +78,17 @@ class Revocations:
 
     # ------------------------------------------------------------ asked for
 
-    async def revoke(self, certificates: Sequence[Certificate], own_serial: str) -> int:
-        """Have the cluster revoke all of them; how many were not revoked before.
+    async def revoke(self, certificates: Sequence[Certificate], own_serial: str) -> tuple[int, list[Revocation]]:
+        """Have the cluster revoke all of them.
 
-        own_serial: of the certificate behind the request. Raises InvalidRequest, Overloaded.
+        Args:
+            own_serial: of the certificate behind the request.
+
+        Returns:
+            How many were not revoked before, and the revocation of each certificate with the holder that is known.
+
+        Raises:
+            InvalidRequest, Overloaded.
         """
         require_leader(self._replicator)
         if not 1 <= len(certificates) <= MAX_CERTIFICATES:
@@ -88,7 +98,9 @@ class Revocations:
         refusal = next((outcome.refusal for outcome in outcomes if outcome.refusal is not None), None)
         if refusal is not None:
             raise Overloaded(refusal.message, _RETRY_AFTER_S)
-        return sum(not outcome.duplicate for outcome in outcomes)
+        revoked = self._replicator.state.revoked
+        found = [revoked[one.serial] for one in commands if one.serial in revoked]
+        return sum(not outcome.duplicate for outcome in outcomes), found
 
     def _command(self, index: int, certificate: Certificate, own_serial: str) -> RevokeCertificate:
         place = f"certificates[{index}]"
@@ -103,7 +115,7 @@ class Revocations:
         worker_id = self._find_worker(certificate.serial)
         return RevokeCertificate(
             certificate.serial,
-            certificate.subject or (f"worker/{worker_id}" if worker_id else ""),
+            certificate.subject or (f"worker/{worker_id}" if worker_id else self._find_caller(certificate.serial)),
             certificate.reason,
             min(max(certificate.not_after_ms, 0) or latest, latest),
             worker_id,

@@ -94,12 +94,19 @@ class Coordinator:
         replica = ReplicatedState()
         self.raft, self.replicator = _open_raft(settings, material, replica, self._metrics)
         self._open_calls = OpenCalls()
+        self._authorization = Authorization(
+            material,
+            now=lambda: datetime.now(UTC),
+            log=BoundedLog(time.monotonic),
+            count=lambda reason: self._metrics.refused("grpc", reason),
+        )
         # Before the services: a call that loses its right ends for that reason, and not for what follows from it.
         self.revocations = Revocations(
             self.replicator,
             refuse=material.revoke,
             close=self._close_refused,
             find_worker=self._worker_behind,
+            find_caller=self._caller_behind,
             clock_ms=wall_clock_ms,
         )
         self.revocations.catch_up()
@@ -192,6 +199,10 @@ class Coordinator:
     def _worker_behind(self, serial: str) -> str:
         return self._services.workers.user_of(serial)
 
+    def _caller_behind(self, serial: str) -> str:
+        identity = self._authorization.caller_with(int(serial, 16))
+        return f"{identity.role}/{identity.name}" if identity else ""
+
     async def _end_followers(self, reason: Exception) -> None:
         self.revocations.end_all(reason)
 
@@ -229,12 +240,6 @@ class Coordinator:
     # ------------------------------------------------------------ listeners
 
     def _rpc_server(self) -> RpcServer:
-        authorization = Authorization(
-            self._material,
-            now=lambda: datetime.now(UTC),
-            log=BoundedLog(time.monotonic),
-            count=lambda reason: self._metrics.refused("grpc", reason),
-        )
         admin = AdminService(
             self.replicator,
             self._cluster,
@@ -247,7 +252,7 @@ class Coordinator:
         )
         timing = _worker_timing(self._settings)
         return RpcServer(
-            Gate(authorization, self._cluster.leader_address, self._metrics.called, self._open_calls),
+            Gate(self._authorization, self._cluster.leader_address, self._metrics.called, self._open_calls),
             tasks=TaskService(self._services.tasks),
             workers=WorkerService(self._services.workers, self._services.reports, timing),
             admin=admin,

@@ -15,6 +15,7 @@ from typing import Self
 
 from cryptography import x509
 
+from pki.serials import format_serial
 from pki.tls import TlsError, TlsFiles, TlsMaterial
 
 log = logging.getLogger("zkp.daemon")
@@ -67,8 +68,8 @@ class Certificates:
             return
         self.loaded = _loaded(self.material)
         log.info(
-            "certificates reloaded: %x is good until %s",
-            self.material.certificate.serial_number,
+            "certificates reloaded: %s is good until %s",
+            format_serial(self.material.certificate.serial_number),
             f"{self.material.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
         )
         for callback in self._changed:
@@ -130,7 +131,7 @@ def _loaded(material: TlsMaterial) -> list[Loaded]:
 
 
 def _one(kind: str, certificate: x509.Certificate) -> Loaded:
-    return Loaded(kind, f"{certificate.serial_number:x}", certificate.not_valid_after_utc)
+    return Loaded(kind, format_serial(certificate.serial_number), certificate.not_valid_after_utc)
 
 
 def seconds_left(loaded: Loaded) -> float:

@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from daemon.certificates import Certificates, seconds_left
+from pki.serials import format_serial
 
 
 class TlsMetrics(Collector):
@@ -35,7 +36,7 @@ class TlsMetrics(Collector):
             labels=["serial"],
         )
         for serial, seconds in material.crl_seconds_to_expiry().items():
-            lists.add_metric([f"{serial:x}"], seconds)
+            lists.add_metric([format_serial(serial)], seconds)
         yield lists
         yield GaugeMetricFamily(
             "zkp_revoked_certificates",

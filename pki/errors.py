@@ -31,6 +31,10 @@ class IdentityError(PkiError):
         self.refusal = refusal
 
 
+class SerialError(PkiError):
+    """A text that is not a serial number, or may be one in decimal."""
+
+
 class AuthorityError(PkiError):
     """The authority refuses to sign: a host out of its scope, a role without its hosts, an expired issuer."""
 

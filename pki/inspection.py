@@ -23,6 +23,7 @@ from pki.reading import read_certificates
 from pki.register import Register
 from pki.revocation import RevocationLists, check_current
 from pki.scope import Scope, parse_host
+from pki.serials import format_serial
 
 _PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
 
@@ -165,7 +166,7 @@ def _record_faults(leaf: x509.Certificate, expected: Expectation, *, certified: 
         yield f"it was revoked at {revocation.at:%Y-%m-%d %H:%M} UTC ({revocation.reason}): issue a new one"
     if certified and not any(known.serial == leaf.serial_number for known in expected.register.leaves):
         yield (
-            f"the ledger does not know {leaf.serial_number:x}, which its issuing CA signed: "
+            f"the ledger does not know {format_serial(leaf.serial_number)}, which its issuing CA signed: "
             "somebody else has the CA's key, so replace it with `pki rotate-issuer`"
         )
 

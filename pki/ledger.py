@@ -20,6 +20,7 @@ from pki.errors import IdentityError, StoreError
 from pki.identity import Identity, identity_of
 from pki.reading import UNREADABLE
 from pki.revocation import Reason
+from pki.serials import format_serial
 
 _GENESIS = "0" * 64
 
@@ -58,8 +59,8 @@ class Record:
 
     @property
     def serial(self) -> str:
-        """Hexadecimal, as openssl prints it apart from case."""
-        return f"{self.certificate.serial_number:x}"
+        """Hexadecimal in whole octets, as openssl prints it apart from case."""
+        return format_serial(self.certificate.serial_number)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from cryptography import x509
 from pki.errors import IdentityError, Refusal
 from pki.identity import Identity, identity_of
 from pki.reading import read_certificates, read_peer_certificate
+from pki.serials import format_serial
 
 _REMEMBERED = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
 _TLS = b"TLSv1.3"
@@ -60,12 +61,14 @@ class PeerCertificate:
         """Raise `IdentityError` when its serial number, or one of its issuers', is among `revoked`."""
         if self.serial in revoked:
             raise IdentityError(
-                f"certificate {self.serial:x} of {self.identity} is revoked: issue a new one", Refusal.REVOKED
+                f"certificate {format_serial(self.serial)} of {self.identity} is revoked: issue a new one",
+                Refusal.REVOKED,
             )
         for serial in issuers:
             if serial in revoked:
                 raise IdentityError(
-                    f"issuing CA {serial:x} of {self.identity} is revoked: issue a new certificate", Refusal.REVOKED
+                    f"issuing CA {format_serial(serial)} of {self.identity} is revoked: issue a new certificate",
+                    Refusal.REVOKED,
                 )
 
 

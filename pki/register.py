@@ -19,6 +19,7 @@ from pki.errors import StoreError
 from pki.identity import Identity, Role
 from pki.ledger import Event, Record
 from pki.revocation import Reason, Revocation
+from pki.serials import format_serial
 
 _LISTED_AFTER_EXPIRY = timedelta(days=1)  # for verifiers whose clock is behind
 _LEAF_EVENTS = frozenset({Event.ISSUED, Event.SIGNED, Event.RENEWED})
@@ -184,7 +185,9 @@ class _Story:
         elif record.event is Event.REVOKED:
             self.revocations[serial] = Revocation(serial, record.at, record.reason or Reason.UNSPECIFIED)
         elif serial not in self.cas:
-            raise StoreError(f"ledger has a line about a CA {serial:x} that it never made: put back a whole copy")
+            raise StoreError(
+                f"ledger has a line about a CA {format_serial(serial)} that it never made: put back a whole copy"
+            )
         elif record.event is Event.CRL:
             self.numbers[serial] = max(record.number or 0, self.numbers.get(serial, 0))
         elif record.event is Event.SWITCHED:

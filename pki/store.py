@@ -14,7 +14,7 @@ from typing import Self
 from pki import lists
 from pki.authority import Authority, CertifiedKey
 from pki.directory import AuthorityDirectory
-from pki.errors import RequestError, StoreError
+from pki.errors import RequestError, SerialError, StoreError
 from pki.files import replace_files
 from pki.identity import Identity, Role
 from pki.issued import Certified, Issued, write_all
@@ -26,6 +26,7 @@ from pki.register import Leaf, Register
 from pki.requests import Request
 from pki.revocation import Reason
 from pki.scope import Scope
+from pki.serials import parse_serial
 from pki.signing import pem_of
 
 __all__ = ["AuthorityStore", "Order"]
@@ -193,11 +194,11 @@ class AuthorityStore:
         if named:
             valid = [leaf for leaf in named if now < leaf.certificate.not_valid_after_utc]
             return valid or named[-1:]
-        serial = which.lower().lstrip("0")
+        serial = serial_argument(which)
         for leaf in self.register.leaves:
-            if leaf.record.serial == serial:
+            if leaf.serial == serial:
                 return [leaf]
-        if any(f"{ca.serial:x}" == serial for ca in (*self.register.issuers, *self.register.roots)):
+        if any(ca.serial == serial for ca in (*self.register.issuers, *self.register.roots)):
             raise StoreError(f"{which} is a CA: replace it with `pki rotate-issuer` or `pki rotate-root`")
         raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 
@@ -303,6 +304,16 @@ class AuthorityStore:
         if certificate.not_valid_after_utc in cut:
             return None
         return min(certificate.not_valid_after_utc - certificate.not_valid_before_utc - BACKDATE, LEAF_LIFE)
+
+
+def serial_argument(which: str) -> int:
+    """The serial number of an argument that is not a name; raises `StoreError`."""
+    try:
+        return parse_serial(which)
+    except SerialError as error:
+        raise StoreError(
+            f"{which[:60]!r} is neither a name nor a serial number of this authority ({error})"
+        ) from None
 
 
 def _check_free(out: Path, orders: Sequence[Order]) -> None:

@@ -1,7 +1,6 @@
 """`zkp admin revoke` and `zkp admin revoked`: shut somebody out of the whole network, and see who is."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,18 +10,18 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from client.admin import AdminClient, Revocation
+from client.admin import AdminClient, Revocation, RevocationResult
 from client.cli import access, output
 from client.cli.access import Access, Coordinators, Directory, Identity
 from client.cli.errors import CommandFailed, UsageProblem
 from client.local.layout import ADMIN
 from pki.credential import Credential
-from pki.errors import RevocationError
+from pki.errors import RevocationError, SerialError
 from pki.revocation import Reason, RevocationLists, signed_by
+from pki.serials import format_serial, parse_serial
 from pki.tls import TlsFiles
 
 _COLUMNS = ("serial", "holder", "reason", "revoked (UTC)", "expires by (UTC)")
-_SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 Revoked = list[tuple[str, str]]
 """Serial and reason of each."""
@@ -37,6 +36,7 @@ def revoke(
         Path | None, typer.Option(metavar="FILE", help="Revoke whatever these revocation lists name.")
     ] = None,
     reason: Annotated[Reason, typer.Option(help="Why, for the record.")] = Reason.UNSPECIFIED,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     coordinators: Coordinators = None,
     identity: Identity = None,
     directory: Directory = access.DEFAULT,
@@ -45,6 +45,7 @@ def revoke(
 
     Have every node refuse these certificates within a second, and end what their holders have open; a worker's
     tasks go to others. It cannot be undone. The authority's own `pki revoke` puts them on its list as well.
+    The answer names the holder of each certificate, or says that the leader knows of no member with it.
     """
     if not serials and crl is None:
         raise UsageProblem("nothing to revoke: give serial numbers, or --crl FILE")
@@ -53,13 +54,18 @@ def revoke(
     if crl is not None:
         wanted += _listed(crl, reach)
 
-    async def ask() -> int:
+    async def ask() -> RevocationResult:
         async with reach.connect() as connection:
             return await AdminClient(connection).revoke(wanted)
 
-    new = asyncio.run(ask())
-    before = len(wanted) - new
-    output.line(f"revoked: {new}" + (f", and {before} had been before" if before else ""))
+    result = asyncio.run(ask())
+    if as_json:
+        output.as_json({"revoked": result.new, "revocations": [_to_json(one) for one in result.revocations]})
+        return
+    before = len(wanted) - result.new
+    output.line(f"revoked: {result.new}" + (f", and {before} had been before" if before else ""))
+    for one in dict.fromkeys(result.revocations):
+        output.line(_outcome(one))
 
 
 def revoked(
@@ -87,11 +93,25 @@ def revoked(
 
 
 def _serial(text: str) -> str:
-    """However it is written: 0x, colons and capitals are what other tools print."""
-    digits = text.lower().replace(":", "").removeprefix("0x")
-    if not _SERIAL.fullmatch(digits) or not int(digits, 16):
-        raise UsageProblem(f"{text[:60]!r} is no serial number: write it hexadecimal, as `pki list` shows it")
-    return f"{int(digits, 16):x}"
+    """As the coordinators' API has it."""
+    try:
+        return f"{parse_serial(text):x}"
+    except SerialError as error:
+        raise UsageProblem(str(error)) from None
+
+
+def _outcome(one: Revocation) -> str:
+    serial = _shown(one.serial)
+    if one.subject:
+        return f"{serial} is the certificate of {one.subject}"
+    return (
+        f"{serial}: the leader knows of no member with this serial number; "
+        "compare it with `pki list`, and if it is wrong, revoke the right one"
+    )
+
+
+def _shown(serial: str) -> str:
+    return format_serial(int(serial, 16))
 
 
 def _listed(file: Path, reach: Access) -> Revoked:
@@ -130,7 +150,7 @@ def _entries(one: x509.CertificateRevocationList) -> Iterator[tuple[str, str]]:
 
 
 def _row(one: Revocation) -> tuple[str, ...]:
-    return one.serial, one.subject, one.reason, _time(one.revoked_at), _time(one.not_after)
+    return _shown(one.serial), one.subject, one.reason, _time(one.revoked_at), _time(one.not_after)
 
 
 def _time(moment: datetime | None) -> str:
@@ -139,4 +159,8 @@ def _time(moment: datetime | None) -> str:
 
 def _to_json(one: Revocation) -> dict[str, object]:
     times = {"revoked_at": one.revoked_at, "not_after": one.not_after}
-    return {**asdict(one), **{name: moment and moment.isoformat() for name, moment in times.items()}}
+    return {
+        **asdict(one),
+        "serial": _shown(one.serial),
+        **{name: moment and moment.isoformat() for name, moment in times.items()},
+    }

@@ -113,7 +113,10 @@ class AdminService(pb_grpc.AdminServiceServicer):
     ) -> pb.RevokeCertificatesResponse:
         """Answers once it is agreed on; every node then acts on it by itself."""
         certificates = [convert.certificate_from_pb(message) for message in request.certificates]
-        return pb.RevokeCertificatesResponse(revoked=await self._revocations.revoke(certificates, caller_serial()))
+        revoked, found = await self._revocations.revoke(certificates, caller_serial())
+        return pb.RevokeCertificatesResponse(
+            revoked=revoked, revocations=[convert.revocation_to_pb(one) for one in found]
+        )
 
     async def ListRevocations(
         self, request: pb.ListRevocationsRequest, context: Context

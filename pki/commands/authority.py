@@ -25,6 +25,7 @@ from pki.directory import AuthorityDirectory
 from pki.moments import day
 from pki.register import Ca
 from pki.scope import parse_network
+from pki.serials import format_serial
 from pki.store import AuthorityStore
 
 SwitchOption = Annotated[bool, typer.Option("--switch", help="Second step: the next issuing CA signs from now on.")]
@@ -194,7 +195,7 @@ def _report(store: AuthorityStore, done: list[Ca], *, finished: bool, as_json: b
             {
                 "name": ca.stem,
                 "subject": ca.certificate.subject.rfc4514_string(),
-                "serial": f"{ca.serial:x}",
+                "serial": format_serial(ca.serial),
                 "not_after": ca.certificate.not_valid_after_utc.isoformat(),
             }
             for ca in done

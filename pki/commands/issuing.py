@@ -26,6 +26,7 @@ from pki.issued import Certified, Issued
 from pki.moments import day
 from pki.order import Order
 from pki.requests import Request, ask
+from pki.serials import format_serial
 from pki.store import AuthorityStore
 
 
@@ -178,7 +179,7 @@ def _json(made: Issued | Certified, out: Path) -> dict[str, object]:
         "name": made.identity.name,
         "role": made.identity.role,
         "identity": made.identity.uri,
-        "serial": f"{made.certificate.serial_number:x}",
+        "serial": format_serial(made.certificate.serial_number),
         "not_after": made.certificate.not_valid_after_utc.isoformat(),
         "certificate": str(files.certificate),
         "key": str(files.key) if isinstance(made, Issued) else None,

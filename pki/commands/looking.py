@@ -23,7 +23,7 @@ from pki.inspection import serves
 from pki.ledger import Event, Record
 from pki.moments import day, parse_span, remaining
 from pki.register import Leaf, Register
-from pki.store import AuthorityStore
+from pki.store import AuthorityStore, serial_argument
 
 _USES = {"serving": ExtendedKeyUsageOID.SERVER_AUTH, "dialling": ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -170,14 +170,15 @@ def _line(record: Record) -> tuple[str, str, str, str, str]:
 
 
 def _found(store: AuthorityStore, which: str, moment: datetime) -> dict[str, object]:
-    register, serial = store.register, which.lower().lstrip("0")
+    register = store.register
     if which in register.newest:
         return _leaf_json(register, register.newest[which], moment)
+    serial = serial_argument(which)
     for leaf in register.leaves:
-        if leaf.record.serial == serial:
+        if leaf.serial == serial:
             return _leaf_json(register, leaf, moment)
     for record in store.records():
-        if record.event is Event.CREATED and record.serial == serial:
+        if record.event is Event.CREATED and record.certificate.serial_number == serial:
             return record.to_json()
     raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 

@@ -80,11 +80,18 @@ class Front:
         self.material = identities.material("coordinator-1", Role.COORDINATOR)
         self._verification = Verification(self.verifier)
         self._open_calls = OpenCalls()
+        self._authorization = Authorization(
+            self.material,
+            now=lambda: datetime.now(UTC) + self.skew,
+            log=BoundedLog(time.monotonic),
+            count=lambda reason: self.metrics.refused("grpc", reason),
+        )
         self.revocations = Revocations(
             self.replicator,
             refuse=self.material.revoke,
             close=lambda: self._open_calls.end(self.material.revoked_serials()),
             find_worker=self._worker_behind,
+            find_caller=self._caller_behind,
             clock_ms=wall_clock_ms,
         )
         # No server is there: everything comes from memory.
@@ -124,13 +131,11 @@ class Front:
     def _worker_behind(self, serial: str) -> str:
         return self.services.workers.user_of(serial)
 
+    def _caller_behind(self, serial: str) -> str:
+        identity = self._authorization.caller_with(int(serial, 16))
+        return f"{identity.role}/{identity.name}" if identity else ""
+
     def _rpc(self) -> RpcServer:
-        authorization = Authorization(
-            self.material,
-            now=lambda: datetime.now(UTC) + self.skew,
-            log=BoundedLog(time.monotonic),
-            count=lambda reason: self.metrics.refused("grpc", reason),
-        )
         admin = AdminService(
             self.replicator,
             self.cluster,
@@ -142,7 +147,7 @@ class Front:
             version="test",
         )
         return RpcServer(
-            Gate(authorization, self.cluster.leader_address, self.metrics.called, self._open_calls),
+            Gate(self._authorization, self.cluster.leader_address, self.metrics.called, self._open_calls),
             tasks=TaskService(self.services.tasks),
             workers=WorkerService(self.services.workers, self.services.reports, WorkerTiming(3_000, 10_000, 100_000)),
             admin=admin,

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from pki.identity import Role
+from pki.serials import format_serial
 from pki.tls import TlsFiles, TlsMaterial
 from proofs import circuits
 from proofs.groth16 import Verifier
@@ -270,7 +271,7 @@ async def test_a_renewed_certificate_is_taken_up_without_a_signal(host: Host) ->
     host.cluster.network.issue("worker-1", Role.WORKER, replace=True)
     renewed = TlsMaterial.load(TlsFiles.in_directory(host.directory / "worker-1")).certificate.serial_number
     async with asyncio.timeout(WAIT_S):
-        while f'{{kind="leaf",serial="{renewed:x}"}}' not in (await host.ask("/metrics", prometheus))[1]:  # noqa: ASYNC110
+        while f'{{kind="leaf",serial="{format_serial(renewed)}"}}' not in (await host.ask("/metrics", prometheus))[1]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert "zkp_tls_reloads_total 1.0" in (await host.ask("/metrics", prometheus))[1]
 

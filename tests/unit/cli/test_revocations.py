@@ -1,12 +1,13 @@
 """`zkp admin revoke`: which certificates are meant, and whose word that is."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from client.admin import AdminClient, Revocation
+from client.admin import AdminClient, Revocation, RevocationResult
 from client.cli import app
 from pki.authority import Authority
 from pki.identity import Role
@@ -22,10 +23,12 @@ class Asked:
 
     def __init__(self) -> None:
         self.revoked: list[tuple[str, str]] = []
+        self.holders: dict[str, str] = {}
 
-    async def revoke(self, serials: Sequence[tuple[str, str]]) -> int:
+    async def revoke(self, serials: Sequence[tuple[str, str]]) -> RevocationResult:
         self.revoked += serials
-        return len(serials) // 2
+        found = (Revocation(serial, self.holders.get(serial, ""), reason, NOW, NOW) for serial, reason in serials)
+        return RevocationResult(len(serials) // 2, tuple(found))
 
     async def revocations(self) -> list[Revocation]:
         return [Revocation("b0b", "worker/worker-1", "superseded", NOW, NOW + timedelta(days=9))]
@@ -66,7 +69,34 @@ def test_serial_numbers_are_taken_as_other_tools_print_them(asked: Asked, capsys
     assert app.run(["admin", "revoke", *written, "--reason", "key-compromise"]) == 0
 
     assert asked.revoked == [("b0b", "key-compromise")] * 4
-    assert capsys.readouterr().out == "revoked: 2, and 2 had been before\n"
+    assert capsys.readouterr().out.startswith("revoked: 2, and 2 had been before\n")
+
+
+@pytest.mark.usefixtures("admin")
+def test_the_answer_names_each_holder_or_says_that_none_is_known(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A serial number that is not any member's is not reported as a success alone."""
+    asked.holders["b0b"] = "worker/worker-1"
+
+    assert app.run(["admin", "revoke", "b0b", "c3"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "0b0b is the certificate of worker/worker-1"
+    assert lines[2].startswith(
+        "c3: the leader knows of no member with this serial number; compare it with `pki list`"
+    )
+
+    assert app.run(["admin", "revoke", "b0b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["revocations"][0]["subject"] == "worker/worker-1"
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_decimal_serial_number_is_questioned(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read as hexadecimal it would name another certificate, or none."""
+    assert app.run(["admin", "revoke", str(0x5D1C0A9B5D1C0A9B5D1C0A9B5D1C0A9B)]) == 2
+    assert "is it decimal?" in capsys.readouterr().err
+    assert asked.revoked == []
 
 
 @pytest.mark.usefixtures("admin")
@@ -74,7 +104,7 @@ def test_serial_numbers_are_taken_as_other_tools_print_them(asked: Asked, capsys
 def test_what_is_no_serial_number_is_refused(asked: Asked, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line, before anything is revoked."""
     assert app.run(["admin", "revoke", "b0b", text]) == 2
-    assert "is no serial number" in capsys.readouterr().err
+    assert "is not a serial number" in capsys.readouterr().err
     assert asked.revoked == []
 
 
@@ -150,6 +180,6 @@ def test_an_empty_list_is_said_to_be_empty(
 def test_who_is_shut_out_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """As a table, and as JSON for programs."""
     assert app.run(["admin", "revoked"]) == 0
-    assert "b0b     worker/worker-1  superseded" in capsys.readouterr().out
+    assert "0b0b    worker/worker-1  superseded" in capsys.readouterr().out
     assert app.run(["admin", "revoked", "--json"]) == 0
     assert f'"revoked_at": "{NOW.isoformat()}"' in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from client.admin import AdminClient, ClusterStatus, Node, Revocation
+from client.admin import AdminClient, ClusterStatus, Node, Revocation, RevocationResult
 from client.errors import NoLeader, NotFound, Refused
 from client.failures import CallFailed
 from protocol.v1 import coordinator_pb2 as pb
@@ -192,16 +192,21 @@ def test_many_certificates_are_revoked_in_several_requests() -> None:
 
     async def revoke(request: pb.RevokeCertificatesRequest) -> pb.RevokeCertificatesResponse:
         requests.append(request)
-        return pb.RevokeCertificatesResponse(revoked=len(request.certificates) - 1)
+        return pb.RevokeCertificatesResponse(
+            revoked=len(request.certificates) - 1,
+            revocations=[pb.Revocation(serial=one.serial) for one in request.certificates],
+        )
 
     network = Network({A: follower(B), B: doubles.Node(RevokeCertificates=revoke)})
     wanted = [(f"{number:x}", "superseded") for number in range(1, 2_302)]
 
-    async def scenario() -> int:
+    async def scenario() -> RevocationResult:
         async with network.connect(A, B) as connection:
             return await AdminClient(connection).revoke(wanted)
 
-    assert run(scenario()) == 2_301 - 3
+    result = run(scenario())
+    assert result.new == 2_301 - 3
+    assert [one.serial for one in result.revocations] == [serial for serial, _ in wanted]
     assert [len(request.certificates) for request in requests] == [1_000, 1_000, 301]
     assert [(one.serial, one.reason) for request in requests for one in request.certificates] == wanted
 

@@ -8,6 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from coordinator import authorization as module
 from coordinator.authorization import ROLES, Authorization, BoundedLog
 from coordinator.refusals import Forbidden, Unauthenticated
 from pki.authority import Authority
@@ -71,6 +72,24 @@ def test_every_method_of_every_service_is_in_the_table_with_the_roles_of_its_ser
         for method in service.methods
     }
     assert {method: set(roles) for method, roles in ROLES.items()} == expected
+
+
+def test_the_last_callers_are_remembered_by_serial_number(
+    door: Door, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bounded number of them, the oldest forgotten first; who was refused is not among them."""
+    monkeypatch.setattr(module, "_REMEMBERED_CALLERS", 2)
+    method = "/zkp.v1.WorkerService/SendHeartbeat"
+    contexts = [context_of(authority, f"worker-{number}", Role.WORKER) for number in (1, 2, 3)]
+    serials = [door.authorization.admit(method, context, "ipv4:1.2.3.4:5")[0].serial for context in contexts]
+    assert [identity and identity.name for identity in map(door.authorization.caller_with, serials)] == [
+        None,
+        "worker-2",
+        "worker-3",
+    ]
+    with pytest.raises(Forbidden):
+        door.authorization.admit("/zkp.v1.AdminService/ClusterStatus", contexts[0], "ipv4:1.2.3.4:5")
+    assert door.authorization.caller_with(serials[0]) is None
 
 
 def test_a_caller_with_the_right_role_is_named(door: Door, authority: Authority) -> None:

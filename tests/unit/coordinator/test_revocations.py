@@ -27,11 +27,13 @@ class Side:
         self.refused: list[set[int]] = []
         self.closed = 0
         self.users: dict[str, str] = {}
+        self.callers: dict[str, str] = {}
         self.revocations = Revocations(
             replicator,
             refuse=self._refuse,
             close=self._close,
             find_worker=lambda serial: self.users.get(serial, ""),
+            find_caller=lambda serial: self.callers.get(serial, ""),
             clock_ms=lambda: replicator.now_ms,
         )
 
@@ -54,8 +56,9 @@ def side() -> Side:
 
 async def test_what_is_revoked_is_refused_at_once(side: Side) -> None:
     """Once it is agreed on, and before the caller has its answer; open things are closed in the same step."""
-    assert await side.revocations.revoke([Certificate("a1"), Certificate("b2")], OWN) == 2
+    new, found = await side.revocations.revoke([Certificate("a1"), Certificate("b2")], OWN)
 
+    assert (new, [one.serial for one in found]) == (2, ["a1", "b2"])
     assert side.refused == [{0xA1, 0xB2}]
     assert side.closed == 1
     assert list(side.replicator.state.revoked) == ["a1", "b2"]
@@ -65,7 +68,9 @@ async def test_revoking_again_changes_nothing_and_succeeds(side: Side) -> None:
     """A request whose answer was lost can be sent again."""
     await side.revocations.revoke([Certificate("a1")], OWN)
 
-    assert await side.revocations.revoke([Certificate("a1"), Certificate("b2"), Certificate("b2")], OWN) == 1
+    new, found = await side.revocations.revoke([Certificate("a1"), Certificate("b2"), Certificate("b2")], OWN)
+
+    assert (new, [one.serial for one in found]) == (1, ["a1", "b2", "b2"])
     assert side.refused == [{0xA1}, {0xB2}]
 
 
@@ -83,6 +88,17 @@ async def test_a_workers_leases_are_taken_back_with_its_certificate(side: Side) 
     assert state.revoked["a1"].reason == "key-compromise"
     assert state.workers["worker-1"].state is WorkerState.OFFLINE
     assert state.tasks["a"].state is TaskState.PENDING
+
+
+async def test_the_answer_names_the_holder_that_the_leader_knows(side: Side) -> None:
+    """A registered worker, another caller by the certificate that it called with, or an empty subject."""
+    register(side.replicator, "worker-1")
+    side.users["a1"] = "worker-1"
+    side.callers["b2"] = "gateway/gateway-1"
+
+    _, found = await side.revocations.revoke([Certificate("a1"), Certificate("b2"), Certificate("c3")], OWN)
+
+    assert [one.subject for one in found] == ["worker/worker-1", "gateway/gateway-1", ""]
 
 
 async def test_it_is_kept_until_the_certificate_expires(side: Side) -> None:

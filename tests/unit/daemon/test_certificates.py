@@ -16,6 +16,7 @@ from daemon.certificates import Certificates
 from daemon.tls_metrics import TlsMetrics
 from pki.authority import Authority
 from pki.identity import Role
+from pki.serials import format_serial
 from pki.tls import TlsError, TlsFiles
 
 NOW = datetime.now(UTC)
@@ -43,7 +44,7 @@ class Host:
 
     @property
     def served(self) -> str:
-        return f"{self.certificates.material.certificate.serial_number:x}"
+        return format_serial(self.certificates.material.certificate.serial_number)
 
     def count(self, name: str, **labels: str) -> float | None:
         registry = CollectorRegistry()
@@ -142,8 +143,8 @@ def test_metrics_show_what_is_in_use_and_when_it_expires(host: Host) -> None:
     issuer, root = authority.issuer.certificate, authority.roots[0]
     for kind, serial in (
         ("leaf", before),
-        ("issuer", f"{issuer.serial_number:x}"),
-        ("root", f"{root.serial_number:x}"),
+        ("issuer", format_serial(issuer.serial_number)),
+        ("root", format_serial(root.serial_number)),
     ):
         seconds = host.count("zkp_certificate_expiry_seconds", kind=kind, serial=serial)
         assert seconds is not None
@@ -153,7 +154,7 @@ def test_metrics_show_what_is_in_use_and_when_it_expires(host: Host) -> None:
     assert host.count("zkp_certificate_expiry_seconds", kind="leaf", serial=before) is None
     assert host.count("zkp_certificate_expiry_seconds", kind="leaf", serial=host.served)
     assert host.count("zkp_tls_reloads_total") == 1
-    serial = f"{issuer.serial_number:x}"
+    serial = format_serial(issuer.serial_number)
     assert host.count("zkp_crl_expiry_seconds", serial=serial) is None
     host.authority = replace(authority, crls=(authority.crl((), number=1, now=NOW),))
     host.issue("worker-1")

@@ -11,6 +11,7 @@ from pki.errors import StoreError
 from pki.identity import Role
 from pki.ledger import Event, Ledger, Record
 from pki.revocation import Reason
+from pki.serials import format_serial
 from pki.signing import pem_of
 from pki.store import AuthorityStore
 from tests.unit.pki.stores import BY, NOW, OTHER, WORKER, new_store
@@ -72,7 +73,7 @@ def test_a_doubled_and_an_unissued_number_are_found(store: AuthorityStore) -> No
     stranger = store.authority.issue("w", Role.WORKER, now=NOW).certificate
     _add(store, Record(Event.ISSUED, NOW, "eve", again), Record(Event.REVOKED, NOW, "eve", stranger))
     assert "was given 2 times" in _faults(store)
-    assert f"{stranger.serial_number:x} was revoked and never issued" in _faults(store)
+    assert f"{format_serial(stranger.serial_number)} was revoked and never issued" in _faults(store)
 
 
 def test_a_story_that_cannot_be_is_refused(store: AuthorityStore) -> None:

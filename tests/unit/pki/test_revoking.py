@@ -65,6 +65,16 @@ def test_a_serial_number_takes_back_one(store: AuthorityStore) -> None:
     assert _listed(store) == {serial}
 
 
+def test_a_serial_number_is_taken_in_every_form_that_openssl_prints(store: AuthorityStore) -> None:
+    """With 0x and with colons, too; a number that may be decimal is questioned."""
+    leaf = store.register.leaves[1]
+    octets = leaf.serial.to_bytes(16, "big")
+    for written in (hex(leaf.serial), octets.hex(":").upper(), octets.hex()):
+        assert store.find(written, NOW) == [leaf]
+    with pytest.raises(StoreError, match="is it decimal"):
+        store.find(str(2**127 + leaf.serial), NOW)
+
+
 def test_a_revocation_is_recorded_with_its_reason(store: AuthorityStore) -> None:
     """The ledger has who, when and why, and the number of the list that says so."""
     _revoke(store, "worker-1")
