@@ -35,6 +35,7 @@ def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Ite
         path = store.directory.key_path(ca)
         if not ca.is_root and path.exists():
             yield f"{path} is of a retired CA: run the rotation's --finish again"
+    yield from _begin_faults(store, now)
     yield from _list_faults(store, now)
 
 
@@ -57,6 +58,19 @@ def _certificate_faults(store: AuthorityStore) -> Iterator[str]:
             yield f"{record.serial} was revoked and never issued"
 
 
+def _begin_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
+    """What was signed while the clock was ahead, and is not valid yet."""
+    register = store.register
+    cures = [(root.certificate, "pki rotate-root") for root in register.roots]
+    cures += [(ca.certificate, "pki rotate-issuer") for ca in register.issuers]
+    cures += [(leaf.certificate, f"pki renew {leaf.identity.name}") for leaf in register.members()]
+    for certificate, cure in cures:
+        begin = certificate.not_valid_before_utc
+        if now < begin:
+            subject = certificate.subject.rfc4514_string()
+            yield f"{subject} is not valid before {begin:%Y-%m-%d %H:%M} UTC: check the clock, then run `{cure}`"
+
+
 def _list_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
     register, directory = store.register, store.directory
     for ca in (*register.issuers, *register.roots):
@@ -74,6 +88,9 @@ def _list_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
             yield f"the revocation list of {ca.stem} is not its own: {cure}"
         elif not lists.is_complete(register, ca, one, now):
             yield f"the revocation list of {ca.stem} is not its last one: {cure}"
+        elif one.last_update_utc > now:
+            begin = f"{one.last_update_utc:%Y-%m-%d %H:%M} UTC"
+            yield f"the revocation list of {ca.stem} is not valid before {begin}: check the clock, then {cure}"
 
 
 def _fault(check: Callable[[Ca], object], ca: Ca) -> Iterator[str]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from pki.directory import AuthorityDirectory
+from pki.errors import StoreError
 from pki.ledger import Event, Record
 from pki.profiles import CRL_LIFE
 from pki.register import Ca, Register
@@ -45,10 +46,37 @@ def due(directory: AuthorityDirectory, register: Register, now: datetime) -> lis
         return []
     late = []
     for ca in register.issuers:
+        if not _is_valid(ca, now):
+            continue
         one = directory.revocation_list(ca)
-        if one is None or one.last_update_utc + _AGE < now or not is_complete(register, ca, one, now):
+        if one is None or not is_fresh(one, now) or not is_complete(register, ca, one, now):
             late.append(ca)
     return late
+
+
+def begun(register: Register, held: Lists, now: datetime) -> Lists:
+    """The lists of `held` that may be handed out at `now`: verifiers refuse everybody while a list has not begun.
+
+    Left out is the list of a CA that nobody uses: one that is retired, or not valid yet and not the one that signs.
+
+    Raises:
+        StoreError: the list of another CA begins after `now`.
+    """
+    for ca, one in held.items():
+        if one.last_update_utc > now and (ca.is_root or ca == register.signing or _is_used(register, ca, now)):
+            raise StoreError(
+                f"the revocation list of {ca.stem} begins at {one.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is "
+                f"{now:%Y-%m-%d %H:%M}: check this machine's clock; if it is right, {_cure(ca, now)}"
+            )
+    return {ca: one for ca, one in held.items() if one.last_update_utc <= now}
+
+
+def is_fresh(one: x509.CertificateRevocationList, now: datetime) -> bool:
+    """Whether a list is valid at `now` and at most a day old.
+
+    A list that a clock ahead of time has signed begins in the future, and verifiers refuse it until then.
+    """
+    return one.last_update_utc <= now < one.last_update_utc + _AGE
 
 
 def is_complete(register: Register, ca: Ca, one: x509.CertificateRevocationList, now: datetime) -> bool:
@@ -63,7 +91,10 @@ def is_complete(register: Register, ca: Ca, one: x509.CertificateRevocationList,
 def sign(
     directory: AuthorityDirectory, register: Register, cas: Iterable[Ca], now: datetime, life: timedelta = CRL_LIFE
 ) -> Lists:
-    """New lists of issuing CAs, complete by `register`; CAs whose life is over sign no more."""
+    """New lists of issuing CAs, complete by `register`.
+
+    A CA whose life is over or has not begun signs none.
+    """
     return {
         ca: sign_crl(
             directory.issuer_key(ca),
@@ -73,8 +104,23 @@ def sign(
             life=life,
         )
         for ca in cas
-        if now < ca.certificate.not_valid_after_utc
+        if _is_valid(ca, now)
     }
+
+
+def _is_used(register: Register, ca: Ca, now: datetime) -> bool:
+    return ca in register.issuers and _is_valid(ca, now)
+
+
+def _cure(ca: Ca, now: datetime) -> str:
+    if not _is_valid(ca, now):
+        return "replace the CA with `pki rotate-issuer`"
+    again = "`pki rotate-issuer --finish` and the root's key" if ca.is_root else "`pki crl`"
+    return f"sign the list again with {again}"
+
+
+def _is_valid(ca: Ca, now: datetime) -> bool:
+    return ca.certificate.not_valid_before_utc <= now < ca.certificate.not_valid_after_utc
 
 
 def records(register: Register, lists: Lists, now: datetime, by: str) -> list[Record]:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.errors import StoreError
 from pki.identity import Identity, Role
 from pki.ledger import Event, Record
+from pki.profiles import renewal_at
 from pki.revocation import Reason, Revocation
 from pki.serials import format_serial
 
@@ -30,6 +31,7 @@ class Standing(StrEnum):
 
     VALID = "valid"
     SUPERSEDED = "superseded"  # still valid, and a newer one of that name exists
+    NOT_YET_VALID = "not yet valid"  # signed while the authority's clock was ahead
     EXPIRED = "expired"
     REVOKED = "revoked"
 
@@ -128,7 +130,15 @@ class Register:
             return Standing.REVOKED
         if now >= leaf.certificate.not_valid_after_utc:
             return Standing.EXPIRED
+        if now < leaf.certificate.not_valid_before_utc:
+            return Standing.NOT_YET_VALID
         return Standing.VALID if self.newest[leaf.identity.name] is leaf else Standing.SUPERSEDED
+
+    def is_due(self, leaf: Leaf, now: datetime) -> bool:
+        """Whether a member's last certificate is to be renewed at `now`."""
+        certificate = leaf.certificate
+        in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
+        return not in_time or not self.signing.signed(certificate)
 
     def members(self) -> tuple[Leaf, ...]:
         """Each name's last certificate unless it is revoked: who is in the network, expired ones included."""

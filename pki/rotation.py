@@ -47,7 +47,7 @@ def prepare_issuer(
 ) -> Ca:
     """Make the next issuing CA under the newest root. `domains` and `networks` are permitted from then on, too."""
     with store.changing():
-        _check_idle(store.register)
+        _check_idle(store.register, now)
         root = store.register.roots[-1]
         signer = store.directory.root_key(root, key.path, key.passphrase)
         return _add_issuer(store, signer, root, _wider(store, domains, networks), now=now, by=by)
@@ -57,7 +57,7 @@ def prepare_root(store: AuthorityStore, new_passphrase: bytes | None, *, now: da
     """Make a new root, trusted beside the old one, and the next issuing CA under it. Needs no old key."""
     with store.changing():
         register, scope = store.register, store.scope
-        _check_idle(register)
+        _check_idle(register, now)
         pending = register.roots[-1]
         if len(register.roots) > 1:  # a crash left the new root without its issuing CA
             signer = store.directory.root_key(pending, None, lambda: new_passphrase or b"")
@@ -79,6 +79,12 @@ def switch(store: AuthorityStore, *, now: datetime, by: str) -> Ca:
         following = store.register.next
         if following is None:
             raise StoreError("no issuing CA is prepared: begin with `pki rotate-issuer` or `pki rotate-root`")
+        if _is_future(following, now):
+            begin = f"{following.certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            raise StoreError(
+                f"{following.stem} is not valid before {begin}: check this machine's clock; "
+                "if it is right, prepare another with `pki rotate-issuer`"
+            )
         store.record([Record(Event.SWITCHED, now, by, following.certificate)])
     return following
 
@@ -104,7 +110,8 @@ def finish_issuer(store: AuthorityStore, key: RootKey, *, now: datetime, by: str
         root = register.roots[-1]
         leaving = [*register.old, *_unwiped(store, root)]
         held = directory.revocation_list(root)
-        if not leaving and held is not None and lists.is_complete(register, root, held, now):
+        current = held is not None and held.last_update_utc <= now and lists.is_complete(register, root, held, now)
+        if not leaving and current:
             raise _nothing_to_finish(register)
         _check_renewed(register, now, force=force)
         signer = directory.root_key(root, key.path, key.passphrase)
@@ -138,7 +145,14 @@ def finish_root(store: AuthorityStore, *, now: datetime, by: str, force: bool = 
     return [*leaving, *roots]
 
 
-def _check_idle(register: Register) -> None:
+def _is_future(ca: Ca, now: datetime) -> bool:
+    return now < ca.certificate.not_valid_before_utc
+
+
+def _check_idle(register: Register, now: datetime) -> None:
+    """Raise `StoreError` during a rotation, unless its CA was made by a clock ahead of time: another replaces it."""
+    if _is_future(register.next or register.signing, now):
+        return
     if register.next is not None:
         raise StoreError(
             f"{register.next.stem} is prepared already: hand out `pki bundle` everywhere, then go on with --switch"

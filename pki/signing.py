@@ -43,14 +43,20 @@ class Validity:
         instant = now.replace(microsecond=0)
         if issuer is None:
             return cls(instant - BACKDATE, instant + life)
+        check_can_sign(issuer, now)
         first, last = issuer.not_valid_before_utc, issuer.not_valid_after_utc
-        if not first <= now < last:
-            raise AuthorityError(
-                f"{issuer.subject.rfc4514_string()} is valid from {first:%Y-%m-%d %H:%M} to "
-                f"{last:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: check the clock, "
-                "or renew it with `pki rotate-issuer` or `pki rotate-root`"
-            )
         return cls(max(instant - BACKDATE, first), min(instant + life, last))
+
+
+def check_can_sign(ca: x509.Certificate, now: datetime) -> None:
+    """Raise `AuthorityError` unless a CA is valid at `now`."""
+    first, last = ca.not_valid_before_utc, ca.not_valid_after_utc
+    if not first <= now < last:
+        raise AuthorityError(
+            f"{ca.subject.rfc4514_string()} is valid from {first:%Y-%m-%d %H:%M} to "
+            f"{last:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: check the clock, "
+            "or renew it with `pki rotate-issuer` or `pki rotate-root`"
+        )
 
 
 def sign_certificate(

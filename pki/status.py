@@ -1,7 +1,7 @@
 """What expires, and what to do about it: CAs, revocation lists, and the certificate of every member.
 
 Two thresholds. *Due* is the time for the usual renewal. *Late* means that the usual renewal has not happened, and
-is what a monitor reacts to.
+is what a monitor reacts to. What is not valid yet, because the clock was ahead when it was signed, is late.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pki import lists
-from pki.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE, renewal_at
+from pki.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE
 from pki.register import Ca, Leaf, Register
 from pki.revocation import expiry
 from pki.store import AuthorityStore
@@ -41,6 +41,7 @@ class Row:
     name: str
     not_after: datetime
     cure: str
+    not_yet_valid: bool = False  # signed while the clock was ahead
 
     @property
     def is_alarming(self) -> bool:
@@ -80,18 +81,25 @@ def _level(now: datetime, not_after: datetime, due: timedelta, late: timedelta, 
     return Level.DUE if remaining < due else Level.OK
 
 
+def _ca_level(ca: Ca, now: datetime, due: timedelta, late: timedelta, within: timedelta | None) -> tuple[Level, bool]:
+    """The level, and whether the CA is not valid yet: then it is to be replaced."""
+    if now < ca.certificate.not_valid_before_utc:
+        return Level.LATE, True
+    return _level(now, ca.certificate.not_valid_after_utc, due, late, within), False
+
+
 def _root_row(root: Ca, now: datetime, within: timedelta | None) -> Row:
     end = root.certificate.not_valid_after_utc
-    level = _level(now, end, _ROOT_DUE, _ROOT_LATE, within)
-    return Row(level, "root", root.stem, end, "" if level is Level.OK else "pki rotate-root")
+    level, future = _ca_level(root, now, _ROOT_DUE, _ROOT_LATE, within)
+    return Row(level, "root", root.stem, end, "" if level is Level.OK else "pki rotate-root", future)
 
 
 def _issuer_row(register: Register, ca: Ca, now: datetime, within: timedelta | None) -> Row:
     end = ca.certificate.not_valid_after_utc
     if ca in register.old:  # on its way out, and nothing new comes from it
         return Row(Level.DUE if now < end else Level.EXPIRED, "issuing CA", ca.stem, end, next_step(register) or "")
-    level = _level(now, end, _ISSUER_DUE, _ISSUER_LATE, within)
-    return Row(level, "issuing CA", ca.stem, end, "" if level is Level.OK else "pki rotate-issuer")
+    level, future = _ca_level(ca, now, _ISSUER_DUE, _ISSUER_LATE, within)
+    return Row(level, "issuing CA", ca.stem, end, "" if level is Level.OK else "pki rotate-issuer", future)
 
 
 def list_rows(store: AuthorityStore, now: datetime, within: timedelta | None = None) -> Iterator[Row]:
@@ -109,9 +117,13 @@ def list_rows(store: AuthorityStore, now: datetime, within: timedelta | None = N
             level, cure = _level(now, end, _ISSUER_DUE, _ISSUER_LATE, within), "pki rotate-issuer"
         else:
             level, cure = _level(now, end, _LIST_DUE, _LIST_LATE, within), "pki crl"
-        if not lists.is_complete(register, ca, one, now):
+        future = one.last_update_utc > now
+        if future:
             level = Level.LATE
-        yield Row(level, "revocation list", f"of {ca.stem}", end, "" if level is Level.OK else cure)
+            cure = "pki rotate-issuer --finish" if ca in register.roots else cure
+        elif not lists.is_complete(register, ca, one, now):
+            level = Level.LATE
+        yield Row(level, "revocation list", f"of {ca.stem}", end, "" if level is Level.OK else cure, future)
 
 
 def _leaf_row(register: Register, leaf: Leaf, now: datetime, within: timedelta | None) -> Row:
@@ -119,8 +131,10 @@ def _leaf_row(register: Register, leaf: Leaf, now: datetime, within: timedelta |
     end = certificate.not_valid_after_utc
     late = (end - certificate.not_valid_before_utc) * _LEAF_LATE
     level = _level(now, end, timedelta(), late, within)
-    overdue = now >= renewal_at(certificate) or not register.signing.signed(certificate)
-    if level is Level.OK and overdue:
+    future = now < certificate.not_valid_before_utc
+    if future:
+        level = Level.LATE
+    elif level is Level.OK and register.is_due(leaf, now):
         level = Level.DUE
     cure = f"pki renew {name}, or pki revoke {name} if it is gone"
-    return Row(level, leaf.identity.role, name, end, "" if level is Level.OK else cure)
+    return Row(level, leaf.identity.role, name, end, "" if level is Level.OK else cure, future)

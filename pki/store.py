@@ -21,13 +21,13 @@ from pki.issued import Certified, Issued, write_all
 from pki.ledger import Event, Ledger, Record
 from pki.lists import Lists
 from pki.order import Order
-from pki.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE, renewal_at
+from pki.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE
 from pki.register import Leaf, Register
 from pki.requests import Request
 from pki.revocation import Reason
 from pki.scope import Scope
 from pki.serials import parse_serial
-from pki.signing import pem_of
+from pki.signing import check_can_sign, pem_of
 
 __all__ = ["AuthorityStore", "Order"]
 
@@ -143,12 +143,8 @@ class AuthorityStore:
         return certified
 
     def due(self, now: datetime) -> list[str]:
-        """Names past two thirds of their certificate's life, or whose issuing CA is on its way out."""
-        return [
-            leaf.identity.name
-            for leaf in self.register.members()
-            if now >= renewal_at(leaf.certificate) or not self.register.signing.signed(leaf.certificate)
-        ]
+        """Names past two thirds of their certificate's life or before its begin, or of an old issuing CA."""
+        return [leaf.identity.name for leaf in self.register.members() if self.register.is_due(leaf, now)]
 
     def renew(
         self,
@@ -222,8 +218,9 @@ class AuthorityStore:
         return taken
 
     def sign_lists(self, *, now: datetime, by: str, life: timedelta = CRL_LIFE) -> None:
-        """Sign the list of every issuing CA again."""
+        """Sign the list of every issuing CA again; raises `AuthorityError` when the one that signs is not valid."""
         with self.changing():
+            check_can_sign(self.register.signing.certificate, now)
             fresh = lists.sign(self.directory, self.register, self.register.issuers, now, life)
             self.record(lists.records(self.register, fresh, now, by), fresh)
 
@@ -231,11 +228,13 @@ class AuthorityStore:
         """Write `out/ca.pem` and `out/crl.pem`, with lists that are made current first."""
         if lists.due(self.directory, self.register, now):
             with self.changing():
-                _, fresh = self._with_current_lists(now)
+                authority, fresh = self._with_current_lists(now)
                 self.record(lists.records(self.register, fresh, now, by), fresh)
-        texts = {"ca.pem": pem_of(*self.authority.roots)}
-        if self.authority.crls:
-            texts["crl.pem"] = pem_of(*self.authority.crls)
+        else:  # an authority on a read-only disk can be handed out
+            authority, _ = self._with_current_lists(now)
+        texts = {"ca.pem": pem_of(*authority.roots)}
+        if authority.crls:
+            texts["crl.pem"] = pem_of(*authority.crls)
         replace_files({out / name: (text, 0o644) for name, text in texts.items()})
         return [out / name for name in texts]
 
@@ -256,10 +255,9 @@ class AuthorityStore:
     def _with_current_lists(self, now: datetime) -> tuple[Authority, Lists]:
         """The authority with lists that may be handed out at `now`, and those of them that are new."""
         fresh = lists.sign(self.directory, self.register, lists.due(self.directory, self.register, now), now)
-        if not fresh:
-            return self.authority, fresh
         held = lists.in_use(self.directory, self.register) | fresh
-        return replace(self.authority, crls=tuple(held.values())), fresh
+        crls = tuple(lists.begun(self.register, held, now).values())
+        return replace(self.authority, crls=crls), fresh
 
     def _check_names(self, orders: Sequence[Order]) -> None:
         taken: dict[str, Role] = {}

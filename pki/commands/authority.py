@@ -17,9 +17,11 @@ from pki.commands.terminal import (
     app,
     new_passphrase,
     now,
+    open_store,
     passphrase,
     print_json,
     user,
+    warn_of_clock,
 )
 from pki.directory import AuthorityDirectory
 from pki.moments import day
@@ -96,7 +98,7 @@ def bundle(
     Write ca.pem (every trusted root) and crl.pem (the revocation lists of every CA, current), to be put on every
     host beside its certificate.
     """
-    files = AuthorityStore.open(authority).write_bundle(out, now=now(), by=user())
+    files = open_store(authority).write_bundle(out, now=now(), by=user())
     if as_json:
         print_json([str(file) for file in files])
         return
@@ -128,7 +130,7 @@ def rotate_issuer(
     Make another issuing CA, let it sign, and retire the old one. The first and the last step need the root's key.
     """
     _check_steps(switch=switch, finish=finish, force=force, first_only=bool(domain or network))
-    store = AuthorityStore(AuthorityDirectory(authority))
+    store = warn_of_clock(AuthorityStore(AuthorityDirectory(authority)))
     key = rotation.RootKey(lambda: passphrase(passphrase_file), root_key)
     if finish:
         done = rotation.finish_issuer(store, key, now=now(), by=user(), force=force)
@@ -165,7 +167,7 @@ def rotate_root(
     not needed. The passphrase is for the new one.
     """
     _check_steps(switch=switch, finish=finish, force=force, first_only=bool(passphrase_file or no_passphrase))
-    store = AuthorityStore(AuthorityDirectory(authority))
+    store = warn_of_clock(AuthorityStore(AuthorityDirectory(authority)))
     if finish:
         done = rotation.finish_root(store, now=now(), by=user(), force=force)
     elif switch:

@@ -16,6 +16,7 @@ from pki.commands.terminal import (
     life,
     names,
     now,
+    open_store,
     print_json,
     user,
 )
@@ -27,7 +28,6 @@ from pki.moments import day
 from pki.order import Order
 from pki.requests import Request, ask
 from pki.serials import format_serial
-from pki.store import AuthorityStore
 
 
 @app.command(short_help="Make keys and certificates.")
@@ -73,7 +73,7 @@ def issue(
         orders = [Order(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
         if missing:
             orders = [order for order in orders if not (out / order.name).exists()]
-    store = AuthorityStore.open(authority)
+    store = open_store(authority)
     issued = store.issue(orders, out, now=now(), by=user(), replace=replace) if orders else []
     _report(issued, out, as_json=as_json)
 
@@ -125,7 +125,7 @@ def sign(
     order = Order(name, role, tuple(host or ()), life(days))
     try:
         asked = Request.read(read_file(file))
-        certified = AuthorityStore.open(authority).sign(asked, order, out, now=now(), by=user())
+        certified = open_store(authority).sign(asked, order, out, now=now(), by=user())
     except RequestError as error:
         raise RequestError(f"{file} {error}") from None
     _report([certified], out, as_json=as_json)
@@ -154,7 +154,7 @@ def renew(
     """
     if bool(name) is due:
         raise typer.BadParameter("Missing NAME: give names, or --due")
-    store = AuthorityStore.open(authority)
+    store = open_store(authority)
     wanted = None if due else name
     renewed = store.renew(wanted, out, now=now(), by=user(), keep_key=keep_key, life=life(days))
     if not renewed and not as_json:

@@ -12,9 +12,9 @@ from pki.commands.terminal import (
     AuthorityOption,
     JsonOption,
     app,
+    look_at,
     names,
     now,
-    open_store,
     print_json,
     print_table,
 )
@@ -23,6 +23,7 @@ from pki.inspection import serves
 from pki.ledger import Event, Record
 from pki.moments import day, parse_span, remaining
 from pki.register import Leaf, Register
+from pki.status import Row
 from pki.store import AuthorityStore, serial_argument
 
 _USES = {"serving": ExtendedKeyUsageOID.SERVER_AUTH, "dialling": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -36,7 +37,7 @@ def list_(authority: AuthorityOption, as_json: JsonOption = False) -> None:
 
     List the certificates that were issued, the first to expire first.
     """
-    register, moment = open_store(authority).register, now()
+    register, moment = look_at(authority).register, now()
     leaves = sorted(register.leaves, key=lambda leaf: leaf.certificate.not_valid_after_utc)
     if as_json:
         print_json([_leaf_json(register, leaf, moment) for leaf in leaves])
@@ -70,7 +71,7 @@ def show(
 
     Show one certificate: who, until when, by whom it was issued, what it is good for, and the PEM.
     """
-    store = open_store(authority)
+    store = look_at(authority)
     fields = _found(store, which, now())
     if as_json:
         print_json(fields)
@@ -95,10 +96,11 @@ def status(
       pki status --authority ca
 
     List CAs, revocation lists and every member's certificate, the first to expire first. Exit code 1 when one is
-    late: expired, or past the time at which the usual renewal should have happened (a leaf's last quarter).
+    late: expired, not valid yet because the clock was ahead when it was signed, or past the time at which the usual
+    renewal should have happened (a leaf's last quarter).
     """
     span = None if within is None else parse_span(within)
-    store, moment = open_store(authority), now()
+    store, moment = look_at(authority), now()
     rows = expiring.look(store, moment, span)
     step = expiring.next_step(store.register)
     if as_json:
@@ -109,6 +111,7 @@ def status(
                 "name": row.name,
                 "not_after": row.not_after.isoformat(),
                 "seconds_left": int((row.not_after - moment).total_seconds()),
+                "not_yet_valid": row.not_yet_valid,
                 "cure": row.cure or None,
             }
             for row in rows
@@ -116,8 +119,7 @@ def status(
         print_json({"items": items, "next": step})
     else:
         table = [
-            (str(row.level), row.kind, row.name, day(row.not_after), remaining(row.not_after - moment), row.cure)
-            for row in rows
+            (str(row.level), row.kind, row.name, day(row.not_after), _left(row, moment), row.cure) for row in rows
         ]
         print_table(("", "what", "name", "expires (UTC)", "in", "what to do"), table)
         if step:
@@ -142,7 +144,7 @@ def audit(
     List who did what and when, and verify it: the chain of hashes, every signature, and the files beside it.
     Note the hash it ends with: given back as --head later, it also shows whether lines were cut off.
     """
-    store = open_store(authority)
+    store = look_at(authority)
     faults = list(auditing.faults(store, now(), head))
     if as_json:
         events = [record.to_json() for record in store.records()]
@@ -157,6 +159,10 @@ def audit(
         print(f"{verdict}: {len(store.records())} events, head {store.ledger.head}")
     if faults:
         raise typer.Exit(1)
+
+
+def _left(row: Row, moment: datetime) -> str:
+    return "not valid yet" if row.not_yet_valid else remaining(row.not_after - moment)
 
 
 def _line(record: Record) -> tuple[str, str, str, str, str]:

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from pki import lists
-from pki.commands.terminal import AuthorityOption, JsonOption, app, names, now, print_json, user
+from pki.commands.terminal import AuthorityOption, JsonOption, app, names, now, open_store, print_json, user
 from pki.moments import day
 from pki.profiles import CRL_LIFE
 from pki.revocation import Reason, expiry
-from pki.store import AuthorityStore
 
 
 @app.command(short_help="Take certificates back.")
@@ -41,7 +40,7 @@ def revoke(
     """
     if bool(which) is superseded:
         raise typer.BadParameter("Missing NAME or SERIAL: give some, or --superseded")
-    store, moment = AuthorityStore.open(authority), now()
+    store, moment = open_store(authority), now()
     if superseded:
         leaves = list(store.register.superseded(moment))
         why = reason or Reason.SUPERSEDED
@@ -89,7 +88,7 @@ def crl(
     day old, so this is for networks in which nothing was handed out for a while. Once a list has ended, verifiers
     that have it refuse everybody: `pki status` and others warn a week before.
     """
-    store = AuthorityStore.open(authority)
+    store = open_store(authority)
     store.sign_lists(now=now(), by=user(), life=timedelta(days=days))
     found = lists.in_use(store.directory, store.register)
     numbers = store.register.numbers

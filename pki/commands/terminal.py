@@ -62,17 +62,36 @@ def user() -> str:
     return f"{name}@{platform.node()}"
 
 
+def warn_of_clock(store: AuthorityStore) -> AuthorityStore:
+    """The same authority, after a warning when the clock is behind the last entry of its ledger."""
+    last, moment = store.records()[-1].at, now()
+    if moment < last:
+        print(
+            f"warning: the clock says {moment:%Y-%m-%d %H:%M} UTC, and the ledger's last entry is of "
+            f"{last:%Y-%m-%d %H:%M} UTC: check this machine's clock; if it is right, `pki status` shows what was "
+            "signed while the clock was ahead",
+            file=sys.stderr,
+        )
+    return store
+
+
 def open_store(directory: Path) -> AuthorityStore:
+    """The authority, for commands that sign or write."""
+    return warn_of_clock(AuthorityStore.open(directory))
+
+
+def look_at(directory: Path) -> AuthorityStore:
     """The authority, after a warning for each revocation list that nobody has signed again in time.
 
     For commands that only look: those that hand something out sign the lists themselves.
     """
-    store = AuthorityStore.open(directory)
+    store = open_store(directory)
     for row in list_rows(store, now()):
         if row.is_alarming:
+            when = f"ends at {row.not_after:%Y-%m-%d %H:%M} UTC, and then"
             print(
-                f"warning: the revocation list {row.name} ends at {row.not_after:%Y-%m-%d %H:%M} UTC, "
-                f"and then peers refuse each other: {row.cure}",
+                f"warning: the revocation list {row.name} {'is not valid yet, and' if row.not_yet_valid else when} "
+                f"peers refuse each other: {row.cure}",
                 file=sys.stderr,
             )
     return store
