@@ -23,9 +23,9 @@ _LOCK_INTERVAL = 0.02
 _FEW = 8
 _AT_ONCE = 8
 _CURES = {
-    errno.ENOSPC: "; nothing there was changed: free some space, then try again",
-    errno.EDQUOT: "; nothing there was changed: free some space, then try again",
-    errno.EFBIG: "; nothing there was changed: raise the limit on file sizes (ulimit -f), then try again",
+    errno.ENOSPC: "; free some space, then try again",
+    errno.EDQUOT: "; free some space, then try again",
+    errno.EFBIG: "; raise the limit on file sizes (ulimit -f), then try again",
     errno.EROFS: ": mount it writable, or name another place",
     errno.EACCES: ": run as the user that owns it, or name another place",
 }
@@ -120,14 +120,22 @@ def remove_file(path: Path) -> None:
 
 
 def append_durably(path: Path, data: bytes, *, at: int) -> None:
-    """Write `data` at offset `at`, cut off whatever lies behind it, and return when it is on the disk."""
+    """Write `data` at offset `at`, cut off whatever lies behind it, and return when it is on the disk.
+
+    A disk that takes a part of it only is left as if nothing had been written: the part may hold whole lines.
+    """
     with _explained(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.ftruncate(descriptor, at)
             os.lseek(descriptor, at, os.SEEK_SET)
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
+            try:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, at)
+                os.fsync(descriptor)
+                raise
         finally:
             os.close(descriptor)
 

@@ -23,6 +23,7 @@ from pki.revocation import Reason
 from pki.serials import format_serial
 
 _GENESIS = "0" * 64
+_TOLD = 3
 
 
 class Event(StrEnum):
@@ -145,6 +146,14 @@ class Ledger:
             torn=0,
         )
         return text, after
+
+
+def summary(records: Iterable[Record]) -> str:
+    """What the lines say has happened, for people: "revoked worker-1, revoked worker-2, …"."""
+    told = [f"{record.event} {record.identity.name}" for record in records if record.identity is not None]
+    told = told or [f"{record.event} of {record.certificate.subject.rfc4514_string()}" for record in records]
+    shown, more = told[:_TOLD], len(told) - _TOLD
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _parse(fields: dict[str, Any], previous: str) -> Record:

@@ -15,14 +15,15 @@ from pki import lists
 from pki.authority import Authority, CertifiedKey
 from pki.directory import AuthorityDirectory
 from pki.errors import RequestError, SerialError, StoreError
-from pki.files import replace_files
+from pki.files import read_file, replace_files
 from pki.identity import Identity, Role
 from pki.issued import Certified, Issued, write_all
-from pki.ledger import Event, Ledger, Record
+from pki.ledger import Event, Ledger, Record, summary
 from pki.lists import Lists
 from pki.order import Order
 from pki.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE
-from pki.register import Leaf, Register
+from pki.reading import read_certificates
+from pki.register import Ca, Leaf, Register
 from pki.requests import Request
 from pki.revocation import Reason
 from pki.scope import Scope
@@ -98,12 +99,31 @@ class AuthorityStore:
             yield
 
     def record(self, records: Sequence[Record], fresh: Lists | None = None) -> None:
-        """Add to the ledger, and after it write revocation lists; under the lock."""
+        """Add to the ledger, and after it write revocation lists; under the lock.
+
+        Raises:
+            StoreError: the ledger could not be written, and nothing has changed; or the lists could not be, and the
+                error says what is recorded and how to complete it.
+        """
         if records:
-            self.ledger = self.directory.append(self.ledger, records)
-        if fresh:
-            self.directory.write_lists(fresh)
+            try:
+                self.ledger = self.directory.append(self.ledger, records)
+            except StoreError as error:
+                raise StoreError(f"{error}; nothing was recorded or changed") from None
         self._register = self._authority = None
+        if fresh:
+            stems = ", ".join(ca.stem for ca in fresh)
+            with self._completing(records, f"the revocation list of {stems} is missing", "run this command again"):
+                self.directory.write_lists(fresh)
+
+    @contextmanager
+    def _completing(self, records: Sequence[Record], missing: str, cure: str) -> Iterator[None]:
+        """The second write of an operation: a failure says what the first one has recorded, and what to do."""
+        try:
+            yield
+        except StoreError as error:
+            done = summary(records)
+            raise StoreError(f"{error}. The ledger has recorded: {done}; {missing}: {cure}") from None
 
     def issue(
         self, orders: Sequence[Order], out: Path, *, now: datetime, by: str, replace: bool = False
@@ -122,7 +142,9 @@ class AuthorityStore:
             ]
             records = [Record(Event.ISSUED, now, by, one.certificate) for one in issued]
             self.record([*records, *lists.records(self.register, fresh, now, by)], fresh)
-            write_all(issued, out, replace=replace)
+            missing = f"keys and certificates are not in {out}"
+            with self._completing(records, missing, "run this command again, then `pki revoke --superseded`"):
+                write_all(issued, out, replace=replace)
         return issued
 
     def sign(self, request: Request, order: Order, out: Path, *, now: datetime, by: str) -> Certified:
@@ -139,12 +161,30 @@ class AuthorityStore:
             certified.check_place(out)
             records = [Record(Event.SIGNED, now, by, leaf), *lists.records(self.register, fresh, now, by)]
             self.record(records, fresh)
-            certified.write(out)
+            with self._completing(records, f"the certificate is not in {out}", "run this command again"):
+                certified.write(out)
         return certified
 
-    def due(self, now: datetime) -> list[str]:
-        """Names past two thirds of their certificate's life or before its begin, or of an old issuing CA."""
-        return [leaf.identity.name for leaf in self.register.members() if self.register.is_due(leaf, now)]
+    def due(self, now: datetime, out: Path | None = None) -> list[str]:
+        """Names past two thirds of their certificate's life or before its begin, or of an old issuing CA.
+
+        Also names whose certificate in `out/NAME` is an earlier one: their last renewal was recorded and not written.
+        """
+        return [
+            leaf.identity.name
+            for leaf in self.register.members()
+            if self.register.is_due(leaf, now) or (out is not None and self._is_outdated(leaf, out))
+        ]
+
+    def _is_outdated(self, leaf: Leaf, out: Path) -> bool:
+        path = out / leaf.identity.name / "certificate.pem"
+        if not path.exists():
+            return False
+        try:
+            held = read_certificates(read_file(path))[0]
+        except ValueError:
+            return False  # not one of ours; renewing by name replaces it
+        return held != leaf.certificate and any(held == other.certificate for other in self.register.leaves)
 
     def renew(
         self,
@@ -161,7 +201,7 @@ class AuthorityStore:
         Keys are new, unless `keep_key`; a key that a host made is kept, as only the host can make another.
         """
         with self.changing():
-            wanted = self.due(now) if names is None else names
+            wanted = self.due(now, out) if names is None else names
             leaves = [self._renewable(name) for name in dict.fromkeys(wanted)]
             authority, fresh = self._with_current_lists(now)
             renewed: list[Issued | Certified] = []
@@ -178,7 +218,8 @@ class AuthorityStore:
                     renewed.append(authority.issue(identity.name, identity.role, hosts, now=now, life=span))
             records = [Record(Event.RENEWED, now, by, one.certificate) for one in renewed]
             self.record([*records, *lists.records(self.register, fresh, now, by)], fresh)
-            write_all(renewed, out, replace=True)
+            with self._completing(records, f"keys and certificates are not in {out}", "run this command again"):
+                write_all(renewed, out, replace=True)
         return renewed
 
     def find(self, which: str, now: datetime) -> list[Leaf]:
@@ -201,7 +242,8 @@ class AuthorityStore:
     def revoke(self, leaves: Sequence[Leaf], reason: Reason, *, now: datetime, by: str) -> list[Leaf]:
         """Take certificates back, and sign the lists that say so; returns those that were not revoked before.
 
-        A compromised key takes every certificate with it that was given to that key.
+        A compromised key takes every certificate with it that was given to that key. A list that lacks an earlier
+        revocation, because it could not be written, is signed again.
         """
         with self.changing():
             concerned = self._with_their_keys(leaves, now) if reason is Reason.KEY_COMPROMISE else leaves
@@ -209,13 +251,21 @@ class AuthorityStore:
             for leaf in taken:
                 if any(ca.signed(leaf.certificate) for ca in self.register.retired):
                     raise StoreError(f"{leaf.record.serial} is of a retired issuing CA: nobody accepts it any more")
-            if taken:
-                records = [Record(Event.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
-                after = Register.read([*self.records(), *records])
-                issuers = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in taken)]
-                fresh = lists.sign(self.directory, after, dict.fromkeys((after.signing, *issuers)), now)
+            records = [Record(Event.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
+            after = Register.read([*self.records(), *records])
+            issuers = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in concerned)]
+            late = [ca for ca in dict.fromkeys((after.signing, *issuers)) if taken or self._lacks(after, ca, now)]
+            fresh = lists.sign(self.directory, after, late, now)
+            if records or fresh:
                 self.record([*records, *lists.records(after, fresh, now, by)], fresh)
         return taken
+
+    def _lacks(self, register: Register, ca: Ca, now: datetime) -> bool:
+        """Whether a CA's list on the disk is missing, or lacks what the ledger has revoked."""
+        if ca.serial not in register.numbers:
+            return False
+        one = self.directory.revocation_list(ca)
+        return one is None or not lists.is_complete(register, ca, one, now)
 
     def sign_lists(self, *, now: datetime, by: str, life: timedelta = CRL_LIFE) -> None:
         """Sign the list of every issuing CA again; raises `AuthorityError` when the one that signs is not valid."""

@@ -137,7 +137,8 @@ def renew(
     *,
     authority: AuthorityOption,
     due: Annotated[
-        bool, typer.Option("--due", help="All past two thirds of their life, or of an old issuing CA.")
+        bool,
+        typer.Option("--due", help="All past two thirds of their life, of an old issuing CA, or older in OUT."),
     ] = False,
     keep_key: Annotated[bool, typer.Option("--keep-key", help="Certify the same key again.")] = False,
     out: OutOption = Path(),

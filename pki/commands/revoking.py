@@ -47,6 +47,7 @@ def revoke(
     else:
         leaves = [leaf for one in which or () for leaf in store.find(one, moment)]
         why = reason or Reason.UNSPECIFIED
+    numbers = store.register.numbers
     revoked = store.revoke(leaves, why, now=moment, by=user())
     taken = {leaf.serial for leaf in revoked}
     leaves = list({leaf.serial: leaf for leaf in (*leaves, *revoked)}.values())
@@ -69,6 +70,8 @@ def revoke(
         print(f"{word} {leaf.identity.role} {leaf.identity.name}, serial {leaf.record.serial}")
     if taken:
         print("next: hand out `pki bundle` everywhere, and tell running coordinators with `zkp admin revoke SERIAL`")
+    elif store.register.numbers != numbers:
+        print("the revocation list lacked this, and is signed again; next: hand out `pki bundle` everywhere")
     elif not leaves:
         print("nothing is superseded")
 

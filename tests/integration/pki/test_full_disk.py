@@ -73,11 +73,35 @@ def test_what_cannot_be_recorded_does_not_leave(small: Path, tmp_path: Path) -> 
     issue = ("issue", "--inventory", tmp_path / "hosts.yml", "-a", ca, "--out", tmp_path / "out")
     code, error = _pki(*issue)
     assert code == 1
-    assert "ledger.jsonl: No space left on device; nothing there was changed: free some space" in error
+    assert "ledger.jsonl: No space left on device; free some space, then try again; nothing was recorded" in error
     assert not (tmp_path / "out").exists()
     filler.unlink()
     assert _pki(*issue) == (0, "")
     TlsMaterial.load(TlsFiles.in_directory(tmp_path / "out" / "worker-w9"))
+    store = AuthorityStore.open(ca)
+    assert list(audit.faults(store, store.records()[-1].at)) == []
+
+
+def test_a_revocation_on_a_full_disk_is_completed_by_the_same_command(small: Path) -> None:
+    """With space for nothing, for the ledger alone, and for both: the error says just what is recorded."""
+    ca = small / "ca"
+    _pki("init", ca, *INIT)
+    _issue("worker-1", ca, small)
+    filler = _fill(small)
+    message = "has recorded: revoked worker-1; the revocation list of issuer is missing: run this command again"
+    recorded: list[bool] = []
+    for _ in range(4):
+        done = run(sys.executable, "-m", "pki", "revoke", "worker-1", "-a", ca)
+        if done.returncode == 0:
+            break
+        recorded.append(bool(AuthorityStore.open(ca).register.revocations))
+        first_time = recorded.count(True) == 1
+        assert (message in done.stderr) is (recorded[-1] and first_time), done.stderr
+        assert ("nothing was recorded or changed" in done.stderr) is not (recorded[-1] and first_time), done.stderr
+        os.truncate(filler, filler.stat().st_size - resource.getpagesize())
+    assert done.returncode == 0
+    assert True in recorded
+    assert "the revocation list lacked this, and is signed again" in done.stdout
     store = AuthorityStore.open(ca)
     assert list(audit.faults(store, store.records()[-1].at)) == []
 
@@ -128,6 +152,6 @@ def test_a_limit_on_file_sizes_is_told_apart(tmp_path: Path) -> None:
     command = ["-m", "pki", "issue", "worker-1", "--role", "worker", "-a", str(ca), "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, preexec_fn=limited)
     assert done.returncode == 1
-    assert "ledger.jsonl: File too large; nothing there was changed: raise the limit" in done.stderr
+    assert "ledger.jsonl: File too large; raise the limit" in done.stderr
     assert _issue("worker-1", ca, tmp_path / "out") == (0, "")
     assert len(AuthorityStore.open(ca).register.leaves) == 1

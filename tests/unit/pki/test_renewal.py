@@ -144,9 +144,14 @@ def test_a_full_disk_changes_no_pair(store: AuthorityStore, tmp_path: Path, monk
         return count
 
     monkeypatch.setattr("pki.files.os.write", write)
-    with pytest.raises(StoreError, match=r"key\.pem: No space left on device; nothing there was changed"):
+    with pytest.raises(StoreError, match=r"key\.pem: No space left on device; .* recorded: renewed coordinator-1; "):
         store.renew(["coordinator-1"], tmp_path, now=NOW, by=BY)
     assert refused
     assert Credential.read(TlsFiles.in_directory(tmp_path / "coordinator-1"), NOW).leaf == old.certificate
     names = sorted(path.name for path in (tmp_path / "coordinator-1").iterdir())
     assert names == ["ca.pem", "certificate.pem", "crl.pem", "key.pem"]
+
+    monkeypatch.undo()
+    [renewed] = store.renew(None, tmp_path, now=NOW, by=BY)
+    assert Credential.read(TlsFiles.in_directory(tmp_path / "coordinator-1"), NOW).leaf == renewed.certificate
+    assert store.renew(None, tmp_path, now=NOW, by=BY) == []

@@ -1,6 +1,7 @@
 """Revoking: what a name and a number take back, and that lists are complete whatever goes wrong."""
 
 import json
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -176,6 +177,53 @@ def test_a_crash_before_the_list_is_written_is_mended(
     assert _listed(reopened) == frozenset()
     reopened.write_bundle(tmp_path / "dist", now=NOW, by=BY)
     assert RevocationLists.read((tmp_path / "dist" / "crl.pem").read_bytes()).serials == {serial}
+
+
+def test_a_list_that_could_not_be_written_is_completed_by_the_same_command(
+    store: AuthorityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what is recorded and what is missing; the second time the list is signed."""
+
+    def full(*_: object) -> None:
+        raise StoreError("issuer.crl: No space left on device; free some space, then try again")
+
+    serial = store.register.leaves[0].serial
+    with monkeypatch.context() as patch:
+        patch.setattr("pki.directory.replace_files", full)
+        message = r"recorded: revoked worker-1; the revocation list of issuer is missing: run this command again"
+        with pytest.raises(StoreError, match=message):
+            _revoke(store, "worker-1")
+    assert serial in store.register.revocations
+    assert _listed(store) == frozenset()
+
+    again = AuthorityStore.open(store.directory.path)
+    assert _revoke(again, "worker-1") == []
+    assert _listed(again) == {serial}
+    before = again.records()
+    assert _revoke(again, "worker-1") == []
+    assert again.records() == before
+
+
+def test_a_ledger_that_takes_only_one_of_two_lines_takes_none(
+    store: AuthorityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line alone would be a revocation of which the error says that it was not recorded."""
+    before = store.directory.ledger_bytes()
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        line_end = bytes(data).find(b"\n") + 1
+        if not 0 < line_end < len(data):
+            raise OSError(28, "No space left on device")
+        count: int = real(descriptor, bytes(data)[:line_end])
+        return count
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pki.files.os.write", write)
+        with pytest.raises(StoreError, match="nothing was recorded or changed"):
+            _revoke(store, "worker-1")
+    assert store.directory.ledger_bytes() == before
+    assert _revoke(store, "worker-1")
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"nonsense"])
