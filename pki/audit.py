@@ -7,7 +7,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from pki import lists
+from pki import compatibility, lists
 from pki.errors import PkiError
 from pki.ledger import Event
 from pki.register import Ca
@@ -37,6 +37,13 @@ def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Ite
             yield f"{path} is of a retired CA: run the rotation's --finish again"
     yield from _begin_faults(store, now)
     yield from _list_faults(store, now)
+
+
+def notes(store: AuthorityStore, now: datetime) -> Iterator[str]:
+    """What other TLS stacks refuse of what is in use although the record is whole, one line each."""
+    register = store.register
+    leaves = (leaf.certificate for leaf in register.members() if now < leaf.certificate.not_valid_after_utc)
+    yield from compatibility.chain_notes((register.signing.certificate, *leaves))
 
 
 def _certificate_faults(store: AuthorityStore) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pki.issued import Certified, Issued
 from pki.keys import check_leaf_key, make_ca_key, make_leaf_key
 from pki.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
 from pki.revocation import Revocation
-from pki.scope import Network, Scope, parse_host
+from pki.scope import Network, Scope, parse_host, trust_domain_of
 from pki.signing import CA_USAGE, LEAF_USAGE, CertifiedKey, Validity, pem_of, sign_certificate, sign_crl
 
 __all__ = ["Authority", "AuthorityError", "CertifiedKey", "create_issuer", "create_root"]
@@ -93,15 +93,22 @@ class Authority:
         now: datetime,
         life: timedelta | None = None,
     ) -> x509.Certificate:
-        """Sign a leaf for a key that somebody holds. The role's profile decides all but names and life."""
+        """Sign a leaf for a key that somebody holds. The role's profile decides all but names and life.
+
+        Beside `hosts` every leaf has its identity's DNS name: GnuTLS and Java take the common name of a leaf that
+        has no DNS name for one, and find it outside the issuing CA's name constraints.
+        """
         identity = Identity(self.scope.trust_domain, role, name)
         profile = PROFILES[role]
         public_key = check_leaf_key(key)
-        names = list(dict.fromkeys(parse_host(host) for host in hosts))
+        if identity.trust_domain != trust_domain_of(self.issuer.certificate):
+            issuer = self.issuer.certificate.subject.rfc4514_string()
+            raise AuthorityError(f"{issuer} is not of the trust domain {identity.trust_domain}: use its own CA")
+        if profile.needs_host and not hosts:
+            raise AuthorityError(f"{name} is a {role}, which others dial: give at least one --host")
+        names = list(dict.fromkeys(parse_host(host) for host in (*hosts, identity.dns_name)))
         for host in names:
             self.scope.check(host)
-        if profile.needs_host and not names:
-            raise AuthorityError(f"{name} is a {role}, which others dial: give at least one --host")
         lifetime = profile.life if life is None else life
         if not timedelta() < lifetime <= LEAF_LIFE:
             raise AuthorityError(f"a leaf lives more than nothing and at most {LEAF_LIFE.days} days")

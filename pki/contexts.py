@@ -1,8 +1,9 @@
 """SSL contexts of one generation of files, and connections that check the peer once more than OpenSSL does.
 
 OpenSSL verifies chain, dates, name and the revocation lists that were loaded with the context. What was revoked
-since is known to the process alone: the connection itself looks there when its handshake ends, so that no
-listener and no dialler can forget to. Every refusal is counted by its reason on the way.
+since is known to the process alone, and the trust domain of an identity is in no name constraint (`scope.py`): the
+connection itself looks at both when its handshake ends, so that no listener and no dialler can forget to. Every
+refusal is counted by its reason on the way.
 """
 
 import ssl
@@ -15,14 +16,16 @@ from cryptography import x509
 from pki.credential import Credential
 from pki.errors import IdentityError, Refusal, RevocationError
 from pki.files import TlsFiles
-from pki.peers import peer_certificate
+from pki.peers import check_peer_uris, peer_certificate
 
 _REVOKED_CODE = 23  # X509_V_ERR_CERT_REVOKED
+_FOREIGN_CODE = 50  # X509_V_ERR_APPLICATION_VERIFICATION
 _REFUSALS = {  # OpenSSL's verification results, x509_vfy.h
     **dict.fromkeys((2, 7, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 47, 48, 49, 79), Refusal.UNTRUSTED),
     9: Refusal.NOT_YET_VALID,
     10: Refusal.EXPIRED,
     _REVOKED_CODE: Refusal.REVOKED,
+    _FOREIGN_CODE: Refusal.WRONG_TRUST_DOMAIN,
     **dict.fromkeys((3, 4, 6, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
     **dict.fromkeys((62, 64), Refusal.WRONG_HOST),
 }
@@ -62,13 +65,13 @@ def refusal_of(error: ssl.SSLError) -> Refusal:
 
 
 class AdmittedObject(ssl.SSLObject):
-    """A connection in memory, as event loops make them, whose handshake also fails for a revoked peer.
+    """A connection in memory, as event loops make them, which refuses more peers than OpenSSL (see `_admitting`).
 
     Whoever sets another class on a context of this room derives it from this one.
     """
 
     def do_handshake(self) -> None:
-        """As in `ssl`; a revoked peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
+        """As in `ssl`; a refused peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
         with _admitting(self):
             super().do_handshake()
 
@@ -77,32 +80,43 @@ class AdmittedSocket(ssl.SSLSocket):
     """The same for blocking sockets."""
 
     def do_handshake(self, block: bool = False) -> None:
-        """As in `ssl`; a revoked peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
+        """As in `ssl`; a refused peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
         with _admitting(self):
             super().do_handshake(block)
 
 
 class AdmittingContext(ssl.SSLContext):
-    """A context whose connections ask `admission` when their handshake ends."""
+    """A context whose connections check the peer's trust domain and ask `admission` when their handshake ends."""
 
     sslobject_class = AdmittedObject
     sslsocket_class = AdmittedSocket
     admission: Admission
+    trust_domain: str
 
 
 @contextmanager
 def _admitting(connection: AdmittedObject | AdmittedSocket) -> Iterator[None]:
-    # a server's connection moves to the newest context during its handshake; both have the same admission
+    # a server's connection moves to the newest context during its handshake; both have the same admission and
+    # trust domain
     context = connection.context
-    admission = context.admission if isinstance(context, AdmittingContext) else Admission()
     try:
         yield
-        _check_revocation(connection, admission.revoked)
+        if isinstance(context, AdmittingContext):
+            _check_trust_domain(connection, context.trust_domain)
+            _check_revocation(connection, context.admission.revoked)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise
     except ssl.SSLError as error:
-        admission.count(refusal_of(error))
+        if isinstance(context, AdmittingContext):
+            context.admission.count(refusal_of(error))
         raise
+
+
+def _check_trust_domain(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> None:
+    try:
+        check_peer_uris(connection, trust_domain)
+    except IdentityError as error:
+        raise _refused(error, _FOREIGN_CODE, "identity of another trust domain") from None
 
 
 def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozenset[int]) -> None:
@@ -111,10 +125,15 @@ def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozen
     except IdentityError as error:
         if error.refusal is not Refusal.REVOKED:  # no certificate, or a stranger's: whoever serves it decides
             return
-        refused = ssl.SSLCertVerificationError(1, f"certificate verify failed: {error}")
-        refused.library, refused.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
-        refused.verify_code, refused.verify_message = _REVOKED_CODE, "certificate revoked"
-        raise refused from None
+        raise _refused(error, _REVOKED_CODE, "certificate revoked") from None
+
+
+def _refused(error: IdentityError, code: int, message: str) -> ssl.SSLCertVerificationError:
+    """What OpenSSL raises for a bad certificate, with one of its verification results."""
+    refused = ssl.SSLCertVerificationError(1, f"certificate verify failed: {error}")
+    refused.library, refused.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
+    refused.verify_code, refused.verify_message = code, message
+    return refused
 
 
 def server_context(
@@ -138,6 +157,7 @@ def client_context(files: TlsFiles, credential: Credential, admission: Admission
 def _context(protocol: int, files: TlsFiles, credential: Credential, admission: Admission) -> AdmittingContext:
     context = AdmittingContext(protocol)
     context.admission = admission
+    context.trust_domain = credential.identity.trust_domain
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(cadata=credential.ca_pem.decode("ascii"))

@@ -51,6 +51,15 @@ class Identity:
         """The identity as certificates carry it."""
         return f"{_SCHEME}{self.trust_domain}/{self.role}/{self.name}"
 
+    @property
+    def dns_name(self) -> str:
+        """The DNS name that every certificate of this identity has: `<name>.<trust domain>`.
+
+        It is valid whatever the identity: the name is one label, the trust domain a DNS name, and together they
+        have at most 128 of the 253 characters that a DNS name may have.
+        """
+        return f"{self.name}.{self.trust_domain}"
+
     @classmethod
     def parse(cls, uri: str) -> Self:
         """Read `spiffe://<trust domain>/<role>/<name>`; raises `IdentityError`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from pki import compatibility
 from pki.chain import is_authority, verify_chain
 from pki.errors import AuthorityError, IdentityError, PkiError, RevocationError, StoreError
 from pki.files import read_file
@@ -43,11 +44,12 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found: the identity, the path to a root, and every fault as one line with the cure."""
+    """What was found: the identity, the path to a root, and every fault and note as one line with the cure."""
 
     identity: Identity | None
     path: tuple[x509.Certificate, ...]
     faults: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())  # what only other TLS stacks refuse
 
 
 def read_chain(path: Path) -> list[x509.Certificate]:
@@ -83,7 +85,7 @@ def inspect(chain: Sequence[x509.Certificate], expected: Expectation, now: datet
     faults += _host_faults(leaf, expected)
     faults += _revocation_faults(path or (*chain, *expected.roots), expected, now)
     faults += _record_faults(leaf, expected, certified=bool(path))
-    return Finding(identity, path, tuple(dict.fromkeys(faults)))
+    return Finding(identity, path, tuple(dict.fromkeys(faults)), tuple(compatibility.chain_notes(chain)))
 
 
 def covers(leaf: x509.Certificate, host: str) -> bool:

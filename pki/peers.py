@@ -80,6 +80,18 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertifica
     return _parse(der)
 
 
+def check_peer_uris(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> None:
+    """Raise `IdentityError` when the peer's certificate has a URI that is no identity of `trust_domain`.
+
+    A URI name constraint of the issuing CA would say the same, and make rustls refuse the whole chain. What has no
+    URI, or cannot be read, names nobody, and is refused where a name is asked for.
+    """
+    der = connection.getpeercert(binary_form=True)
+    if der:
+        for identity in _parse_uris(der):
+            _check_trust_domain(identity, trust_domain)
+
+
 def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> Identity:
     """Who the peer is, right after a handshake (which checked the validity); raises `IdentityError`."""
     identity = peer_certificate(connection).identity
@@ -135,6 +147,20 @@ def _parse(data: bytes) -> PeerCertificate:
         return PeerCertificate.of(read_peer_certificate(data))
     except ValueError:
         raise IdentityError("client certificate cannot be read") from None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse_uris(der: bytes) -> tuple[Identity, ...]:
+    try:
+        names = read_peer_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    try:
+        return tuple(Identity.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier))
+    except IdentityError:  # without the URI, which the peer may have made as long as it likes
+        raise IdentityError(
+            "certificate has a URI that is not a SPIFFE identity: issue it with `pki issue`"
+        ) from None
 
 
 @lru_cache(maxsize=_REMEMBERED)

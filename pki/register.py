@@ -15,6 +15,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from pki.compatibility import lacks_dns_name
 from pki.errors import StoreError
 from pki.identity import Identity, Role
 from pki.ledger import Event, Record
@@ -134,15 +135,19 @@ class Register:
             return Standing.NOT_YET_VALID
         return Standing.VALID if self.newest[leaf.identity.name] is leaf else Standing.SUPERSEDED
 
-    def is_due(self, leaf: Leaf, now: datetime) -> bool:
-        """Whether a member's last certificate is to be renewed at `now`."""
-        certificate = leaf.certificate
-        in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
-        return not in_time or not self.signing.signed(certificate)
-
     def members(self) -> tuple[Leaf, ...]:
         """Each name's last certificate unless it is revoked: who is in the network, expired ones included."""
         return tuple(leaf for leaf in self.newest.values() if leaf.serial not in self.revocations)
+
+    def is_due(self, leaf: Leaf, now: datetime) -> bool:
+        """Whether a member's last certificate is to be renewed at `now`.
+
+        It is past two thirds of its life or not valid yet, its issuing CA is on its way out, or it was issued before
+        leaves had the DNS name of their identity.
+        """
+        certificate = leaf.certificate
+        in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
+        return not in_time or not self.signing.signed(certificate) or lacks_dns_name(certificate)
 
     def superseded(self, now: datetime) -> tuple[Leaf, ...]:
         """Every leaf that would still be accepted although its name has a newer one."""

@@ -86,8 +86,10 @@ class Request:
             raise RequestError(f"asks for {asked}, not for {identity.name}: say --name as it asks, or make it again")
         if self.uris not in ((), (identity.uri,)):
             raise RequestError(f"asks for {', '.join(self.uris)}, not for {identity.uri}: make it again")
-        granted = frozenset(str(parse_host(host).value) for host in hosts)
-        for which, missing in (("asks for", self.hosts - granted), ("does not ask for", granted - self.hosts)):
+        own = {identity.dns_name}  # in every certificate, whether it is asked for or not
+        granted = frozenset(str(parse_host(host).value) for host in hosts) - own
+        wanted = self.hosts - own
+        for which, missing in (("asks for", wanted - granted), ("does not ask for", granted - wanted)):
             if missing:
                 raise RequestError(
                     f"{which} host {', '.join(sorted(missing))}: give the same --host here as to `pki request`"

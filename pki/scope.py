@@ -1,8 +1,10 @@
 """The names an authority may certify: its trust domain, DNS domains and networks.
 
-DNS domains and the trust domain are also written into the issuing CA as critical name constraints, so that
-every verifier holds a stolen issuing key to them. Networks are enforced here only: BoringSSL (gRPC) refuses
-every chain with an IP constraint over an IP name as an "unsupported name constraint type".
+DNS domains, the trust domain among them, are also written into the issuing CA as critical name constraints, so that
+every verifier holds a stolen issuing key to them. Only DNS names are: BoringSSL (gRPC) refuses every chain with an
+IP constraint over an IP name as an "unsupported name constraint type", and rustls every chain with a URI constraint
+over a URI. So networks are enforced when a certificate is signed, and the trust domain of an identity also by every
+connection of ours (`peers.py`).
 """
 
 import re
@@ -12,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Self
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from pki.errors import AuthorityError
 
@@ -38,6 +41,12 @@ def parse_host(text: str) -> HostName:
     if address.is_unspecified or "%" in text:
         raise AuthorityError(f"host {text!r} is a wildcard or has a zone: give the address that others dial")
     return x509.IPAddress(address)
+
+
+def trust_domain_of(ca: x509.Certificate) -> str | None:
+    """The trust domain of a CA of ours: the organisation in its subject. None when it states none, or several."""
+    stated = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(stated[0].value) if len(stated) == 1 else None
 
 
 def parse_network(text: str) -> Network:
@@ -79,17 +88,15 @@ class Scope:
             stated = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
         except x509.ExtensionNotFound:
             raise AuthorityError("issuing CA has no name constraints: make one with `pki init`") from None
-        permitted = stated.permitted_subtrees or ()
-        trust_domains = [name.value for name in permitted if isinstance(name, x509.UniformResourceIdentifier)]
-        if len(trust_domains) != 1:
-            raise AuthorityError("issuing CA is not constrained to one trust domain: make one with `pki init`")
-        domains = (name.value for name in permitted if isinstance(name, x509.DNSName))
-        return cls.of(trust_domains[0], domains, networks)
+        domains = [name.value for name in stated.permitted_subtrees or () if isinstance(name, x509.DNSName)]
+        trust_domain = trust_domain_of(issuer)
+        if trust_domain not in domains:
+            raise AuthorityError("issuing CA is not constrained to its trust domain: make one with `pki init`")
+        return cls.of(trust_domain, domains, networks)
 
     def constraints(self) -> x509.NameConstraints:
         """What the issuing CA states, critically, about everything below it."""
-        permitted: list[x509.GeneralName] = [x509.UniformResourceIdentifier(self.trust_domain)]
-        permitted += [x509.DNSName(domain) for domain in self.domains]
+        permitted = [x509.DNSName(domain) for domain in self.domains]
         return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
 
     def check(self, host: HostName) -> None:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from pki import compatibility
 from pki.chain import check_validity, verify_chain
 from pki.errors import ChainError, IdentityError, PkiError, RevocationError
 from pki.files import TlsFiles, read_file
@@ -111,6 +112,16 @@ def simulate(orders: Sequence[Order], certificates: Path, at: datetime) -> tuple
             for fault in dict.fromkeys(_link_faults(dialler, server, link.address, at)):
                 broken.setdefault(fault, []).append(link)
     return [Break(fault, tuple(which)) for fault, which in broken.items()], len(links)
+
+
+def notes(orders: Sequence[Order], certificates: Path) -> list[str]:
+    """What other TLS stacks refuse of the members' certificates although no link breaks by it, one line each."""
+    members = (_read(order, certificates / order.name) for order in orders)
+    return list(
+        compatibility.chain_notes(
+            certificate for member in members if isinstance(member, _Member) for certificate in member.chain
+        )
+    )
 
 
 def _links(orders: Sequence[Order]) -> Iterator[Link]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pki import lists
+from pki.compatibility import constrains_uris
 from pki.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE
 from pki.register import Ca, Leaf, Register
 from pki.revocation import expiry
@@ -99,6 +100,8 @@ def _issuer_row(register: Register, ca: Ca, now: datetime, within: timedelta | N
     if ca in register.old:  # on its way out, and nothing new comes from it
         return Row(Level.DUE if now < end else Level.EXPIRED, "issuing CA", ca.stem, end, next_step(register) or "")
     level, future = _ca_level(ca, now, _ISSUER_DUE, _ISSUER_LATE, within)
+    if level is Level.OK and constrains_uris(ca.certificate) and register.next is None:  # rustls refuses its leaves
+        level = Level.DUE
     return Row(level, "issuing CA", ca.stem, end, "" if level is Level.OK else "pki rotate-issuer", future)
 
 

@@ -166,9 +166,9 @@ class AuthorityStore:
         return certified
 
     def due(self, now: datetime, out: Path | None = None) -> list[str]:
-        """Names past two thirds of their certificate's life or before its begin, or of an old issuing CA.
+        """Names of the members that are to be renewed.
 
-        Also names whose certificate in `out/NAME` is an earlier one: their last renewal was recorded and not written.
+        Also those whose certificate in `out/NAME` is an earlier one: their last renewal was recorded and not written.
         """
         return [
             leaf.identity.name

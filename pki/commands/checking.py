@@ -42,7 +42,8 @@ def verify(
       pki verify certs/worker-1 --host 192.168.1.20 --authority ca
 
     Name every fault of a certificate: dates, chain, names, networks, purposes, key, revocation. With a directory
-    the key and the other files are looked at, too; with --authority also what only the record can know.
+    the key and the other files are looked at, too; with --authority also what only the record can know. A note says
+    what other TLS stacks refuse (rustls, GnuTLS, Java) although nothing of this network does.
     """
     moment = now() if at is None else parse_moment(at, now())
     files = TlsFiles.in_directory(certificate) if certificate.is_dir() else None
@@ -88,10 +89,15 @@ def simulate(
     from pki.inventory import read_inventory  # noqa: PLC0415  # YAML is a fifth of every command's start-up
 
     moment = parse_moment(at, now())
-    breaks, links = simulation.simulate(read_inventory(inventory), certs, moment)
+    orders = read_inventory(inventory)
+    breaks, links = simulation.simulate(orders, certs, moment)
+    notes = simulation.notes(orders, certs)
     if as_json:
-        print_json({"at": moment.isoformat(), "links": links, "breaks": [_break_json(one) for one in breaks]})
+        found = [_break_json(one) for one in breaks]
+        print_json({"at": moment.isoformat(), "links": links, "breaks": found, "notes": notes})
     else:
+        for note in notes:
+            print(f"note: {note}")
         for one in breaks:
             print(f"{one.fault.cause}: {one.fault.member} {one.fault.reason}")
             for link in one.links:
@@ -125,14 +131,17 @@ def _report(path: Path, found: Finding, faults: list[str], *, as_json: bool) -> 
     chain = [certificate.subject.rfc4514_string() for certificate in found.path]
     if as_json:
         identity = None if found.identity is None else found.identity.uri
-        print_json({"ok": not faults, "identity": identity, "chain": chain, "faults": faults})
-    elif faults:
+        notes = list(found.notes)
+        print_json({"ok": not faults, "identity": identity, "chain": chain, "faults": faults, "notes": notes})
+    else:
         for fault in faults:
             print(f"{path}: {fault}")
-    else:
-        leaf, who = found.path[0], found.identity
-        print(f"{path} is good: {who}, until {day(leaf.not_valid_after_utc)} UTC")
-        print(f"chain: {' → '.join(chain)}")
+        if not faults:
+            leaf, who = found.path[0], found.identity
+            print(f"{path} is good: {who}, until {day(leaf.not_valid_after_utc)} UTC")
+            print(f"chain: {' → '.join(chain)}")
+        for note in found.notes:
+            print(f"note: {note}")
     if faults:
         raise typer.Exit(1)
 

@@ -138,7 +138,9 @@ def renew(
     authority: AuthorityOption,
     due: Annotated[
         bool,
-        typer.Option("--due", help="All past two thirds of their life, of an old issuing CA, or older in OUT."),
+        typer.Option(
+            "--due", help="All that `pki status` calls due, and those whose certificate in OUT is not their newest."
+        ),
     ] = False,
     keep_key: Annotated[bool, typer.Option("--keep-key", help="Certify the same key again.")] = False,
     out: OutOption = Path(),

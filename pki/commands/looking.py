@@ -144,15 +144,19 @@ def audit(
     List who did what and when, and verify it: the chain of hashes, every signature, and the files beside it.
     Note the hash it ends with: given back as --head later, it also shows whether lines were cut off.
     """
-    store = look_at(authority)
-    faults = list(auditing.faults(store, now(), head))
+    store, moment = look_at(authority), now()
+    faults, notes = list(auditing.faults(store, moment, head)), list(auditing.notes(store, moment))
     if as_json:
         events = [record.to_json() for record in store.records()]
-        print_json({"whole": not faults, "faults": faults, "head": store.ledger.head, "events": events})
+        print_json(
+            {"whole": not faults, "faults": faults, "notes": notes, "head": store.ledger.head, "events": events}
+        )
     else:
         print_table(("when (UTC)", "what", "who", "serial", "by"), [_line(record) for record in store.records()])
         for fault in faults:
             print(f"fault: {fault}")
+        for note in notes:
+            print(f"note: {note}")
         if store.ledger.torn:
             print("half a line at the end, of a crash: it is overwritten by the next command")
         verdict = f"{len(faults)} faults" if faults else "whole"

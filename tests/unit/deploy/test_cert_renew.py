@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pki.authority import Authority
+from pki.compatibility import lacks_dns_name
 from pki.credential import Credential
 from pki.files import TlsFiles
 from pki.identity import Role
@@ -20,6 +21,7 @@ from pki.requests import Request
 from pki.scope import parse_network
 from pki.signing import pem_of
 from tests.unit.deploy.programs import program
+from tests.unit.pki.forgery import old_leaf
 
 renew = program("pki", "zkp_cert_renew")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -152,6 +154,40 @@ def test_new_address(certified: Host) -> None:
     assert "192.168.1.99" in str(asked["reason"])
     certified.sign(START)
     assert certified.install(START)
+
+
+def test_before_dns_names(certified: Host) -> None:
+    """A certificate without the DNS name of its identity is good until another is signed, which is used at once."""
+    old = old_leaf(certified.authority, "coordinator-1", Role.COORDINATOR, [ADDRESS], now=START)
+    old.write(certified.root / "old")
+    for name in ("key.pem", "certificate.pem"):
+        (certified.directory / name).write_bytes((certified.root / "old" / "coordinator-1" / name).read_bytes())
+    assert not certified.install(START)
+    asked = certified.prepare(START)
+    assert asked["wanted"]
+    assert "lacks the DNS name coordinator-1.zkp.test" in str(asked["reason"])
+    assert not certified.install(START)
+    certified.sign(START)
+    assert certified.install(START)
+    assert not certified.prepare(START)["wanted"]
+    held = Credential.read(TlsFiles.in_directory(certified.directory), START)
+    assert not lacks_dns_name(held.leaf)
+
+
+def test_ready_before_dns_names(certified: Host) -> None:
+    """A renewal that was signed without the DNS name is replaced where that is possible, and used where it is due."""
+    ahead, due = START + timedelta(days=11), START + timedelta(days=21)
+    certified.prepare(ahead)
+    old = old_leaf(certified.authority, "coordinator-1", Role.COORDINATOR, [ADDRESS], now=ahead)
+    pair = {"key.pem": old.key_pem, "certificate.pem": old.certificate_pem}
+    for name, data in pair.items():
+        (certified.directory / "next" / name).write_bytes(data)
+    assert certified.prepare(ahead, dry_run=True)["wanted"]
+    assert not certified.install(ahead)
+    late = old_leaf(certified.authority, "coordinator-1", Role.COORDINATOR, [ADDRESS], now=due)
+    (certified.directory / "next" / "key.pem").write_bytes(late.key_pem)
+    (certified.directory / "next" / "certificate.pem").write_bytes(late.certificate_pem)
+    assert certified.install(due)
 
 
 def test_asks_once(host: Host) -> None:

@@ -9,10 +9,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from pki.authority import Authority, CertifiedKey
+from pki.authority import Authority, CertifiedKey, create_issuer, create_root
 from pki.identity import Identity, Role
 from pki.issued import Issued
-from pki.scope import Scope
+from pki.profiles import ISSUER_LIFE
+from pki.scope import Scope, parse_host
+from pki.signing import CA_USAGE, Validity, sign_certificate
 
 TRUST_DOMAIN = "zkp.local"
 HOSTS = ("127.0.0.1", "::1", "localhost")
@@ -37,7 +39,9 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
     good = honest.issue(name, role, hosts, now=now)
     below = issuer_of(good, honest.roots, honest.scope).issue(name, role, hosts, now=now)
     thief = replace(honest, scope=Scope.of(TRUST_DOMAIN, ["evil.example"]))
-    stranger = replace(honest, scope=Scope.of("evil.example"))
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer, issuer = honest.issuer.key, honest.issuer.certificate.subject
+    foreign = Identity("evil.example", role, name).uri
     return {
         "wrong CA": authority(now).issue(name, role, hosts, now=now),
         "expired": honest.issue(name, role, hosts, now=now - timedelta(days=45)),
@@ -46,8 +50,40 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
         "CA used as a leaf": ca_as_leaf(honest, good),
         "leaf used as a CA": replace(below, certificate_pem=below.certificate_pem + good.certificate_pem),
         "foreign DNS name": thief.issue(name, role, [*hosts, "www.evil.example"], now=now),
-        "foreign trust domain": stranger.issue(name, role, hosts, now=now),
+        "foreign trust domain": signed_leaf(good, key, signer, issuer, now, names=subject_names(hosts, foreign)),
     }
+
+
+def subject_names(hosts: Sequence[str], *uris: str) -> x509.SubjectAlternativeName:
+    """Just these, without the DNS name that the authority adds."""
+    return x509.SubjectAlternativeName([*map(x509.UniformResourceIdentifier, uris), *map(parse_host, hosts)])
+
+
+def old_authority(now: datetime) -> Authority:
+    """One of before November 2026: its issuing CA also constrains URIs."""
+    root = create_root(TRUST_DOMAIN, now=now)
+    scope = Scope.of(TRUST_DOMAIN)
+    made = create_issuer(root, scope, now=now)
+    permitted = [x509.UniformResourceIdentifier(TRUST_DOMAIN), *map(x509.DNSName, scope.domains)]
+    issuer = sign_certificate(
+        root.certificate,
+        root.key,
+        made.key.public_key(),
+        subject=made.certificate.subject,
+        validity=Validity.within(root.certificate, now, ISSUER_LIFE),
+        constraints=x509.BasicConstraints(ca=True, path_length=0),
+        usage=CA_USAGE,
+        critical=[x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)],
+    )
+    return Authority(CertifiedKey(issuer, made.key), (root.certificate,), scope, root)
+
+
+def old_leaf(by: Authority, name: str, role: Role, hosts: Sequence[str] = (), *, now: datetime) -> Issued:
+    """A leaf of before November 2026: without the DNS name of its identity."""
+    good = by.issue(name, role, hosts or HOSTS, now=now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = subject_names(hosts, good.identity.uri)
+    return signed_leaf(good, key, by.issuer.key, by.issuer.certificate.subject, now, names=names)
 
 
 def self_signed(good: Issued, now: datetime) -> Issued:

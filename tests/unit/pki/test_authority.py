@@ -1,5 +1,6 @@
 """The authority as a pure object: what it signs, whatever it is asked."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from pki.chain import verify_chain
 from pki.errors import AuthorityError, IdentityError, PkiError
 from pki.identity import Identity, Role, identity_of
 from pki.profiles import BACKDATE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
+from pki.scope import Scope
 
 BORN = datetime(2026, 6, 1, 12, 30, 15, 123456, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=BORN, domains=["corp.example"])
@@ -50,7 +52,7 @@ def test_every_leaf_is_what_its_role_says_and_no_more(
     assert not extensions[x509.KeyUsage].value.key_cert_sign
     assert tuple(extensions[x509.ExtendedKeyUsage].value) == PROFILES[role].usages
     stated = [str(host.value) for host in extensions[x509.SubjectAlternativeName].value][1:]
-    assert stated == list(dict.fromkeys(host.lower() for host in hosts))
+    assert stated == list(dict.fromkeys(host.lower() for host in (*hosts, f"{name}.zkp.local")))
     key = leaf.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     assert isinstance(key.curve, ec.SECP256R1)
@@ -89,9 +91,9 @@ def test_the_hierarchy_is_a_root_over_a_constrained_issuing_ca() -> None:
     stated = ISSUER.extensions.get_extension_for_class(x509.NameConstraints)
     assert stated.critical
     assert stated.value.permitted_subtrees == [
-        x509.UniformResourceIdentifier("zkp.local"),
-        *(x509.DNSName(name) for name in ("zkp.local", "localhost", "corp.example")),
+        x509.DNSName(name) for name in ("zkp.local", "localhost", "corp.example")
     ]
+    assert stated.value.excluded_subtrees is None
 
 
 def test_the_issuing_ca_never_outlives_its_root() -> None:
@@ -130,6 +132,13 @@ def test_hosts_out_of_scope_and_bad_names_are_refused() -> None:
         AUTHORITY.issue("worker-1", Role.WORKER, ["evil.example"], now=BORN)
     with pytest.raises(IdentityError, match="name"):
         AUTHORITY.issue("worker.1", Role.WORKER, now=BORN)
+
+
+def test_an_issuing_ca_signs_for_its_own_trust_domain_only() -> None:
+    """Its name constraints leave the URI free, so the authority holds each identity to the CA that signs it."""
+    other = replace(AUTHORITY, scope=Scope.of("other.local"))
+    with pytest.raises(AuthorityError, match=r"O=zkp\.local is not of the trust domain other\.local: use its own CA"):
+        other.issue("worker-1", Role.WORKER, now=BORN)
 
 
 def test_a_key_made_elsewhere_gets_the_same_profile() -> None:

@@ -143,7 +143,7 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path(answers["issue"][0]["key"]).is_file()
     assert answers["list"] == [answers["show"]]
     assert answers["show"]["serial"] == answers["issue"][0]["serial"]
-    assert answers["show"]["hosts"] == ["127.0.0.1"]
+    assert answers["show"]["hosts"] == ["127.0.0.1", "worker-1.zkp.local"]
     assert answers["show"]["good_for"] == ["serving", "dialling"]
     assert answers["show"]["issuer"].startswith("CN=issuing CA ")
 
@@ -156,7 +156,10 @@ def test_a_list_in_a_pipe_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
     assert main(["list", "-a", "ca"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [row[:3] for row in rows] == [["ann", "admin", ""], ["worker-1", "worker", "127.0.0.1"]]
+    assert [row[:3] for row in rows] == [
+        ["ann", "admin", "ann.zkp.local"],
+        ["worker-1", "worker", "127.0.0.1 worker-1.zkp.local"],
+    ]
 
 
 def test_a_certificate_is_found_by_name_and_by_serial(capsys: pytest.CaptureFixture[str]) -> None:

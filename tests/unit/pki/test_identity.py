@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pki.authority import Authority
 from pki.identity import Identity, IdentityError, Role, identity_of
+from pki.scope import parse_host
 from tests.unit.pki.forgery import TRUST_DOMAIN, identity, signed_leaf
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -26,6 +27,24 @@ def test_the_uri_names_trust_domain_role_and_name() -> None:
 def test_every_identity_survives_its_uri(role: Role, name: str) -> None:
     """Parsing a URI gives back the identity that wrote it."""
     assert Identity.parse(identity(role, name).uri) == identity(role, name)
+
+
+@_DETERMINISTIC
+@given(
+    st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True),
+    st.from_regex(r"(?:[a-z0-9-]{1,62}\.){0,3}[a-z0-9-]{1,62}", fullmatch=True),
+)
+@example("a" * 63, f"{'b' * 62}.c")
+@example("1", "localhost")
+def test_every_identity_has_a_dns_name(name: str, trust_domain: str) -> None:
+    """Whatever can name a member of a network makes a DNS name with it, so no name has to be refused for it."""
+    try:
+        wanted = Identity(trust_domain, Role.WORKER, name).dns_name
+    except IdentityError:
+        return
+    assert wanted == f"{name}.{trust_domain}"
+    assert parse_host(wanted) == x509.DNSName(wanted)
+    assert len(wanted) <= 253
 
 
 @_DETERMINISTIC

@@ -71,7 +71,7 @@ def test_each_forgery_is_named(case: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("expected", "reason"),
     [
-        (replace(ROOTS, hosts=("10.9.9.9",)), "does not cover 10.9.9.9 (it covers 127.0.0.1, ::1, localhost)"),
+        (replace(ROOTS, hosts=("10.9.9.9",)), "does not cover 10.9.9.9 (it covers 127.0.0.1, ::1, localhost, "),
         (replace(ROOTS, role=Role.ADMIN), "its role is worker, not admin"),
         (replace(ROOTS, name="worker-2"), "it names worker-1, not worker-2"),
         (replace(ROOTS, scope=Scope.of("other.local")), "of the trust domain zkp.local, not other.local"),

@@ -42,7 +42,7 @@ def test_a_renewed_member_is_who_it_was(store: AuthorityStore, tmp_path: Path) -
     assert new.certificate.public_key() != old.certificate.public_key()
     assert new.certificate.not_valid_after_utc == later + timedelta(days=7)
     assert store.register.newest["coordinator-1"].record.event is Event.RENEWED
-    assert store.register.newest["coordinator-1"].record.hosts == HOSTS
+    assert store.register.newest["coordinator-1"].record.hosts == (*HOSTS, "coordinator-1.zkp.local")
     assert Credential.read(TlsFiles.in_directory(tmp_path / "coordinator-1"), later).leaf == new.certificate
 
 

@@ -138,6 +138,35 @@ def test_its_own_identity_may_be_asked_for() -> None:
     Request.read(_pem(_request(key, x509.UniformResourceIdentifier(identity().uri)), key)).check(identity(), ())
 
 
+def test_an_identity_of_another_trust_domain_may_not_be_asked_for(store: AuthorityStore, tmp_path: Path) -> None:
+    """No name constraint of the issuing CA would refuse its URI afterwards: whoever signs does."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    foreign = x509.UniformResourceIdentifier("spiffe://other.local/worker/worker-1")
+    with pytest.raises(RequestError, match=r"asks for spiffe://other\.local/worker/worker-1, not for spiffe://zkp"):
+        store.sign(
+            Request.read(_pem(_request(key, foreign), key)),
+            Order("worker-1", Role.WORKER),
+            tmp_path,
+            now=NOW,
+            by="ann",
+        )
+    assert Event.SIGNED not in [record.event for record in store.records()]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_certificate_has_the_dns_name_of_its_identity(
+    store: AuthorityStore, tmp_path: Path, asked: bool, granted: bool
+) -> None:
+    """It is in the certificate once, whether the request asks for it, the order has it as a host, or neither."""
+    own = "worker-1.zkp.local"
+    request = Request.read(ask("worker-1", ["127.0.0.1", *[own] * asked]).request_pem)
+    order = Order("worker-1", Role.WORKER, ("127.0.0.1", *[own] * granted))
+    leaf = store.sign(request, order, tmp_path, now=NOW, by="ann@ca").certificate
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [own]
+
+
 @pytest.mark.parametrize(
     "key",
     [

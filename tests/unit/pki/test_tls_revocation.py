@@ -258,6 +258,7 @@ BAD = refused(HONEST, NOW, Role.WORKER)
         ("self-signed", Refusal.UNTRUSTED),
         ("leaf used as a CA", Refusal.UNTRUSTED),
         ("foreign DNS name", Refusal.UNTRUSTED),
+        ("foreign trust domain", Refusal.WRONG_TRUST_DOMAIN),
         ("expired", Refusal.EXPIRED),
         ("not yet valid", Refusal.NOT_YET_VALID),
     ],

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from cryptography import x509
 
+from pki.compatibility import leaf_notes
 from pki.credential import Credential
 from pki.errors import PkiError
 from pki.files import TlsFiles, read_file
@@ -103,12 +104,14 @@ def prepare(manifest: Manifest, now: datetime, *, dry_run: bool) -> dict[str, ob
     """Make a key and a request where a certificate is wanted and none lies ready.
 
     One is wanted from a third of the life of the one in use: so whatever the day of a run, this host can look
-    after itself for the two thirds of a life that follow.
+    after itself for the two thirds of a life that follow. One is wanted at once where the one in use was issued
+    before certificates had the DNS name of their identity.
     """
-    reasons = manifest.faults(manifest.directory, now)
+    reasons = manifest.faults(manifest.directory, now) or _outdated(manifest.directory)
     if not reasons and not _past(manifest.directory, now, thirds=1):
         return {"changed": False, "wanted": False, "reason": "", "request": ""}
-    if not manifest.faults(manifest.next, now) and not _past(manifest.next, now, thirds=1):
+    ready = not manifest.faults(manifest.next, now) and not _outdated(manifest.next)
+    if ready and not _past(manifest.next, now, thirds=1):
         return {"changed": False, "wanted": False, "reason": "", "request": ""}
     changed = not _asked(manifest)
     if changed and not dry_run:
@@ -134,7 +137,7 @@ def install(manifest: Manifest, now: datetime) -> bool:
     """Whether anything was taken into use."""
     target = manifest.directory
     contents: dict[str, bytes] = {}
-    due = bool(manifest.faults(target, now)) or now >= renewal_at(_leaf(target))
+    due = bool(manifest.faults(target, now)) or now >= renewal_at(_leaf(target)) or _superseded(manifest)
     if due and (manifest.next / "certificate.pem").exists():
         refused = manifest.faults(manifest.next, now)
         if refused:
@@ -161,6 +164,18 @@ def _past(directory: Path, now: datetime, *, thirds: int) -> bool:
     leaf = _leaf(directory)
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     return now >= leaf.not_valid_before_utc + life * thirds / 3
+
+
+def _outdated(directory: Path) -> list[str]:
+    """Why this network accepts the certificate and other TLS stacks can refuse it; [] if none does."""
+    return list(leaf_notes(_leaf(directory)))
+
+
+def _superseded(manifest: Manifest) -> bool:
+    """Whether what lies ready has the DNS name that the certificate in use was issued without."""
+    if not (manifest.next / "certificate.pem").exists():
+        return False
+    return bool(_outdated(manifest.directory)) and not _outdated(manifest.next)
 
 
 def _leaf(directory: Path) -> x509.Certificate:
