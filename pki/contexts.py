@@ -6,10 +6,12 @@ connection itself looks at both when its handshake ends, so that no listener and
 refusal is counted by its reason on the way.
 """
 
+import _ssl
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from cryptography import x509
 
@@ -17,17 +19,17 @@ from pki.credential import Credential
 from pki.errors import IdentityError, Refusal, RevocationError
 from pki.files import TlsFiles
 from pki.peers import check_peer_uris, peer_certificate
+from pki.reading import read_peer_certificate
 
-_REVOKED_CODE = 23  # X509_V_ERR_CERT_REVOKED
+_NOT_YET_VALID_CODE, _EXPIRED_CODE, _REVOKED_CODE = 9, 10, 23
 _FOREIGN_CODE = 50  # X509_V_ERR_APPLICATION_VERIFICATION
-_REFUSALS = {  # OpenSSL's verification results, x509_vfy.h
-    **dict.fromkeys((2, 7, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 47, 48, 49, 79), Refusal.UNTRUSTED),
-    9: Refusal.NOT_YET_VALID,
-    10: Refusal.EXPIRED,
+_REFUSALS = {  # OpenSSL's verification results, x509_vfy.h; all others mean that the chain is not acceptable
+    _NOT_YET_VALID_CODE: Refusal.NOT_YET_VALID,
+    _EXPIRED_CODE: Refusal.EXPIRED,
     _REVOKED_CODE: Refusal.REVOKED,
     _FOREIGN_CODE: Refusal.WRONG_TRUST_DOMAIN,
-    **dict.fromkeys((3, 4, 6, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
-    **dict.fromkeys((62, 64), Refusal.WRONG_HOST),
+    **dict.fromkeys((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
+    **dict.fromkeys((62, 63, 64), Refusal.WRONG_HOST),
 }
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": Refusal.NO_CERTIFICATE,
@@ -108,6 +110,7 @@ def _admitting(connection: AdmittedObject | AdmittedSocket) -> Iterator[None]:
         raise
     except ssl.SSLError as error:
         if isinstance(context, AdmittingContext):
+            _correct_verdict(connection, error, datetime.now(UTC))
             context.admission.count(refusal_of(error))
         raise
 
@@ -117,6 +120,35 @@ def _check_trust_domain(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain:
         check_peer_uris(connection, trust_domain)
     except IdentityError as error:
         raise _refused(error, _FOREIGN_CODE, "identity of another trust domain") from None
+
+
+def _correct_verdict(connection: ssl.SSLObject | ssl.SSLSocket, error: ssl.SSLError, now: datetime) -> None:
+    """Name the expired certificate where OpenSSL complains of a list: it looks at lists before it looks at dates.
+
+    The list of a CA that has expired is out of date too, or no longer handed out.
+    """
+    if not isinstance(error, ssl.SSLCertVerificationError) or refusal_of(error) is not Refusal.CRL:
+        return
+    for certificate in _chain_of(connection):
+        who = certificate.subject.rfc4514_string()
+        if now >= certificate.not_valid_after_utc:
+            error.verify_code, error.verify_message = _EXPIRED_CODE, f"certificate of {who} has expired"
+        elif now < certificate.not_valid_before_utc:
+            error.verify_code, error.verify_message = _NOT_YET_VALID_CODE, f"certificate of {who} is not yet valid"
+        else:
+            continue
+        error.strerror = f"certificate verify failed: {error.verify_message}"
+        return
+
+
+def _chain_of(connection: ssl.SSLObject | ssl.SSLSocket) -> list[x509.Certificate]:
+    """The chain that OpenSSL built for the peer, leaf first, also when it then refused it."""
+    # Python 3.13 has the method on the connection itself.
+    built = connection._sslobj.get_verified_chain()  # type: ignore[union-attr]
+    try:
+        return [read_peer_certificate(one.public_bytes(_ssl.ENCODING_DER)) for one in built or ()]
+    except ValueError:  # whatever is wrong with it, OpenSSL's own words stay
+        return []
 
 
 def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozenset[int]) -> None:

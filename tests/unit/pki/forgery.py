@@ -1,8 +1,10 @@
 """Certificates that must be refused: what a stranger, a thief or a careless operator would show."""
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -101,6 +103,34 @@ def ca_as_leaf(honest: Authority, good: Issued) -> Issued:
         certificate_pem=certificate.public_bytes(serialization.Encoding.PEM),
         key_pem=plain_pem(honest.issuer.key),
     )
+
+
+def expired_ca(honest: Authority, ca: x509.Certificate, now: datetime) -> x509.Certificate:
+    """The same issuing CA, its key included, with a validity that ended yesterday."""
+    assert honest.root is not None
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(ca.subject)
+        .issuer_name(ca.issuer)
+        .public_key(ca.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(ca.not_valid_before_utc)
+        .not_valid_after(now - timedelta(days=1))
+    )
+    for extension in ca.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(honest.root.key, hashes.SHA384())
+
+
+def bare_context(protocol: int, shown: Issued, directory: Path) -> ssl.SSLContext:
+    """A context that shows this certificate, without the checks that `TlsMaterial` makes of its own files."""
+    certificate, key = directory / "shown.pem", directory / "shown.key"
+    certificate.write_bytes(shown.certificate_pem)
+    key.write_bytes(shown.key_pem)
+    context = ssl.SSLContext(protocol)
+    context.load_verify_locations(cadata=shown.ca_pem.decode("ascii"))
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def signed_leaf(

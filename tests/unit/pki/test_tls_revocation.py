@@ -16,7 +16,7 @@ from pki.issued import Issued
 from pki.revocation import Revocation
 from pki.signing import pem_of, sign_crl
 from pki.tls import TlsError, TlsFiles, TlsMaterial, refusal_of
-from tests.unit.pki.forgery import HOSTS, authority, refused, signed_leaf
+from tests.unit.pki.forgery import HOSTS, authority, bare_context, expired_ca, refused, signed_leaf
 from tests.unit.pki.test_tls import handshake
 
 # OpenSSL checks certificates against the real clock, so these are of now
@@ -72,6 +72,78 @@ def test_a_revoked_peer_fails_the_handshake(tmp_path: Path, root: bool, side: st
     assert checking.statistics.refused[Refusal.REVOKED] == 1
     if side == "server":
         handshake(server.server_context(), load(tmp_path / "o", OTHER).client_context())
+
+
+def _list_of_the_expired_ca(by: Authority) -> bytes:
+    """Signed while it was valid; out of date by now, as the CA is."""
+    return lists_pem(by=by, now=NOW - timedelta(days=40))
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+@pytest.mark.parametrize(
+    "lists",
+    [
+        pytest.param(lambda _: lists_pem(), id="its list is gone"),
+        pytest.param(lambda _: lists_pem(root=True), id="its list is gone, the root's is there"),
+        pytest.param(lambda by: lists_pem() + _list_of_the_expired_ca(by), id="its list is out of date"),
+        pytest.param(
+            lambda by: lists_pem(root=True) + _list_of_the_expired_ca(by), id="out of date, with the root's"
+        ),
+    ],
+)
+def test_an_expired_issuing_ca_is_called_expired(
+    tmp_path: Path, lists: Callable[[Authority], bytes], side: str
+) -> None:
+    """It is counted and named as an expired certificate, and not as a fault of the revocation lists."""
+    assert HONEST.root is not None
+    former = replace(HONEST, issuer=create_issuer(HONEST.root, HONEST.scope, now=NOW - timedelta(days=50)))
+    checking = load(tmp_path / "checking", COORDINATOR, lists(former))
+    leaf = former.issue("coordinator-2", Role.COORDINATOR, HOSTS, now=NOW)
+    shown = replace(
+        leaf, certificate_pem=pem_of(leaf.certificate, expired_ca(HONEST, former.issuer.certificate, NOW))
+    )
+    if side == "server":
+        ends = checking.server_context(), bare_context(ssl.PROTOCOL_TLS_CLIENT, shown, tmp_path)
+    else:
+        ends = bare_context(ssl.PROTOCOL_TLS_SERVER, shown, tmp_path), checking.client_context()
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"issuing CA .* has expired") as caught:
+        handshake(*ends)
+    assert refusal_of(caught.value) is Refusal.EXPIRED
+    assert "issuing CA" in caught.value.verify_message
+    assert {kind: count for kind, count in checking.statistics.refused.items() if count} == {Refusal.EXPIRED: 1}
+
+
+def test_a_list_that_is_missing_or_out_of_date_is_still_called_so(tmp_path: Path) -> None:
+    """When the peer's chain is valid, the fault is the list's."""
+    assert HONEST.root is not None
+    beside = replace(HONEST, issuer=_another_issuer())
+    server = load(tmp_path / "s", COORDINATOR, lists_pem())
+    client = load(tmp_path / "c", beside.issue("worker-1", Role.WORKER, now=NOW))
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        handshake(server.server_context(), client.client_context())
+    assert refusal_of(caught.value) is Refusal.CRL
+
+
+@pytest.mark.parametrize(
+    ("codes", "refusal"),
+    [
+        ((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
+        ((9,), Refusal.NOT_YET_VALID),
+        ((10,), Refusal.EXPIRED),
+        ((23,), Refusal.REVOKED),
+        ((62, 63, 64), Refusal.WRONG_HOST),
+        (
+            (1, 2, 4, 6, 7, 13, 14, *range(18, 23), *range(24, 29), 32, 34, 37, 41, 47, 48, 51, 66, 79, 94),
+            Refusal.UNTRUSTED,
+        ),
+    ],
+)
+def test_every_verification_result_has_its_refusal(codes: tuple[int, ...], refusal: Refusal) -> None:
+    """Of OpenSSL's results, those about lists are CRL problems and no others, 4 and 6 among them."""
+    for code in codes:
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_code = code
+        assert refusal_of(error) is refusal, code
 
 
 def test_a_revoked_ca_takes_its_leaves_with_it(tmp_path: Path) -> None:
