@@ -105,7 +105,7 @@ class Authority:
             issuer = self.issuer.certificate.subject.rfc4514_string()
             raise AuthorityError(f"{issuer} is not of the trust domain {identity.trust_domain}: use its own CA")
         if profile.needs_host and not hosts:
-            raise AuthorityError(f"{name} is a {role}, which others dial: give at least one --host")
+            raise AuthorityError(f"{name} is {role.with_article}, which others dial: give at least one --host")
         names = list(dict.fromkeys(parse_host(host) for host in (*hosts, identity.dns_name)))
         for host in names:
             self.scope.check(host)

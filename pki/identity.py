@@ -33,6 +33,11 @@ class Role(StrEnum):
     PROMETHEUS = "prometheus"
     POSTGRES = "postgres"
 
+    @property
+    def with_article(self) -> str:
+        """For a sentence: "a worker", "an admin"."""
+        return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

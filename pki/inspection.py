@@ -127,7 +127,7 @@ def _extension_faults(leaf: x509.Certificate, identity: Identity | None) -> Iter
         yield "its key usage is not a critical digitalSignature: issue it with `pki issue`"
     if identity is not None and purposes != set(PROFILES[identity.role].usages):
         stated = ", ".join(sorted(_PURPOSES.get(purpose, purpose.dotted_string) for purpose in purposes))
-        yield f"its purposes ({stated}) are not those of a {identity.role}: issue it with `pki issue`"
+        yield f"its purposes ({stated}) are not those of {identity.role.with_article}: issue it with `pki issue`"
 
 
 def _name_faults(identity: Identity, expected: Expectation) -> Iterator[str]:

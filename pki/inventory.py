@@ -127,7 +127,8 @@ def _orders(host: str, said: _Host) -> Iterator[Order]:
         except (IdentityError, AuthorityError) as error:
             raise InventoryError(f"host {host}: {error}") from None
         if PROFILES[role].needs_host and not addresses:
-            raise InventoryError(f"host {host} is a {role}, which others dial: give it an ansible_host or pki_hosts")
+            what = f"host {host} is {role.with_article}, which others dial"
+            raise InventoryError(f"{what}: give it an ansible_host or pki_hosts")
         yield Order(name, role, addresses)
 
 

@@ -315,7 +315,7 @@ class AuthorityStore:
             # Software that maps the common name (PostgreSQL) could not tell two roles of one name apart.
             held = self.register.role_of(order.name) or taken.get(order.name, order.role)
             if held != order.role:
-                raise StoreError(f"{order.name} is a {held} already: give the {order.role} another name")
+                raise StoreError(f"{order.name} is {held.with_article} already: give the {order.role} another name")
             if order.name in taken:
                 raise StoreError(f"{order.name} is given twice: name each once")
             taken[order.name] = order.role

@@ -58,6 +58,7 @@ NOBODY = Caller()
 STRANGER = Caller(name="coordinator-2", signed_by=authority(NOW))
 EXPIRED = Caller(name="coordinator-2", age=timedelta(days=45))
 WORKER = Caller(name="worker-1", role=Role.WORKER)
+ADMIN = Caller(name="admin-1", role=Role.ADMIN)
 UNKNOWN = Caller(name="coordinator-9")
 
 
@@ -153,6 +154,7 @@ STRANGERS = {
     "another CA": Attempt(STRANGER, NOISE, "untrusted", "certificate verify failed"),
     "expired": Attempt(EXPIRED, NOISE, "expired", "certificate has expired"),
     "worker": Attempt(WORKER, NOISE, "identity", "is a worker: only coordinators speak Raft"),
+    "admin": Attempt(ADMIN, NOISE, "identity", "is an admin: only coordinators speak Raft"),
     "unknown coordinator": Attempt(UNKNOWN, NOISE, "identity", "is not a configured peer"),
 }
 

@@ -29,6 +29,19 @@ def test_every_identity_survives_its_uri(role: Role, name: str) -> None:
     assert Identity.parse(identity(role, name).uri) == identity(role, name)
 
 
+def test_every_role_has_its_article() -> None:
+    """ "An admin" and not "a admin"; all others begin with a consonant."""
+    assert [role.with_article for role in Role] == [
+        "a coordinator",
+        "a worker",
+        "a gateway",
+        "a client",
+        "an admin",
+        "a prometheus",
+        "a postgres",
+    ]
+
+
 @_DETERMINISTIC
 @given(
     st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True),

@@ -123,6 +123,9 @@ def test_a_name_has_one_role(store: AuthorityStore, tmp_path: Path) -> None:
     store.issue([COORDINATOR], tmp_path / "a", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="coordinator-1 is a coordinator already"):
         store.issue([Order("coordinator-1", Role.WORKER)], tmp_path / "b", now=NOW, by="ann@ca")
+    store.issue([Order("ops", Role.ADMIN)], tmp_path / "c", now=NOW, by="ann@ca")
+    with pytest.raises(StoreError, match="ops is an admin already: give the client another name"):
+        store.issue([Order("ops", Role.CLIENT)], tmp_path / "d", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="worker-1 is given twice"):
         store.issue([WORKER, WORKER], tmp_path / "b", now=NOW, by="ann@ca")
 
