@@ -9,6 +9,9 @@ from pki.errors import AuthorityError
 # BoringSSL (gRPC) has no signature algorithm in common with Ed25519 and P-521 leaves.
 _LEAF_CURVES = (ec.SECP256R1, ec.SECP384R1)
 
+# OpenSSL reads passphrases into a buffer of 1,024 bytes (PEM_BUFSIZE); `cryptography` refuses what does not fit.
+MAX_PASSPHRASE_BYTES = 1023
+
 
 def make_leaf_key() -> ec.EllipticCurvePrivateKey:
     """A P-256 key, which every TLS stack of the network can use."""
@@ -29,7 +32,7 @@ def check_leaf_key(key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
-    """PKCS #8, encrypted when there is a passphrase."""
+    """PKCS #8, encrypted when there is a passphrase; it has 1 to MAX_PASSPHRASE_BYTES bytes."""
     encryption = (
         serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     )

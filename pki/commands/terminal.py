@@ -14,6 +14,7 @@ import typer
 
 from pki.credential import read_private
 from pki.errors import PkiError, StoreError
+from pki.keys import MAX_PASSPHRASE_BYTES
 from pki.profiles import LEAF_LIFE
 from pki.status import Level, list_rows
 from pki.store import AuthorityStore
@@ -127,16 +128,24 @@ def new_passphrase(file: Path | None, *, plain: bool, development: bool) -> byte
 
 
 def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    """The passphrase from a file, the environment or a prompt."""
+    """The passphrase from a file, the environment or a prompt. StoreError for one that OpenSSL cannot use."""
     if file is not None:
         text = read_private(file).decode("utf-8", "replace").rstrip("\r\n")
     elif _PASSPHRASE_VARIABLE in os.environ:
-        text = os.environ[_PASSPHRASE_VARIABLE]
+        text = os.environb[_PASSPHRASE_VARIABLE.encode()].decode("utf-8", "replace")
     elif sys.stdin.isatty():
         text = typer.prompt("Passphrase for the root's key", hide_input=True, confirmation_prompt=confirm)
     else:
         raise StoreError(f"no passphrase for the root's key: give --passphrase-file or {_PASSPHRASE_VARIABLE}")
-    return text.encode()
+    phrase = text.encode()
+    if not phrase:
+        raise StoreError("passphrase is empty: give the one that belongs to the root's key")
+    if len(phrase) > MAX_PASSPHRASE_BYTES:
+        raise StoreError(
+            f"passphrase has {len(phrase)} bytes, and OpenSSL takes at most {MAX_PASSPHRASE_BYTES}: "
+            "take a shorter one"
+        )
+    return phrase
 
 
 def print_json(value: object) -> None:

@@ -1,6 +1,7 @@
 """The `pki` command, called as its users call it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -88,6 +89,41 @@ def test_a_weak_or_open_passphrase_file_isrefused(capsys: pytest.CaptureFixture[
     file.chmod(0o644)
     assert "open to others" in refused(capsys, *INIT[:4], "--passphrase-file", "phrase")
     assert "exclude each other" in refused(capsys, *INIT, "--passphrase-file", "phrase", code=2)
+
+
+@pytest.mark.parametrize("source", ["file", "variable"])
+def test_the_passphrase_is_bounded_when_set_and_when_read(
+    source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenSSL takes 1,023 bytes: a longer passphrase is refused with that number, an empty one as empty."""
+
+    def give(phrase: bytes) -> list[str]:
+        if source == "variable":
+            monkeypatch.setenv("PKI_PASSPHRASE", os.fsdecode(phrase))
+            return []
+        Path("phrase").write_bytes(phrase)
+        Path("phrase").chmod(0o600)
+        return ["--passphrase-file", "phrase"]
+
+    longest, too_long = "é".encode() * 511 + b"x", "é".encode() * 512
+    why = "passphrase has 1024 bytes, and OpenSSL takes at most 1023: take a shorter one"
+    assert why in refused(capsys, *INIT[:4], *give(too_long))
+    assert "passphrase is empty" in refused(capsys, *INIT[:4], *give(b""))
+    assert not Path("ca").exists()
+    assert main([*INIT[:4], *give(longest)]) == 0
+    assert why in refused(capsys, "rotate-issuer", "-a", "ca", *give(too_long))
+    assert "passphrase is empty" in refused(capsys, "rotate-issuer", "-a", "ca", *give(b""))
+    assert main(["rotate-issuer", "-a", "ca", *give(longest)]) == 0
+
+
+def test_a_passphrase_that_is_no_text_is_the_same_from_file_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not UTF-8 in the variable end in no traceback."""
+    phrase = b"correct \xff horse"
+    monkeypatch.setenv("PKI_PASSPHRASE", os.fsdecode(phrase))
+    assert main(INIT[:4]) == 0
+    Path("phrase").write_bytes(phrase)
+    Path("phrase").chmod(0o600)
+    assert main(["rotate-issuer", "-a", "ca", "--passphrase-file", "phrase"]) == 0
 
 
 @pytest.mark.parametrize(
