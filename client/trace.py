@@ -89,6 +89,6 @@ def _without_told(fields: Mapping[str, object]) -> dict[str, str]:
 def _object(line: str) -> dict[str, str]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # a line may repeat what a stranger sent
         return {}
     return found if isinstance(found, dict) else {}

@@ -20,12 +20,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from proofs import circuits, groth16, verifying_key
+from proofs import circuits, groth16, strict_json, verifying_key
 from proofs.errors import DocumentError, KeyStoreError
 
 PROVING_KEY = "proving.key"
 VERIFICATION_KEY = "verification_key.json"
 RECORD = "circuit.json"
+_MAX_BYTES = 1 << 20  # of a record or a verifying key: both have a few thousand
 
 _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -66,7 +67,9 @@ class KeyStore:
         """The record of a circuit's keys. KeyStoreError when there is none or it is damaged."""
         path = self._path(circuit, RECORD)
         try:
-            record = KeyRecord.model_validate_json(_read(path))
+            record = KeyRecord.model_validate(strict_json.parse(_read(path)))
+        except strict_json.JsonError as error:
+            raise KeyStoreError(f"{path}: {error}; distribute the directory again") from None
         except ValidationError as error:
             field = ".".join(map(str, error.errors()[0]["loc"])) or "JSON"
             raise KeyStoreError(f"{path}: {field} is wrong; distribute the directory again") from None
@@ -182,11 +185,16 @@ def _fill(directory: Path, circuit: str, origin: Origin, pair: groth16.KeyPair) 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise KeyStoreError(f"{path}: is missing; make the keys or copy the circuit's directory here") from None
     except (OSError, UnicodeDecodeError) as error:
         raise KeyStoreError(f"{path}: cannot be read: {error}") from None
+    if len(data) > _MAX_BYTES:
+        raise KeyStoreError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB; distribute the directory again")
+    return text
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
+from proofs import strict_json
 from proofs.errors import DocumentError
 
 MAX_CHARACTERS = 1 << 20  # a real one has a few thousand
@@ -21,12 +22,14 @@ class VerifyingKey(NamedTuple):
 
 def parse(text: str) -> VerifyingKey:
     """Read a verification_key.json. DocumentError when it is none; its points are not looked at here."""
+    if len(text) > MAX_CHARACTERS:
+        raise _no_key(f"it has more than {MAX_CHARACTERS} characters")
     try:
-        document = json.loads(text) if len(text) <= MAX_CHARACTERS else None
-    except (ValueError, RecursionError):
-        document = None
+        document = strict_json.parse(text)
+    except strict_json.JsonError as error:
+        raise _no_key(str(error)) from None
     if not isinstance(document, dict):
-        raise DocumentError("not a verifying key: expected a verification_key.json as snarkjs writes it")
+        raise _no_key(f"it is {strict_json.kind(document)}")
     missing = [name for name in _FIELDS if name not in document]
     if missing:
         raise DocumentError(f"not a verifying key: {missing[0]} is missing")
@@ -37,3 +40,7 @@ def parse(text: str) -> VerifyingKey:
         raise DocumentError("not a verifying key: nPublic must be a whole number")
     canonical = json.dumps({name: document[name] for name in _FIELDS}, sort_keys=True, separators=(",", ":"))
     return VerifyingKey(canonical, hashlib.sha256(canonical.encode()).hexdigest(), n_public)
+
+
+def _no_key(reason: str) -> DocumentError:
+    return DocumentError(f"not a verifying key: expected a verification_key.json as snarkjs writes it, and {reason}")

@@ -1,13 +1,12 @@
 """`zkp verify`: check proofs with a verifying key alone. No cluster, no certificate."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from client.cli import output
+from client.cli import files, output
 from client.cli.errors import CommandFailed
 from proofs import DocumentError, document, verifying_key
 from proofs.document import VerifyResult
@@ -30,7 +29,7 @@ def verify(
     someone you trust, and nothing else. With several keys each proof is held to the one it names. Fails
     unless every proof is valid.
     """
-    keys = {verifying_key.parse(text).sha256: text for text in (_read(path) for path in key)}
+    keys = dict(_key(path) for path in key)
     results = {path: _check(path, keys) for path in proofs}
     if as_json:
         output.as_json([_to_json(path, result) for path, result in results.items()])
@@ -42,11 +41,17 @@ def verify(
     output.note(f"{len(results)} valid: {_statements(list(results.values()))}")
 
 
-def _check(path: Path, keys: dict[str, str]) -> VerifyResult:
+def _key(path: Path) -> tuple[str, str]:
+    """The fingerprint of a verifying key file, and its text."""
+    text = files.read_text(path)
     try:
-        proof = json.loads(_read(path))
-    except ValueError:
-        raise CommandFailed(f"{path} is not JSON: give a proof file") from None
+        return verifying_key.parse(text).sha256, text
+    except DocumentError as error:
+        raise CommandFailed(f"{path}: {error}") from None
+
+
+def _check(path: Path, keys: dict[str, str]) -> VerifyResult:
+    proof = files.read_json(path, "give a proof file")
     named = proof.get("verifying_key_sha256") if isinstance(proof, dict) else None
     # A proof for none of the keys is held to the first, which says that it is another.
     key = keys.get(named, "") if isinstance(named, str) else ""
@@ -54,15 +59,6 @@ def _check(path: Path, keys: dict[str, str]) -> VerifyResult:
         return document.verify_document(proof, key or next(iter(keys.values())))
     except DocumentError as error:
         raise CommandFailed(f"{path}: {error}") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise CommandFailed(f"{path} is no text file") from None
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _row(path: Path, result: VerifyResult) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def readable(line: str) -> str:
     try:
         record = json.loads(line)
         words = f"{record['ts'][11:23]} {record['level']:<7} {record['logger']}: {record['message']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # a line may repeat what a stranger sent
         return line
     fields = "".join(f" {key}={value}" for key, value in record.items() if key not in _SHOWN_FIRST)
     exception = record.get("exception")

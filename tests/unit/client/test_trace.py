@@ -25,6 +25,7 @@ def test_a_log_tells_of_one_task_alone() -> None:
         line(message="nothing of t-1"),
         "t-1 Traceback (most recent call last):",
         '["t-1"]',
+        "t-1".join(["[" * 100_000, "]"]),
         line(message="no time", task_id="t-1", ts="yesterday"),
     ]
     (found,) = of_log("worker-1", lines, "t-1")

@@ -121,12 +121,25 @@ def test_a_wrong_record_is_refused(tmp_path: Path, change: dict[str, Any], words
     assert "circuit.json" in str(refused.value)
 
 
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    """Editors that write one make no other key, and no other record."""
+    pin = write_keys(tmp_path)
+    for name in ("circuit.json", "verification_key.json"):
+        path = tmp_path / "addition" / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert KeyStore(tmp_path).verifying_keys() == {"addition": pin}
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
         ("circuit.json", None),
         ("circuit.json", b"{"),
         ("circuit.json", b"\xff"),
+        ("circuit.json", b'{"name": "addition", "name": "range_proof"}'),
+        ("circuit.json", b"[" * 100_000),
+        ("circuit.json", b'{"constraints": ' + b"9" * 5000 + b"}"),
+        ("circuit.json", b" " * (1 << 20) + b"{}"),
         ("verification_key.json", None),
         ("verification_key.json", b"{}"),
         ("verification_key.json", b"\xff"),

@@ -44,6 +44,7 @@ def test_every_part_changes_the_fingerprint(name: str) -> None:
         ("[" * 100_000, "expected a verification_key.json"),
         ('{"nPublic":' + "9" * 100_000 + "}", "expected a verification_key.json"),
         ('"' + "x" * verifying_key.MAX_CHARACTERS + '"', "expected a verification_key.json"),
+        ('{"nPublic": 1, "nPublic": 2}', 'the key "nPublic" is there twice'),
         ("{}", "IC is missing"),
         (json.dumps(KEY | {"protocol": "plonk"}), "protocol must be"),
         (json.dumps(KEY | {"curve": "bls12381"}), "curve"),

@@ -1,0 +1,49 @@
+"""`zkp verify` on files of strangers: one line with the file's name, whatever they hold."""
+
+from pathlib import Path
+
+import pytest
+
+from client.cli import app
+
+KEY = Path(__file__).parents[2] / "integration" / "proofs" / "ceremony" / "verification_key.json"
+HOSTILE = {
+    "a doubled key": (b'{"circuit": "addition", "circuit": "range_proof"}', 'the key "circuit" is there twice'),
+    "depth": (b"[" * 100_000, "nested too deeply"),
+    "a long number": (b'{"circuit": ' + b"9" * 5000 + b"}", "a number has 5000 digits"),
+    "NaN": (b'{"circuit": NaN}', "NaN is not JSON"),
+    "UTF-16": ('{"circuit": 1}'.encode("utf-16"), "byte 0 is not UTF-8"),
+    "size": (b" " * (16 * 2**20 + 1), "is larger than 16 MiB"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_proof_file_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
+) -> None:
+    """Proof files come from strangers: none of them ends in a traceback or has two meanings."""
+    proof = tmp_path / "proof.json"
+    proof.write_bytes(content)
+
+    assert app.run(["verify", str(proof), "--key", str(KEY)]) == 1
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {proof}: ")
+    assert reason in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_key_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
+) -> None:
+    """Of several keys, the error names the file that is none."""
+    key = tmp_path / "key.json"
+    key.write_bytes(content)
+
+    assert app.run(["verify", "proof.json", "--key", str(KEY), "--key", str(key)]) == 1
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {key}: ")
+    assert reason in said
+    assert said.count("\n") == 1
