@@ -10,15 +10,21 @@ from proofs.tree import DEPTH, EMPTY, root_of, tree_of
 MAX_LEAVES = 65_536  # a request's; the circuit itself allows 2^DEPTH
 
 
+def leaf(name: str, value: object) -> int:
+    """An entry of a list; InputError, naming `name`, for what no list can hold."""
+    entry = element(name, value)
+    if entry == EMPTY:
+        raise InputError(name, "is the mark of an empty place; leave it out")
+    return entry
+
+
 def _read(request: Mapping[str, object]) -> Signals:
     entries = request.get("leaves")
     if not isinstance(entries, list | tuple) or not entries:
         raise InputError("leaves", "must be a list of at least one field element")
     if len(entries) > MAX_LEAVES:
         raise InputError("leaves", f"has {len(entries)} entries; at most {MAX_LEAVES} are taken")
-    leaves = tuple(element(f"leaves[{position}]", entry) for position, entry in enumerate(entries))
-    if EMPTY in leaves:
-        raise InputError(f"leaves[{leaves.index(EMPTY)}]", "is the mark of an empty place; leave it out")
+    leaves = tuple(leaf(f"leaves[{position}]", entry) for position, entry in enumerate(entries))
     index = integer("leaf_index", request.get("leaf_index"), len(leaves), f"{len(leaves)}, the number of leaves")
     return {"leaf": (leaves[index],), "leaf_index": (index,), "siblings": tree_of(leaves).path(index)}
 

@@ -5,37 +5,34 @@ running program can be read by every user of the machine.
 """
 
 import csv
-import json
+import io
 import os
+import re
 import secrets
-import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from client.cli import files, output
 from client.cli.errors import CommandFailed, UsageProblem
 from client.records import Submission
-from proofs import circuits
+from proofs import InputError, circuits, merkle_proof, strict_json
 from proofs.field import ORDER
 
 Request = dict[str, object]
 
-_STANDARD_INPUT = Path("-")
+_OBJECT = 'write a JSON object such as {"value": 42}'
+_NUMBER_LIKE = re.compile(r"(o?x)?[a-f]*|[oil]*")
+_SHOWN_CHARACTERS = 64
 
 
 def read_inputs(path: Path | None) -> Request:
     """A JSON object of request fields from a file, "-" for standard input; empty when none is named."""
     if path is None:
         return {}
-    try:
-        text = sys.stdin.read() if path == _STANDARD_INPUT else path.read_text(encoding="utf-8")
-        fields = json.loads(text)
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise CommandFailed(f'{path} is not JSON: write an object such as {{"value": 42}}') from None
+    fields = files.read_json(path, _OBJECT)
     if not isinstance(fields, dict):
-        raise CommandFailed(f'{path} is no JSON object: write one such as {{"value": 42}}')
+        raise CommandFailed(f"{path}: is {strict_json.kind(fields)}, not a JSON object; {_OBJECT}")
     return fields
 
 
@@ -48,19 +45,53 @@ def merge(inputs: Request, options: Mapping[str, object]) -> Request:
     return {**inputs, **given}
 
 
-def read_leaves(path: Path) -> list[str]:
-    """The entries of a list: the first column of a CSV file, with or without a heading.
+def read_leaves(path: Path, heading: bool | None = None) -> list[str]:
+    """The entries of a list: the first column of a CSV file, "-" for standard input.
 
-    An entry is a decimal or 0x… hexadecimal number; the circuit's own check names a wrong one.
+    An entry is a decimal or 0x… hexadecimal number; InputError names the line of a wrong one. `heading`: whether
+    the first line is a heading. By default it is one only when it cannot be meant as a number, and a note says so.
     """
+    rows = _rows(path)
+    first = next(rows, None)
+    if first is None:
+        return []
+    line, text = first
+    if heading is None and _is_heading(text):
+        output.note(f"{path}, line {line}: {text[:_SHOWN_CHARACTERS]!a} is taken as a heading, not as an entry")
+        heading = True
+    cure = "; if this line is a heading, give --heading" if heading is None else ""
+    entries = [] if heading else [_entry(path, line, text, cure)]
+    return [*entries, *(_entry(path, line, text) for line, text in rows)]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str]]:
+    """The line on which each row begins, from 1, and its first column; rows without any text are left out."""
+    reader = csv.reader(io.StringIO(files.read_text(path), newline=""))
+    line = 1
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            entries = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise CommandFailed(f"{path} is no text file with one entry a line") from None
-    return entries[1:] if entries and not entries[0][0].isdigit() else entries
+        for row in reader:
+            if any(column.strip() for column in row):
+                yield line, row[0].strip()
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise CommandFailed(f"{path}, line {line}: {error}; write one number a line") from None
+
+
+def _entry(path: Path, line: int, text: str, cure: str = "") -> str:
+    try:
+        merkle_proof.leaf(f"{path}, line {line}", text)
+    except InputError as error:
+        raise InputError(error.field, f"{error.message}{cure}") from None
+    return text
+
+
+def _is_heading(text: str) -> bool:
+    """Whether a list's first entry cannot be meant as a number: words without digits.
+
+    Hexadecimal letters alone (deadbeef), and letters that look like digits (O, l), are not such words.
+    """
+    letters = "".join(filter(str.isalpha, text)).lower()
+    return not any(map(str.isnumeric, text)) and _NUMBER_LIKE.fullmatch(letters) is None
 
 
 def merkle(request: Request, count: int) -> Iterator[Request]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client.cli import access, output, requests, task_output
+from client.cli import access, files, output, requests, task_output
 from client.cli.access import Access, Coordinators, Directory, Identity
 from client.cli.errors import CommandFailed, UsageProblem
 from client.errors import ClientError
@@ -64,7 +64,17 @@ class Order:
 def merkle(
     *,
     leaves: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The list: one number a line, or a CSV's first column.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|-", help="The list: one number a line, or a CSV's first column; - reads standard input."
+        ),
+    ] = None,
+    heading: Annotated[
+        bool | None,
+        typer.Option(
+            "--heading/--no-heading",
+            help="Whether the list's first line is a heading; by default only if it cannot be meant as a number.",
+        ),
     ] = None,
     index: Annotated[
         int | None,
@@ -86,7 +96,11 @@ def merkle(
     Prove that an entry is on the list with this Merkle root, without saying which. With --count N the
     entries INDEX, INDEX+1, … are proved, around the end of the list.
     """
-    options = {"leaves": None if leaves is None else requests.read_leaves(leaves), "leaf_index": index}
+    if leaves is not None and leaves == inputs == files.STANDARD_INPUT:
+        raise UsageProblem("--leaves and --inputs both name standard input: give a file for one of them")
+    if leaves is None and heading is not None:
+        raise UsageProblem("--heading and --no-heading are for the file of --leaves: give that too")
+    options = {"leaves": None if leaves is None else requests.read_leaves(leaves, heading), "leaf_index": index}
     request = requests.merge(requests.read_inputs(inputs), options)
     submissions = _prepare("merkle_proof", requests.merkle(request, count), task_id, count, max_retries)
     reach = access.find(coordinators, identity, directory, role=CLIENT)

@@ -57,6 +57,8 @@ def test_help_starts_with_an_example(path: tuple[str, ...], capsys: pytest.Captu
         (["list", "--identity", "."], "give --coordinators (or ZKP_COORDINATORS) too"),
         (["list", "--coordinators", ",", "--identity", "."], "--coordinators names no address"),
         (["submit", "range", "--value", "7", "--min", "1", "--max", "9", "--task-id", "x"], "--task-id needs"),
+        (["submit", "merkle", "--leaves", "-", "--inputs", "-"], "--leaves and --inputs both name standard input"),
+        (["submit", "merkle", "--index", "0", "--no-heading"], "--heading and --no-heading are for the file of"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,18 @@ import pytest
 from client.cli import requests
 from client.cli.errors import CommandFailed, UsageProblem
 from proofs import InputError
+from proofs.field import ORDER
+from proofs.tree import EMPTY
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Let standard input hold `data`."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 def test_private_values_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--inputs -` keeps them out of the arguments, which every user of the machine can read."""
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"value": 42}'))
+    pipe(monkeypatch, b'{"value": 42}')
 
     assert requests.read_inputs(Path("-")) == {"value": 42}
 
@@ -23,14 +31,36 @@ def test_no_inputs_file_is_no_fields() -> None:
     assert requests.read_inputs(None) == {}
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "is not JSON"), ("[1]", "is no JSON object")])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "is not usable JSON, line 1, column 2"),
+        ("[1]", "is a list, not a JSON object"),
+        ('{"value": 1, "value": 2}', 'the key "value" is there twice'),
+        ('{"value": NaN}', "NaN is not JSON"),
+        ('{"value": 1e999}', "a number is too large"),
+        ('{"value": ' + "9" * 5000 + "}", "a number has 5000 digits"),
+        ('{"value": ' + "[" * 33 + "]" * 33 + "}", "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
+        (" " * (16 * 2**20 + 1), "is larger than 16 MiB"),
+    ],
+    ids=("cut off", "list", "twice", "NaN", "overflow", "digits", "33 levels", "100,000 levels", "size"),
+)
 def test_a_broken_inputs_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    """The line says which file and how a good one looks, and repeats nothing of it."""
+    """The line says which file, where it is wrong, and what to do."""
     path = tmp_path / "inputs.json"
     path.write_text(text, encoding="utf-8")
 
-    with pytest.raises(CommandFailed, match=rf"inputs\.json {reason}: write"):
+    with pytest.raises(CommandFailed, match=rf"inputs\.json: .*{re.escape(reason)}.*; (write|give)"):
         requests.read_inputs(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_inputs(tmp_path: Path) -> None:
+    """Editors that write one make usable files."""
+    path = tmp_path / "inputs.json"
+    path.write_text('{"value": 42}', encoding="utf-8-sig")
+
+    assert requests.read_inputs(path) == {"value": 42}
 
 
 def test_a_missing_inputs_file_is_named(tmp_path: Path) -> None:
@@ -58,6 +88,9 @@ def test_a_field_given_twice_is_refused() -> None:
         ("address\n0x1f\n0x2e\n", ["0x1f", "0x2e"]),
         ("1\n2\n\n3\n", ["1", "2", "3"]),
         ("7,seven\r\n8,eight\r\n", ["7", "8"]),
+        ("\ufeff1\n2\n3\n", ["1", "2", "3"]),
+        ("\ufeffaddress\n0x1f\n", ["0x1f"]),
+        ("\n \n,\nleaf,name\n5,five\n", ["5"]),
         ("heading\n", []),
         ("", []),
     ],
@@ -75,7 +108,103 @@ def test_a_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "list.bin"
     path.write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(CommandFailed, match=r"list\.bin is no text file"):
+    with pytest.raises(CommandFailed, match=r"list\.bin: byte 0 is not UTF-8"):
+        requests.read_leaves(path)
+
+
+def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--leaves -` reads what `--leaves FILE` reads."""
+    pipe(monkeypatch, b"\xef\xbb\xbf1\r\n2\r\n")
+
+    assert requests.read_leaves(Path("-")) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "-5",
+        "+1",
+        ".5",
+        "O",
+        "l",
+        "oI",
+        "deadbeef",
+        "xff",
+        "OxFF",
+        "'1",
+        "#7",
+        "$5",
+        "EUR 5",
+        "leaf1",
+        "\u0661",
+        "½",
+        "--",
+    ],
+)
+def test_a_first_line_that_may_be_meant_as_a_number_is_no_heading(tmp_path: Path, first: str) -> None:
+    """A list never loses its first entry: what looks like a number is refused, with the line and the option."""
+    path = tmp_path / "list.csv"
+    path.write_text(f"{first}\n2\n3\n", encoding="utf-8")
+
+    with pytest.raises(InputError, match=r"list\.csv, line 1: is not a whole number.*; .* give --heading") as refused:
+        requests.read_leaves(path)
+
+    assert refused.value.field == f"{path}, line 1"
+
+
+@pytest.mark.parametrize("first", ["address", "leaf", "code", "field", "id", "# members", "Mitglied", "номер"])
+def test_a_heading_is_left_out_and_said(tmp_path: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A word without digits is a heading; standard error says that it was left out, standard output nothing."""
+    path = tmp_path / "list.csv"
+    path.write_text(f"{first}\n2\n", encoding="utf-8")
+
+    assert requests.read_leaves(path) == ["2"]
+
+    said = capsys.readouterr()
+    assert f"list.csv, line 1: {first!a} is taken as a heading" in said.err
+    assert said.out == ""
+
+
+def test_a_heading_can_be_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--heading` leaves out any first line, `--no-heading` none."""
+    path = tmp_path / "list.csv"
+    path.write_text("2026\n2\n", encoding="utf-8")
+
+    assert requests.read_leaves(path, heading=True) == ["2"]
+    assert requests.read_leaves(path, heading=False) == ["2026", "2"]
+    path.write_text("address\n2\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1: is not a whole number"):
+        requests.read_leaves(path, heading=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("address\n1\n\n-2\n", 4, "is not a whole number"),
+        ('1,"two\nlines"\nx\n', 3, "is not a whole number"),
+        ("1\n,bob\n", 2, "is not a whole number"),
+        ("1\n\ufeff2\n", 2, "is not a whole number"),
+        (f"1\n{ORDER}\n", 2, "is out of range"),
+        (f"1\n2\n{EMPTY}\n", 3, "is the mark of an empty place"),
+    ],
+    ids=("negative", "after a quoted line end", "no first column", "mark inside", "order", "empty place"),
+)
+def test_a_wrong_entry_is_named_by_its_line(tmp_path: Path, text: str, line: int, reason: str) -> None:
+    """The number is the one that an editor shows, whatever the lines before it hold."""
+    path = tmp_path / "list.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+
+    with pytest.raises(InputError, match=rf"list\.csv, line {line}: {reason}"):
+        requests.read_leaves(path)
+
+
+def test_a_column_that_csv_cannot_hold_is_named_by_its_line(tmp_path: Path) -> None:
+    """The CSV reader bounds a column's length."""
+    path = tmp_path / "list.csv"
+    path.write_text("1\n" + "x" * 200_000, encoding="utf-8")
+
+    with pytest.raises(CommandFailed, match=r"list\.csv, line 2: field larger than field limit"):
         requests.read_leaves(path)
 
 
