@@ -11,10 +11,10 @@ from client.errors import NoLeader
 from client.failures import CallFailed, DialFailed, final_error
 from client.leader import LeaderConnection
 from client.records import moment
+from protocol.limits import MAX_CERTIFICATES
 from protocol.v1 import coordinator_pb2 as pb
 
 DEFAULT_TIMEOUT_S = 10.0
-MAX_REVOKED_AT_ONCE = 1000
 _STATUS_TIMEOUT_S = 3.0
 UNREACHABLE = "unreachable"
 
@@ -137,11 +137,11 @@ class AdminClient:
         """
         new = 0
         found: list[Revocation] = []
-        for start in range(0, len(serials), MAX_REVOKED_AT_ONCE):
+        for start in range(0, len(serials), MAX_CERTIFICATES):
             request = pb.RevokeCertificatesRequest(
                 certificates=[
                     pb.Certificate(serial=serial, reason=reason)
-                    for serial, reason in serials[start : start + MAX_REVOKED_AT_ONCE]
+                    for serial, reason in serials[start : start + MAX_CERTIFICATES]
                 ]
             )
             response = await self._connection.call(
@@ -154,13 +154,13 @@ class AdminClient:
     async def revocations(self) -> list[Revocation]:
         """What is revoked and has not expired since, first revoked first."""
         found: list[Revocation] = []
-        request = pb.ListRevocationsRequest(page_size=MAX_REVOKED_AT_ONCE)
+        request = pb.ListRevocationsRequest(page_size=MAX_CERTIFICATES)
         while True:
             page = await self._connection.call(
                 lambda stubs: stubs.admin.ListRevocations, request, timeout=self._timeout
             )
             found += map(_revocation, page.revocations)
-            if len(page.revocations) < MAX_REVOKED_AT_ONCE:
+            if len(page.revocations) < MAX_CERTIFICATES:
                 return found
             request.after_revision = page.revocations[-1].revision
 

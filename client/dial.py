@@ -22,8 +22,8 @@ from client.itinerary import parse_address
 from client.line import GrpcLine, Line
 from pki.identity import IdentityError, Role
 from pki.tls import TlsMaterial, peer_identity
+from protocol.limits import MAX_MESSAGE_BYTES
 
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _FRAME_HEADER_BYTES = 9  # an HTTP/2 server speaks first: a SETTINGS frame
 
 _OPTIONS: tuple[tuple[str, int], ...] = (

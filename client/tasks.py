@@ -13,6 +13,7 @@ from client.failures import CallFailed, stream_ended
 from client.leader import LeaderConnection
 from client.pipeline import SubmissionPipeline
 from client.records import Accepted, Submission, Task, TaskPage, TaskState, state_number
+from protocol.limits import MAX_PAGE_SIZE, PAGE_SIZE
 from protocol.v1 import coordinator_pb2 as pb
 
 DEFAULT_TIMEOUT_S = 15.0  # well over an election, so that a failover is a pause and not an error
@@ -122,7 +123,7 @@ class TaskClient:
         *,
         state: TaskState | None = None,
         circuit: str = "",
-        size: int = 100,
+        size: int = PAGE_SIZE,
         token: str = "",
     ) -> TaskPage:
         """One page of at most `size` (1 to 1,000) tasks, newest first, from `token` of the page before."""
@@ -136,7 +137,8 @@ class TaskClient:
         """Tasks, newest first, page by page; at most `limit` of them."""
         token, left = "", limit
         while left is None or left > 0:
-            page = await self.page(state=state, circuit=circuit, size=min(left or 1000, 1000), token=token)
+            size = min(left or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
+            page = await self.page(state=state, circuit=circuit, size=size, token=token)
             for task in page.tasks[:left]:
                 yield task
             if left is not None:

@@ -13,9 +13,9 @@ from typing import Annotated
 from pydantic import Field
 
 from coordinator.database_settings import DatabaseSettings
-from coordinator.submissions import MAX_RETRIES
 from daemon import preflight
 from pki.identity import Role
+from protocol.limits import MAX_RETRIES
 from settings import (
     Address,
     AnchoredPath,

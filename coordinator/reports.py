@@ -25,10 +25,10 @@ from coordinator.refusals import (
 from coordinator.replication import Replicator
 from coordinator.verification import Verification
 from coordinator.workers import require_leader, speaks_for
+from proofs.snarkjs import PROOF_BYTES
 
 log = logging.getLogger("zkp.coordinator")
 
-PROOF_BYTES = 256  # the Ethereum encoding of a Groth16 proof over BN254
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MESSAGE_LENGTH = 500
 

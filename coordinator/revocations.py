@@ -19,17 +19,15 @@ from coordinator.replication import Replicator
 from coordinator.state import State
 from coordinator.workers import require_leader
 from pki.profiles import ISSUER_LIFE
+from protocol.limits import MAX_CERTIFICATES, SERIAL_PATTERN
 
 log = logging.getLogger("zkp.coordinator")
-
-MAX_CERTIFICATES = 1000
-"""In one request, and in one page."""
 
 _PERIOD_S = 0.5
 _MAX_FOLLOWERS = 10_000
 _RETRY_AFTER_S = 5.0
 _LONGEST_LIFE = ISSUER_LIFE + timedelta(days=1)  # of a certificate: none outlives its issuer
-_SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")
+_SERIAL = re.compile(SERIAL_PATTERN)
 _WORDS = re.compile(r"[ -~]{0,128}")
 
 

@@ -45,11 +45,12 @@ from coordinator.model import (
     Worker,
     WorkerState,
 )
+from protocol.limits import SERIAL_PATTERN
 
 MAX_REVOKED = 100_000
 """Revoked certificates to remember at once; those that have expired make room."""
 
-_SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")  # at most 20 octets, RFC 5280
+_SERIAL = re.compile(SERIAL_PATTERN)
 
 
 class Move(Enum):

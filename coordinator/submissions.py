@@ -6,15 +6,9 @@ from dataclasses import dataclass, field
 from coordinator.commands import Submit
 from coordinator.refusals import InvalidRequest
 from proofs import CircuitError, InputError, circuits
+from protocol.limits import MAX_INPUT_BYTES, MAX_PUBLIC_INPUTS, MAX_RETRIES, TASK_ID_PATTERN, TASK_ID_RULE
 
-MAX_RETRIES = 10
-MAX_INPUT_BYTES = 40 * 1024
-"""Of one task's inputs: a replicated command must stay well under 48 KiB."""
-MAX_SUBMISSIONS = 1000
-"""In one request."""
-
-_MAX_PUBLIC_INPUTS = 64
-_TASK_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TASK_ID = re.compile(TASK_ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +25,7 @@ class Submission:
 def check_task_id(task_id: str) -> str:
     """The id itself; raises InvalidRequest."""
     if not _TASK_ID.fullmatch(task_id):
-        raise InvalidRequest("task_id", "write 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise InvalidRequest("task_id", TASK_ID_RULE)
     return task_id
 
 
@@ -43,8 +37,8 @@ def check(submission: Submission, submitter: str, default_max_retries: int) -> S
         raise InvalidRequest("max_retries", f"must be 0 to {MAX_RETRIES}")
     if len(submission.inputs) > MAX_INPUT_BYTES:
         raise InvalidRequest("inputs", f"has {len(submission.inputs)} bytes; at most {MAX_INPUT_BYTES} are taken")
-    if len(submission.public_inputs) > _MAX_PUBLIC_INPUTS:
-        raise InvalidRequest("public_inputs", f"at most {_MAX_PUBLIC_INPUTS} are taken")
+    if len(submission.public_inputs) > MAX_PUBLIC_INPUTS:
+        raise InvalidRequest("public_inputs", f"at most {MAX_PUBLIC_INPUTS} are taken")
     try:
         circuits.check(submission.circuit, submission.inputs, submission.public_inputs)
     except CircuitError as error:

@@ -23,12 +23,11 @@ from coordinator.refusals import (
     Unavailable,
 )
 from coordinator.replication import Replicator
-from coordinator.submissions import MAX_SUBMISSIONS, Submission, check, check_task_id
+from coordinator.submissions import Submission, check, check_task_id
 from coordinator.watches import Watches
 from coordinator.workers import require_leader
+from protocol.limits import MAX_PAGE_SIZE, MAX_SUBMISSIONS, PAGE_SIZE
 
-DEFAULT_PAGE = 100
-MAX_PAGE = 1000
 _CHECKED_AT_A_TIME = 32  # submissions, before the event loop gets a turn: heartbeats must not wait for a big request
 _RETRY_AFTER_S = 2.0
 
@@ -134,9 +133,9 @@ class Tasks:
     async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
         """One page of the record (0: the usual size), newest first; of what is in memory while the record is away."""
         require_leader(self._replicator)
-        if size > MAX_PAGE:
-            raise InvalidRequest("page_size", f"must be 1 to {MAX_PAGE}")
-        return await self._record.page(state, circuit, size or DEFAULT_PAGE, token)
+        if size > MAX_PAGE_SIZE:
+            raise InvalidRequest("page_size", f"must be 1 to {MAX_PAGE_SIZE}")
+        return await self._record.page(state, circuit, size or PAGE_SIZE, token)
 
     async def cancel(self, task_id: str) -> Task:
         """End a task that has no result yet. Cancelling a cancelled one succeeds."""

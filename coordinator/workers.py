@@ -17,13 +17,13 @@ from coordinator.raft import NotLeader
 from coordinator.refusals import CoordinatorError, Forbidden, InvalidRequest, Overloaded, Unavailable
 from coordinator.replication import Replicator
 from coordinator.streams import Stream, Streams, check_registered
+from protocol.limits import MAX_CAPACITY, SHA256_PATTERN
 
 log = logging.getLogger("zkp.coordinator")
 
 Held = tuple[tuple[str, int], ...]
 """Attempts that a worker says it has: (task id, attempt)."""
 
-MAX_CAPACITY = 1024
 MAX_HELD = 4096
 MAX_CIRCUITS = 64
 MAX_WORKERS = 4096
@@ -231,7 +231,7 @@ def _check(introduction: Introduction) -> None:
         raise InvalidRequest("circuits", f"must be 1 to {MAX_CIRCUITS}")
     if any(len(name) > 64 or not name.isprintable() for name in introduction.circuits):
         raise InvalidRequest("circuits", "names have at most 64 printable characters")
-    if any(not re.fullmatch(r"[0-9a-f]{64}", key) for key in introduction.circuits.values()):
+    if any(not re.fullmatch(SHA256_PATTERN, key) for key in introduction.circuits.values()):
         raise InvalidRequest("circuits", "verifying_key_sha256 is 64 hexadecimal digits, lower case")
     if len(introduction.held) > MAX_HELD:
         raise InvalidRequest("held", f"at most {MAX_HELD} attempts")

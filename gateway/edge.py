@@ -20,11 +20,11 @@ from daemon.https import certificate_of
 from gateway import problems
 from gateway.callers import Callers
 from gateway.handlers import CALLER, SUBMITTED
-from gateway.idempotency import TASK_ID_PATTERN
 from gateway.problems import Problem
 from gateway.ratelimit import RateLimit
 from pki.identity import Identity
 from pki.tls import TlsMaterial
+from protocol.limits import TASK_ID_PATTERN
 
 log = logging.getLogger("zkp.gateway")
 

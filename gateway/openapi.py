@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 
 from client.records import TaskState
 from gateway import problems, requests
-from gateway.idempotency import HEADER, KEY_PATTERN, TASK_ID_PATTERN
+from gateway.idempotency import HEADER, KEY_PATTERN
 from gateway.problems import Kind
 from gateway.schemas import SCHEMAS, reference
 from proofs import circuits
+from protocol.limits import MAX_PAGE_SIZE, PAGE_SIZE, TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 
@@ -115,12 +116,12 @@ def _list() -> Json:
         _query(
             "page_size",
             "tasks on a page",
-            {"type": "integer", "minimum": 1, "maximum": requests.MAX_PAGE_SIZE, "default": requests.PAGE_SIZE},
+            {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE},
         ),
         _query(
             "page_token",
             "next_page_token of the page before",
-            {"type": "string", "pattern": requests.PAGING_PATTERN},
+            {"type": "string", "pattern": anchored(requests.PAGING_PATTERN)},
         ),
     )
     return {
@@ -223,7 +224,7 @@ def _wait() -> Json:
 
 
 def _parameter_id() -> Json:
-    schema = {"type": "string", "pattern": TASK_ID_PATTERN}
+    schema = {"type": "string", "pattern": anchored(TASK_ID_PATTERN)}
     return {"name": "id", "in": "path", "required": True, "description": "the task's id", "schema": schema}
 
 
@@ -236,5 +237,5 @@ def _idempotency_key() -> Json:
             "the same key and body from the same caller is the same task, however often it is sent; another "
             "body under that key is refused. A range proof then needs its blinding given"
         ),
-        "schema": {"type": "string", "pattern": KEY_PATTERN},
+        "schema": {"type": "string", "pattern": anchored(KEY_PATTERN)},
     }

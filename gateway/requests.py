@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from client.records import TaskState
-from gateway.idempotency import HEADER, TASK_ID_PATTERN
+from gateway.idempotency import HEADER
 from gateway.json_body import parse_object
 from gateway.problems import NO_SUCH_TASK, Problem, wrong_field
 from proofs import InputError, circuits
 from proofs.field import ORDER
+from protocol.limits import (
+    MAX_PAGE_SIZE,
+    MAX_PAGE_TOKEN_CHARACTERS,
+    MAX_RETRIES,
+    PAGE_SIZE,
+    TASK_ID_PATTERN,
+    TASK_ID_RULE,
+)
 
-MAX_RETRIES = 100
 MAX_WAIT_S = 60
-MAX_PAGE_SIZE = 1000
-PAGING_PATTERN = r"^[A-Za-z0-9._~=+/:,-]{1,512}$"
-PAGE_SIZE = 100
+PAGING_PATTERN = rf"[A-Za-z0-9._~=+/:,-]{{1,{MAX_PAGE_TOKEN_CHARACTERS}}}"
 STATES = tuple(TaskState)
 
 _TASK_ID = re.compile(TASK_ID_PATTERN)
@@ -73,7 +78,7 @@ def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepare
 def read_task_id(text: str) -> str:
     """A task id from a path; one that cannot exist is not found."""
     if _TASK_ID.fullmatch(text) is None:
-        raise Problem(NO_SUCH_TASK, "no task can have this id; ids are 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'")
+        raise Problem(NO_SUCH_TASK, f"id: {TASK_ID_RULE}")
     return text
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 from client.records import TaskState
-from gateway.idempotency import TASK_ID_PATTERN
 from gateway.problems import KINDS
-from gateway.requests import MAX_RETRIES
 from proofs import circuits
 from proofs.merkle_proof import MAX_LEAVES
+from protocol.limits import MAX_RETRIES, SHA256_PATTERN, TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 
@@ -21,7 +20,7 @@ _NUMBER = {
 }
 _CIRCUIT = {"type": "string", "enum": [*circuits.NAMES]}
 _MOMENT = {"type": ["string", "null"], "format": "date-time"}
-_SHA256 = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
+_SHA256 = {"type": ["string", "null"], "pattern": anchored(SHA256_PATTERN)}
 _PUBLIC_INPUTS = {"type": "array", "items": _DECIMAL, "description": "in the circuit's order"}
 _POINT = {"type": "array", "items": _DECIMAL, "minItems": 3, "maxItems": 3}
 _PAIR = {"type": "array", "items": _DECIMAL, "minItems": 2, "maxItems": 2}
@@ -47,7 +46,7 @@ def _request(circuit: str, properties: Json, optional: tuple[str, ...] = ()) -> 
 
 
 _SUMMARY: Json = {
-    "id": {"type": "string", "pattern": TASK_ID_PATTERN},
+    "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
     "circuit": {"type": "string"},
     "state": {"type": "string", "enum": [*TaskState]},
     "attempt": {"type": "integer", "minimum": 0, "description": "the current or last; 0 before the first"},
@@ -109,7 +108,7 @@ SCHEMAS: Json = {
     ),
     "Accepted": _object(
         {
-            "id": {"type": "string", "pattern": TASK_ID_PATTERN},
+            "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
             "circuit": _CIRCUIT,
             "state": {"type": "string", "enum": [*TaskState]},
             "duplicate": {"type": "boolean", "description": "the task was there before this request"},
@@ -150,8 +149,8 @@ SCHEMAS: Json = {
             "circuit": _CIRCUIT,
             "proof": reference("Proof"),
             "public_inputs": _PUBLIC_INPUTS,
-            "task_id": {"type": "string", "pattern": TASK_ID_PATTERN},
-            "verifying_key_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "task_id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
+            "verifying_key_sha256": {"type": "string", "pattern": anchored(SHA256_PATTERN)},
         }
     ),
     "State": _object({"status": {"type": "string", "enum": ["ok", "unavailable"]}}),

@@ -8,9 +8,10 @@ from proofs import circuits, snarkjs, verifying_key
 from proofs.errors import CircuitError, DocumentError
 from proofs.field import from_decimal
 from proofs.groth16 import KeyVerifier
+from protocol.limits import SHA256_PATTERN
 
 _FIELDS = ("circuit", "proof", "public_inputs", "task_id", "verifying_key_sha256")
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SHA256 = re.compile(SHA256_PATTERN)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from proofs import circuits, groth16, strict_json, verifying_key
 from proofs.errors import DocumentError, KeyStoreError
+from protocol.limits import SHA256_PATTERN, anchored
 
 PROVING_KEY = "proving.key"
 VERIFICATION_KEY = "verification_key.json"
 RECORD = "circuit.json"
 _MAX_BYTES = 1 << 20  # of a record or a verifying key: both have a few thousand
 
-_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+_Sha256 = Annotated[str, StringConstraints(pattern=anchored(SHA256_PATTERN))]
 
 
 class Origin(StrEnum):

@@ -13,13 +13,13 @@ from typing import NoReturn
 
 from proofs.errors import InputError
 from proofs.field import ORDER, from_decimal
+from protocol.limits import MAX_INPUT_BYTES
 
 # Signal name to its field elements; a scalar has one.
 Signals = Mapping[str, tuple[int, ...]]
 # Signal name to its length; None for a scalar.
 Shape = Mapping[str, int | None]
 
-MAX_BYTES = 40 * 1024
 _ORDER = b"%d" % ORDER
 _LONGEST = re.compile(rb"[0-9]{%d}" % len(_ORDER))  # numbers of as many digits compare as their digits do
 ELEMENT = "must be a decimal string below the field's order, without sign or leading zeros"
@@ -36,8 +36,8 @@ def encode(shape: Shape, signals: Signals) -> bytes:
 
 def decode(shape: Shape, inputs: bytes) -> dict[str, tuple[int, ...]]:
     """The signals that `inputs` holds. InputError names the signal that is wrong."""
-    if len(inputs) > MAX_BYTES:
-        raise InputError("inputs", f"have {len(inputs)} bytes; at most {MAX_BYTES} are taken")
+    if len(inputs) > MAX_INPUT_BYTES:
+        raise InputError("inputs", f"have {len(inputs)} bytes; at most {MAX_INPUT_BYTES} are taken")
     document = _parse(inputs)
     refuse_unknown(document, tuple(shape), prefix="inputs.")
     signals = {name: _signal(f"inputs.{name}", document.get(name), length) for name, length in shape.items()}

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from daemon import preflight
 from pki.identity import Role
+from protocol.limits import MAX_CAPACITY
 from settings import (
     Address,
     AnchoredPath,
@@ -61,7 +62,7 @@ class WorkerSettings(Section):
         description="gRPC addresses of coordinators; any of them tells who leads, so name all",
         examples=["['192.168.1.10:9090', '192.168.1.11:9090', '192.168.1.12:9090']"],
     )
-    max_concurrent_tasks: Annotated[Count, Field(ge=1, le=1024)] = Field(
+    max_concurrent_tasks: Annotated[Count, Field(ge=1, le=MAX_CAPACITY)] = Field(
         default_factory=spare_cores,
         description="how many proofs to make at once; by default one for each core but one",
         examples=["3"],

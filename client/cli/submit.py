@@ -15,6 +15,7 @@ from client.errors import ClientError
 from client.local.layout import CLIENT
 from client.records import Accepted, Submission, Task, TaskState
 from client.tasks import TaskClient
+from protocol.limits import MAX_RETRIES
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -42,7 +43,7 @@ Id = Annotated[
     typer.Option(help="Task id of your choice: sent again, the same submission is the same task."),
 ]
 Retries = Annotated[
-    int | None, typer.Option(min=0, max=100, help="How often a lost or failed attempt is tried again.")
+    int | None, typer.Option(min=0, max=MAX_RETRIES, help="How often a lost or failed attempt is tried again.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -20,8 +20,8 @@ from client.records import Task
 from client.tasks import TaskClient
 from client.trace import Moment, of_journal, of_log, of_task
 from pki.errors import PkiError
+from protocol.limits import TASK_ID_PATTERN, TASK_ID_RULE
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"[A-Za-z0-9._@:%\[\]-]+")
 _SSH_SECONDS = 60.0
 _NOT_ALLOWED = "systemd-journal"
@@ -53,8 +53,8 @@ def trace(
     Show what all nodes say of one task as one timeline: the journals of hosts, or log files, or the logs of the local
     cluster when neither is given; and the times that the cluster itself keeps, if it can be reached.
     """
-    if not _ID.fullmatch(task_id):
-        raise UsageProblem("a task's id is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    if not re.fullmatch(TASK_ID_PATTERN, task_id):
+        raise UsageProblem(f"ID: {TASK_ID_RULE}")
     if strange := [host for host in hosts or () if not _HOST.fullmatch(host) or host.startswith("-")]:
         raise UsageProblem(f"--host {strange[0]!r} is no host: write [USER@]HOST")
     moments, missing = _from_cluster(task_id, lambda: access.find(coordinators, identity, directory, role=CLIENT))

@@ -14,11 +14,9 @@ from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService
 from daemon.errors import ListenError
+from protocol.limits import MAX_MESSAGE_BYTES
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
-
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Of one message; a request with a thousand submissions fits."""
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from coordinator.store.batch import storable
 from coordinator.store.errors import PageTokenError
+from protocol.limits import MAX_PAGE_TOKEN_CHARACTERS
 
-_MAX_TOKEN = 1_024
 _MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
@@ -46,7 +46,7 @@ def _parts(token: str) -> tuple[str, int, str]:
 
 
 def _unpacked(token: str) -> object:
-    if len(token) > _MAX_TOKEN:
+    if len(token) > MAX_PAGE_TOKEN_CHARACTERS:
         return None
     try:
         return json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))

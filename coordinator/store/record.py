@@ -13,8 +13,7 @@ from coordinator.store.observer import Observer
 from coordinator.store.paging import Place, decode_token, encode_token
 from coordinator.store.queries import QUERIES
 from coordinator.store.readers import Connections, Readers
-
-MAX_PAGE = 1_000
+from protocol.limits import MAX_PAGE_SIZE
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -71,8 +70,8 @@ class Record:
 
         Tasks that come in while somebody pages push none from one page to the next. Raises PageTokenError.
         """
-        if not 1 <= page_size <= MAX_PAGE:
-            raise ValueError(f"page_size: must be 1 to {MAX_PAGE}")
+        if not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size: must be 1 to {MAX_PAGE_SIZE}")
         filters = (state or "", circuit or "")
         place = decode_token(page_token, filters) if page_token else None
         rows = await self._readers.fetch(

@@ -12,7 +12,8 @@ from coordinator.commands import RevokeCertificate
 from coordinator.model import TaskState, WorkerState
 from coordinator.raft import NotLeader
 from coordinator.refusals import InvalidRequest, Overloaded, Unavailable
-from coordinator.revocations import MAX_CERTIFICATES, Certificate, Revocations
+from coordinator.revocations import Certificate, Revocations
+from protocol.limits import MAX_CERTIFICATES
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
 
 OWN = "ad31"

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from gateway.idempotency import TASK_ID_PATTERN, new_task_id, read_key
+from gateway.idempotency import new_task_id, read_key
 from gateway.problems import INVALID_HEADER, Problem
+from protocol.limits import TASK_ID_PATTERN
 
 ALICE, BOB = "spiffe://zkp.local/client/alice", "api-key:alice"
 

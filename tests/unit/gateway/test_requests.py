@@ -97,9 +97,9 @@ def test_a_wrong_field_is_named_on_both_pages(circuit: str, document: dict[str, 
         ({"circuit": "addition", "inputs": [1, 2]}, "inputs", "must be an object"),
         ({"circuit": "addition", "inputs": {}, "max_retry": 1}, "max_retry", "did you mean max_retries?"),
         ({"circuit": "addition", "inputs": {}, "zz": 1}, "zz", "known are: circuit, inputs, max_retries"),
-        ({"circuit": "addition", "inputs": {}, "max_retries": -1}, "max_retries", "from 0 to 100"),
+        ({"circuit": "addition", "inputs": {}, "max_retries": -1}, "max_retries", "from 0 to 10"),
         ({"circuit": "addition", "inputs": {}, "max_retries": True}, "max_retries", "whole number"),
-        ({"circuit": "addition", "inputs": {}, "max_retries": 10**30}, "max_retries", "from 0 to 100"),
+        ({"circuit": "addition", "inputs": {}, "max_retries": 10**30}, "max_retries", "from 0 to 10"),
     ],
 )
 def test_what_surrounds_the_inputs_is_checked(document: object, field: str, words: str) -> None:

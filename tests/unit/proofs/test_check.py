@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proofs import CircuitError, InputError, circuits, signals
 from proofs.addition import CIRCUIT
 from proofs.field import ORDER
-from proofs.signals import MAX_BYTES
+from protocol.limits import MAX_INPUT_BYTES
 from tests.unit.proofs import repeatable
 
 GOOD = {"a": "1", "b": "2"}
@@ -34,11 +34,11 @@ BAD_INPUTS = [
     pytest.param(b'{"a":1,"b":"2"}', "inputs", id="a number"),
     pytest.param(b'{"a":1e999999,"b":"2"}', "inputs", id="a huge float"),
     pytest.param(b'{"a":NaN,"b":"2"}', "inputs.a", id="NaN"),
-    pytest.param(b"[" * MAX_BYTES, "inputs", id="deep lists"),
-    pytest.param(b'{"a":' * (MAX_BYTES // 5), "inputs", id="deep objects"),
-    pytest.param(b'{"a":' + b"1" * (MAX_BYTES - 10) + b"}", "inputs", id="a long number"),
-    pytest.param(canonical({"a": "1" * (MAX_BYTES - 50), "b": "2"}), "inputs.a", id="a long string"),
-    pytest.param(canonical(GOOD | {"c": "1" * MAX_BYTES}), "inputs", id="too many bytes"),
+    pytest.param(b"[" * MAX_INPUT_BYTES, "inputs", id="deep lists"),
+    pytest.param(b'{"a":' * (MAX_INPUT_BYTES // 5), "inputs", id="deep objects"),
+    pytest.param(b'{"a":' + b"1" * (MAX_INPUT_BYTES - 10) + b"}", "inputs", id="a long number"),
+    pytest.param(canonical({"a": "1" * (MAX_INPUT_BYTES - 50), "b": "2"}), "inputs.a", id="a long string"),
+    pytest.param(canonical(GOOD | {"c": "1" * MAX_INPUT_BYTES}), "inputs", id="too many bytes"),
     pytest.param(canonical(GOOD | {"c": "3"}), "inputs.c", id="an unknown signal"),
     pytest.param(canonical({"a": "1"}), "inputs.b", id="a signal too few"),
     pytest.param(canonical(GOOD | {"b": None}), "inputs.b", id="a null"),
