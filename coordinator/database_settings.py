@@ -4,21 +4,13 @@ A connection is described either by a libpq URL or by single keys; both end as l
 all that `coordinator.store` sees.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import unquote
 
 from pydantic import Field, SecretStr
 
+from coordinator.store import ConninfoError, check_values, parse_url
 from settings import Address, AnchoredPath, Count, Duration, Fault, Section
-
-_URL = re.compile(
-    r"postgres(?:ql)?://(?:(?P<user>[^:@/?]*)(?::(?P<password>[^@/?]*))?@)?(?P<hosts>[^/?]*)"
-    r"(?:/(?P<name>[^?/]*))?(?:\?(?P<query>.*))?",
-    re.DOTALL,
-)
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 
 
 class DatabaseSettings(Section):
@@ -71,11 +63,11 @@ class DatabaseSettings(Section):
     def parameters(self) -> dict[str, str]:
         """The connection in libpq's keywords (host, port, dbname, user, password, sslmode, …). Holds secrets.
 
-        Raises ValueError when `url` is malformed; settings that were validated never do.
+        Raises ConninfoError when `url` is malformed; settings that were validated never do.
         """
         given = {"host": self.host or "", "port": str(self.port), "dbname": self.name, "user": self.user}
         if self.url is not None:
-            given = _parse_url(self.url.get_secret_value())
+            given = parse_url(self.url.get_secret_value())
         if self.password is not None:
             given.setdefault("password", self.password.get_secret_value())
         if _over_network(given):
@@ -95,21 +87,22 @@ class DatabaseSettings(Section):
             cure = "name the server or its socket directory, or set database.url or ZKP_DATABASE_URL"
             yield Fault("host", "is missing", cure)
             return
+        key = "host" if self.url is None else "url"
         try:
             parameters = self.parameters()
             _check_hosts(parameters)
-        except ValueError as error:
-            if self.url is None:
-                yield Fault("host", str(error), "write a host name or address")
-            else:
-                yield Fault("url", str(error), "write postgresql://USER@HOST:PORT/NAME")
+            network = _over_network(parameters)
+            # Over a network one mode is allowed, and the rules below say so.
+            check_values({**parameters, "sslmode": "verify-full"} if network else parameters)
+        except ConninfoError as error:
+            yield Fault(key, error.what, error.cure)
             return
-        if _over_network(parameters):
+        if network:
             yield from self._network_rules(parameters)
 
     def _network_rules(self, parameters: dict[str, str]) -> Iterator[Fault]:
         if parameters["sslmode"] != "verify-full":
-            in_url = self.url is not None and "sslmode=" in self.url.get_secret_value()
+            in_url = self.url is not None and "sslmode" in parse_url(self.url.get_secret_value())
             key, setting = ("url", "sslmode=verify-full") if in_url else ("ssl_mode", "verify-full")
             cure = f"set {setting}, or use a Unix socket"
             yield Fault(key, "would leave the server unchecked on a network connection", cure)
@@ -121,38 +114,17 @@ class DatabaseSettings(Section):
         return {keyword: path for keyword, path in files.items() if path is not None}
 
 
-def _parse_url(url: str) -> dict[str, str]:
-    """libpq's keywords in a connection URL. ValueError never quotes it: it may hold a password."""
-    match = _URL.fullmatch(url)
-    if match is None:
-        raise ValueError("is no postgresql:// URL")
-    hosts = [_HOST_AND_PORT.fullmatch(part) for part in match["hosts"].split(",")]
-    if any(part is None for part in hosts):
-        raise ValueError("has a malformed host or port")
-    found = [part for part in hosts if part is not None]
-    parameters = {
-        "host": ",".join(unquote(part["host"]).strip("[]") for part in found),
-        "port": ",".join(part["port"] or "5432" for part in found),
-        "dbname": unquote(match["name"] or ""),
-        "user": unquote(match["user"] or ""),
-        "password": unquote(match["password"] or ""),
-    }
-    for pair in filter(None, (match["query"] or "").split("&")):
-        keyword, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError("has a parameter without a value")
-        parameters[unquote(keyword)] = unquote(value)
-    return {keyword: value for keyword, value in parameters.items() if value}
-
-
 def _check_hosts(parameters: dict[str, str]) -> None:
     if "service" in parameters:
-        raise ValueError("names a service file, which could say anything")
+        raise ConninfoError("names a service file, whose content is not checked", "write its parameters into the URL")
     if not parameters.get("host"):
-        raise ValueError("names no host")
+        raise ConninfoError("names no host", "write postgresql://USER@HOST:PORT/NAME")
     for host in parameters["host"].split(","):
         if not _is_socket(host):
-            Address.parse(f"[{host}]:5432" if ":" in host else f"{host}:5432")
+            try:
+                Address.parse(f"[{host}]:5432" if ":" in host else f"{host}:5432")
+            except ValueError as error:
+                raise ConninfoError(str(error), "write a host name or address") from None
 
 
 def _is_socket(host: str) -> bool:

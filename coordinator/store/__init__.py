@@ -1,6 +1,7 @@
 """The record in PostgreSQL: the one place for SQL and for psycopg. DESIGN.md here says why it is so."""
 
 from coordinator.store.connection import Database
+from coordinator.store.conninfo import ConninfoError, check_values, parse_url
 from coordinator.store.errors import (
     Fenced,
     PageTokenError,
@@ -19,6 +20,7 @@ from coordinator.store.record import Page, Record, Summary
 
 __all__ = [
     "Connections",
+    "ConninfoError",
     "Database",
     "Fenced",
     "Observer",
@@ -36,4 +38,6 @@ __all__ = [
     "SchemaError",
     "StateOutbox",
     "Summary",
+    "check_values",
+    "parse_url",
 ]
