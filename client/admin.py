@@ -55,7 +55,8 @@ class ClusterStatus:
     """The cluster as seen by the node that knows most: the leader, or else whoever has the newest term.
 
     `leader` is empty while there is none; workers, tasks and database are the leader's to know.
-    `database` is "ok", "degraded" or "unknown"; `projection_backlog` counts revisions not yet in it.
+    `database` is "ok", "degraded" or "unknown", and `database_reason` says why it is degraded; `projection_backlog`
+    counts revisions not yet in it.
     """
 
     leader: str
@@ -65,6 +66,7 @@ class ClusterStatus:
     tasks: dict[str, int]
     database: str
     projection_backlog: int
+    database_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ def _merge(reports: dict[str, pb.ClusterStatusResponse], problems: dict[str, str
         tasks=dict(best.tasks),
         database=best.database,
         projection_backlog=best.projection_backlog,
+        database_reason=best.database_reason,
     )
 
 

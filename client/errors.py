@@ -55,7 +55,7 @@ class Exhausted(ClientError):
 
 
 class Conflict(ClientError):
-    """The task (or the attempt) is not in a state that permits this: it has ended, or it is another's now."""
+    """The state does not permit this: the task or attempt has ended, or leadership could not be handed over."""
 
 
 class ServerFault(ClientError):

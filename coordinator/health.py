@@ -20,6 +20,15 @@ class RecordStatus:
     backlog: int
     error: str
 
+    @property
+    def reason(self) -> str:
+        """Why it is not "ok"; empty when it is, and on a node that does not know."""
+        if self.status in ("ok", "unknown"):
+            return ""
+        if self.status == "catching_up":
+            return "PostgreSQL answers, and the projection is catching up"
+        return self.error or "PostgreSQL has not been reached yet"
+
 
 class LeaderView(Protocol):
     """What only the leader knows."""

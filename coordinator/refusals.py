@@ -28,6 +28,10 @@ class TaskEnded(CoordinatorError):
     """What was asked for is possible only before the task ends."""
 
 
+class NotTransferred(CoordinatorError):
+    """Leadership stays with this node; the message says why. Asking again changes nothing by itself."""
+
+
 class StaleReport(CoordinatorError):
     """The attempt is over or another worker's: whoever reports it should drop it."""
 

@@ -19,7 +19,7 @@ from settings import document
 from settings.document import Document, Location, dotted
 from settings.environment import Expansion, names_in, overlay, overrides
 from settings.errors import Fault, Problem, SettingsError
-from settings.schema import example, find, leaves, nearest
+from settings.schema import allowed_range, example, find, leaves, nearest
 from settings.section import RULE, Section
 
 S = TypeVar("S", bound=Section)
@@ -30,6 +30,7 @@ _KINDS = {
     "too_short": "must not be empty",
     "string_type": "must be text, in quotes where YAML would read a number",
 }
+_OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
 
 
 def load(
@@ -127,6 +128,8 @@ class _Origin:
             return "is missing", self._cure_of_missing(location)
         if error["type"] == "extra_forbidden":
             return "is no known key", self._cure_of_unknown(location)
+        if error["type"] in _OUT_OF_RANGE and (allowed := allowed_range(find(self.schema, location)[1])):
+            return f"must be {allowed}", self._cure_by_example(location)
         what = _KINDS.get(error["type"], error["msg"].replace("Input should", "must"))
         return what[:1].lower() + what[1:], self._cure_by_example(location)
 

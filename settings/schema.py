@@ -74,6 +74,24 @@ def example(field: FieldInfo | None) -> str | None:
     return str(field.examples[0]) if field is not None and field.examples else None
 
 
+def allowed_range(field: FieldInfo | None) -> str | None:
+    """Every bound of the field in words, whichever of them a value breaks; None for a field without bounds."""
+    if field is None:
+        return None
+    lower = [*_bounds(field, "ge", "at least"), *_bounds(field, "gt", "above")]
+    upper = [*_bounds(field, "le", "at most"), *_bounds(field, "lt", "below")]
+    narrowest = [*sorted(lower, reverse=True)[:1], *sorted(upper)[:1]]
+    return " and ".join(f"{word} {bound}" for bound, word in narrowest) or None
+
+
+def _bounds(field: FieldInfo, attribute: str, word: str) -> Iterator[tuple[float, str]]:
+    """The bounds of one kind: a type may bring one, and the field another."""
+    for constraint in field.metadata:
+        bound = getattr(constraint, attribute, None)
+        if bound is not None:
+            yield bound, word
+
+
 def _is_structured(annotation: Any) -> bool:  # noqa: ANN401 - any type expression
     origin = get_origin(annotation)
     if origin in {Union, types.UnionType}:

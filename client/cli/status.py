@@ -58,7 +58,8 @@ def show(found: ClusterStatus) -> None:
     tasks = [(state.value, found.tasks.get(state.value, 0)) for state in TaskState]
     output.table("Tasks in memory", ("state", "tasks"), tasks)
     behind = f", {found.projection_backlog} revisions behind" if found.projection_backlog else ""
-    output.line(f"Database: {found.database or 'unknown'}{behind}")
+    reason = f": {found.database_reason}" if found.database_reason else ""
+    output.line(f"Database: {found.database or 'unknown'}{behind}{reason}")
 
 
 def to_json(found: ClusterStatus) -> dict[str, object]:

@@ -194,12 +194,12 @@ class RaftNode:
             raise NotLeader(self.leader_id)
         candidates = sorted(self._links, key=lambda peer: (core.match_index(peer), peer))
         if to is None and not candidates:
-            raise TransferRefused("no other node is connected")
+            raise TransferRefused("no other node is connected to the leader; start another node")
         target = to or candidates[-1]
         if target == self._options.node_id:
             raise TransferRefused(f"{target} leads already")
         if target not in self._links:
-            raise TransferRefused(f"{target} is not a connected node of this cluster")
+            raise TransferRefused(f"{target} is not connected to the leader; start it, or choose another node")
         self._transfer = (target, engine.now() + 4 * self._options.election_timeout)
         return target
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coordinator.raft.disk import OsDisk
-from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError
+from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError, TransferRefused
 from coordinator.raft.leader_seen import LeaderSeen
 from coordinator.raft.links import Address, LinkEvents, Links
 from coordinator.raft.node import Listener, RaftNode
@@ -128,7 +128,10 @@ class RaftRunner:
             if self._node.term > term and self._node.leader_id not in (None, self.status().node_id):
                 return self._node.leader_id or target
             if self._node.leading_term == term and not self._node.transferring:
-                break
+                raise TransferRefused(
+                    f"{target} did not take over in time, and {self.status().node_id} remains the leader; "
+                    f"check that {target} is running and reachable"
+                )
         raise OutcomeUnknown(f"leadership was not taken over by {target} in time")
 
     @property

@@ -14,7 +14,7 @@ from coordinator.health import Health
 from coordinator.leases import Leases
 from coordinator.model import Worker
 from coordinator.raft import OutcomeUnknown, TransferRefused
-from coordinator.refusals import InvalidRequest, NotFound, TimedOut, Unavailable
+from coordinator.refusals import InvalidRequest, NotFound, NotTransferred, TimedOut
 from coordinator.replication import Replicator
 from coordinator.revocations import Revocations
 from coordinator.rpc import convert
@@ -78,6 +78,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
             tasks={str(name): count for name, count in state.counts.items()},
             database=known.get(database.status, "degraded"),
             projection_backlog=database.backlog,
+            database_reason=database.reason,
             version=self._version,
         )
 
@@ -95,7 +96,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
             async with asyncio.timeout(_TRANSFER_S):
                 leader = await self._replicator.transfer_leadership(request.to or None)
         except TransferRefused as error:
-            raise Unavailable(str(error)) from None
+            raise NotTransferred(str(error)) from None
         except (OutcomeUnknown, TimeoutError):
             raise TimedOut(f"no other node leads after {_TRANSFER_S:g} s: look at the cluster's status") from None
         return pb.TransferLeadershipResponse(leader=leader)

@@ -941,6 +941,7 @@ class ClusterStatusResponse(_message.Message):
     DATABASE_FIELD_NUMBER: _builtins.int
     PROJECTION_BACKLOG_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DATABASE_REASON_FIELD_NUMBER: _builtins.int
     answered_by: _builtins.str
     leader: _builtins.str
     term: _builtins.int
@@ -951,6 +952,8 @@ class ClusterStatusResponse(_message.Message):
     projection_backlog: _builtins.int
     """Revisions not yet in PostgreSQL."""
     version: _builtins.str
+    database_reason: _builtins.str
+    """Why the database is degraded; empty while it is not, and from a follower."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
     @_builtins.property
@@ -975,10 +978,11 @@ class ClusterStatusResponse(_message.Message):
         database: _builtins.str = ...,
         projection_backlog: _builtins.int = ...,
         version: _builtins.str = ...,
+        database_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "commit_index", b"commit_index", "database", b"database", "last_applied", b"last_applied", "leader", b"leader", "nodes", b"nodes", "projection_backlog", b"projection_backlog", "tasks", b"tasks", "term", b"term", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "commit_index", b"commit_index", "database", b"database", "database_reason", b"database_reason", "last_applied", b"last_applied", "leader", b"leader", "nodes", b"nodes", "projection_backlog", b"projection_backlog", "tasks", b"tasks", "term", b"term", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -991,7 +995,9 @@ class TransferLeadershipRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     to: _builtins.str
-    """The node to lead next; empty: whichever is most caught up."""
+    """The node to lead next; empty: whichever is most caught up. FAILED_PRECONDITION (without "zkp-leader" metadata)
+    when that node is not connected or did not take over: the message says what happened, and this node leads on.
+    """
     term: _builtins.int
     """Without a `to`: the term whose leader is to give way. In a later term another leads already, so that the
     request sent again changes nothing. 0: whoever leads.

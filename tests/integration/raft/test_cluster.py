@@ -73,6 +73,21 @@ async def test_leadership_goes_where_it_is_sent(tmp_path: Path) -> None:
         await trio.agreed("one", "two")
 
 
+async def test_a_transfer_that_the_target_does_not_take_says_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request to the target is lost, as when it dies: the leader goes on leading, and the error names both."""
+    async with three_members(tmp_path) as trio:
+        leader = await trio.elected()
+        heir = trio.others(leader)[0]
+        assert leader.runner is not None
+        monkeypatch.setattr("coordinator.raft.engine.Core.hand_over", lambda core, target: True)
+        words = f"{heir.name} did not take over in time, and {leader.name} remains the leader; check that"
+        with pytest.raises(TransferRefused, match=words):
+            await leader.runner.transfer_leadership(heir.name)
+        await trio.say("one")
+
+
 async def test_a_wiped_member_is_caught_up_by_a_snapshot(tmp_path: Path) -> None:
     """The founder, configured to found: it joins the cluster that is there, gets the snapshot, and votes again."""
     async with three_members(tmp_path, snapshot_entries=20, ballast=3 << 20) as trio:

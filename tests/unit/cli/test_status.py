@@ -22,6 +22,7 @@ FOUND = ClusterStatus(
     tasks={"completed": 34},
     database="degraded",
     projection_backlog=7,
+    database_reason="connection refused",
 )
 
 
@@ -34,7 +35,7 @@ def test_the_tables_show_who_leads_who_is_down_and_what_lags(capsys: pytest.Capt
     assert "coordinator-2  leader       3     127.0.0.1:17002  127.0.0.1:17012  12       -" in lines
     assert "completed    34" in lines
     assert "failed       0" in lines
-    assert "Database: degraded, 7 revisions behind" in lines
+    assert "Database: degraded, 7 revisions behind: connection refused" in lines
 
 
 def test_json_is_the_same_for_programs() -> None:
@@ -42,5 +43,6 @@ def test_json_is_the_same_for_programs() -> None:
     document = json.loads(json.dumps(status.to_json(FOUND)))
 
     assert document["leader"] == "coordinator-2"
+    assert (document["database"], document["database_reason"]) == ("degraded", "connection refused")
     assert [node["role"] for node in document["nodes"]] == ["unreachable", "leader"]
     assert [worker["last_heartbeat"] for worker in document["workers"]] == ["2026-11-23T00:00:00+00:00", None]

@@ -40,7 +40,8 @@ def node(name: str, leader: str, *, term: int = 7, workers: int = 0) -> doubles.
             ],
             workers=[pb.WorkerStatus(id=f"worker-{number}", state="online", capacity=2) for number in range(workers)],
             tasks={"pending": 3},
-            database="ok" if leads else "unknown",
+            database="degraded" if leads else "unknown",
+            database_reason="connection refused" if leads else "",
             version="1.0",
         )
 
@@ -59,7 +60,8 @@ def test_the_leaders_view_and_each_nodes_own_word_make_one_picture() -> None:
     """Workers and database come from the leader, indices from each node itself."""
     network = Network({address: node(name, "coordinator-2", workers=2) for name, address in ADDRESSES.items()})
     status = ask(network)
-    assert (status.leader, status.term, status.database, status.tasks) == ("coordinator-2", 7, "ok", {"pending": 3})
+    assert (status.leader, status.term, status.tasks) == ("coordinator-2", 7, {"pending": 3})
+    assert (status.database, status.database_reason) == ("degraded", "connection refused")
     assert [worker.id for worker in status.workers] == ["worker-0", "worker-1"]
     assert [(each.id, each.role, each.commit_index, each.term) for each in status.nodes] == [
         ("coordinator-1", "follower", 39, 7),

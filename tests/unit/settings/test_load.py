@@ -178,7 +178,7 @@ def test_a_misspelt_key_is_told_before_what_it_leaves_missing(path: Path) -> Non
         ("name: 7\n", ":1: name: must be text, in quotes where YAML would read a number; give for example node-1"),
         ("name: a\ndatabase: 5\n", ":2: database: must be a section: keys below it, indented"),
         ("name: a\nraft: {peers: 5}\n", ":2: raft.peers: must be a list"),
-        ("name: a\ndatabase:\n  max_open_conns: -1\n", ":3: database.max_open_conns: must be greater than"),
+        ("name: a\ndatabase:\n  max_open_conns: -1\n", ":3: database.max_open_conns: must be at least 0"),
         ("name: a\nraft: {timeout: soon}\n", ":2: raft.timeout: is no quantity with a known unit; write a"),
         ("name: a\nraft: {peers: [{}]}\n", ":2: raft.peers[0].id: is missing; add it"),
     ],

@@ -67,6 +67,13 @@ def test_every_key_has_its_own_variable_and_a_description() -> None:
     assert all(leaf.field.description for leaf in leaves(WorkerSettings))
 
 
+@pytest.mark.parametrize("value", ["-1", "0", "1025"])
+def test_every_value_out_of_range_is_refused_with_the_same_range(path: Path, value: str) -> None:
+    """Below zero, at zero and above the maximum: the error states both bounds, which do not depend on the value."""
+    with pytest.raises(SettingsError, match=r"max_concurrent_tasks .*: must be at least 1 and at most 1024; give"):
+        check(path, {"WORKER_MAX_CONCURRENT_TASKS": value})
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
@@ -74,8 +81,7 @@ def test_every_key_has_its_own_variable_and_a_description() -> None:
         ({"WORKER_COORDINATORS": "10.0.0.1:9090"}, "must be a list; give for example ['192.168.1.10:9090'"),
         ({"WORKER_COORDINATORS": "['0.0.0.0:9090']"}, "coordinators[0] (set by WORKER_COORDINATORS): 0.0.0.0"),
         ({"WORKER_COORDINATORS": "[a:1, a:1]"}, "a:1 is also the address of coordinators[0]"),
-        ({"WORKER_MAX_CONCURRENT_TASKS": "0"}, "max_concurrent_tasks (set by WORKER_MAX_CONCURRENT_TASKS): must"),
-        ({"WORKER_MEMORY_LIMIT": "2"}, "memory_limit (set by WORKER_MEMORY_LIMIT): must be greater than"),
+        ({"WORKER_MEMORY_LIMIT": "2"}, "memory_limit (set by WORKER_MEMORY_LIMIT): must be at least 128000000"),
         ({"WORKER_MAX_TASKS": "2"}, "is no known variable; did you mean WORKER_MAX_CONCURRENT_TASKS?"),
         ({"WORKER_ID": "worker-2"}, "names spiffe://zkp.local/worker/worker-1, and this is spiffe://zkp.local/"),
         ({"WORKER_KEYS_DIR": "none"}, "keys_dir (set by WORKER_KEYS_DIR): "),
