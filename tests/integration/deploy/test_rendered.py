@@ -1,5 +1,6 @@
 """One truth: configs/prod is what the roles' templates say for the inventory, and daemons can load it."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,23 @@ def test_three_nodes() -> None:
     assert len({node.raft.peers for node in nodes}) == 1
     assert not any(node.raft.bootstrap for node in nodes)
     assert all(node.database.ssl_mode == "verify-full" for node in nodes)
+
+
+def test_into_a_directory_that_is_missing(tmp_path: Path) -> None:
+    """render.yml makes the directory that it is told to write into, with those above it."""
+    place = tmp_path / "not" / "there"
+
+    code, said = play("render.yml", "inventories/prod", tmp_path, "-e", f"zkp_render_to={place}")
+
+    assert code == 0, said
+    assert {path.name for path in place.iterdir()} == {path.name for path in PROD.glob("*.yaml")}
+
+
+def test_a_directory_keeps_its_mode(tmp_path: Path) -> None:
+    """A directory that exists, such as /tmp itself, is written into and left as it is."""
+    tmp_path.chmod(0o1777)
+
+    code, said = play("render.yml", "inventories/prod", tmp_path, "-e", f"zkp_render_to={tmp_path}")
+
+    assert code == 0, said
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
