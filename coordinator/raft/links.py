@@ -292,7 +292,8 @@ class Links:
         except IdentityError as error:
             raise _NotOurPeer(str(error.refusal), str(error)) from None
         if identity.role is not Role.COORDINATOR:
-            raise _NotOurPeer("identity", f"{identity.uri} is {identity.role.with_article}: only coordinators speak Raft")
+            holder = f"{identity.uri} is {identity.role.with_article}"
+            raise _NotOurPeer("identity", f"{holder}: only coordinators speak Raft")
         if identity.name not in self._peers:
             raise _NotOurPeer("identity", f"{identity.uri} is not a configured peer of {self._node_id}")
         if expected is None and self._dials(identity.name):
