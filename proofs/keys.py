@@ -111,7 +111,8 @@ class KeyStore:
     def import_zkey(self, circuit: str, path: Path) -> KeyRecord:
         """Take over a ceremony's final .zkey, tried out with a proof before it is kept.
 
-        That the ceremony was sound, and of this very circuit, is for `snarkjs zkey verify` to say.
+        KeyStoreError for a key without a contribution, or of other constraints. Who contributed, and whether one of
+        them was honest, is not checked here: see DESIGN.md.
         """
         return self._add(circuit, Origin.CEREMONY, lambda: groth16.import_zkey(circuit, path))
 

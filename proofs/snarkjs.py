@@ -1,5 +1,7 @@
 """A Groth16 proof over BN254 in two forms: 256 bytes as Ethereum encodes it, and snarkjs' JSON object.
 
+Also the points of snarkjs' JSON one by one, as verifying keys hold them.
+
 Bytes: A.x A.y B.x1 B.x0 B.y1 B.y0 C.x C.y, 32 bytes each, big-endian; an element of the quadratic
 extension is c0 + c1·u, and the bytes have c1 first while snarkjs has c0 first.
 """
@@ -43,15 +45,10 @@ def coordinates(document: object) -> tuple[int, ...]:
     for name, expected in (("protocol", "groth16"), ("curve", "bn128")):
         if document[name] != expected:
             raise DocumentError(f"proof.{name}: must be {expected!r}")
-    a = _numbers("proof.pi_a", document["pi_a"], ("x", "y", "1"))
-    c = _numbers("proof.pi_c", document["pi_c"], ("x", "y", "1"))
-    rows = document["pi_b"]
-    if not isinstance(rows, list) or len(rows) != 3:
-        raise DocumentError("proof.pi_b: must be a list of three pairs")
-    x = _numbers("proof.pi_b[0]", rows[0], ("x0", "x1"))
-    y = _numbers("proof.pi_b[1]", rows[1], ("y0", "y1"))
-    _numbers("proof.pi_b[2]", rows[2], ("1", "0"))
-    return *a[:2], *reversed(x), *reversed(y), *c[:2]
+    a = g1_point("proof.pi_a", document["pi_a"])
+    x, y = g2_point("proof.pi_b", document["pi_b"])
+    c = g1_point("proof.pi_c", document["pi_c"])
+    return *a, *reversed(x), *reversed(y), *c
 
 
 def to_bytes(document: object) -> bytes:
@@ -60,6 +57,22 @@ def to_bytes(document: object) -> bytes:
     if max(words) >= BASE_ORDER:
         raise DocumentError("proof: a coordinate is not below the base field's order")
     return b"".join(word.to_bytes(_WORD_BYTES, "big") for word in words)
+
+
+def g1_point(path: str, value: object) -> tuple[int, int]:
+    """The coordinates of an affine point of G1, whatever their size; DocumentError names `path`."""
+    x, y, _ = _numbers(path, value, ("x", "y", "1"))
+    return x, y
+
+
+def g2_point(path: str, value: object) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The coordinates of an affine point of G2, each as (c0, c1), whatever their size; DocumentError names `path`."""
+    if not isinstance(value, list) or len(value) != 3:
+        raise DocumentError(f"{path}: must be a list of three pairs")
+    x0, x1 = _numbers(f"{path}[0]", value[0], ("x0", "x1"))
+    y0, y1 = _numbers(f"{path}[1]", value[1], ("y0", "y1"))
+    _numbers(f"{path}[2]", value[2], ("1", "0"))
+    return (x0, x1), (y0, y1)
 
 
 def _numbers(path: str, value: object, names: Sequence[str]) -> list[int]:

@@ -82,7 +82,9 @@ def import_keys(
 ) -> None:
     """Example: zkp circuits import merkle_proof merkle_proof_final.zkey --keys keys
 
-    Take over the keys of a ceremony, after trying them out. Check the ceremony itself with snarkjs first.
+    Take over the keys of a ceremony, after trying them out. Keys without a contribution are refused. Whether the
+    contributions are the ones that you expect, only you can tell: `snarkjs zkey verify` lists them with their hashes,
+    and says "ZKey Ok!" of a key without any.
     """
     if not zkey.is_file():
         raise UsageProblem(f"{zkey} is no file: give the ceremony's final .zkey")

@@ -1,10 +1,15 @@
 """`zkp verify` on files of strangers: one line with the file's name, whatever they hold."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client.cli import app
+from tests.unit.proofs.test_verifying_key import FORGEABLE
+from tests.unit.proofs.test_verifying_key import KEY as DOCUMENT
 
 KEY = Path(__file__).parents[2] / "integration" / "proofs" / "ceremony" / "verification_key.json"
 HOSTILE = {
@@ -46,4 +51,19 @@ def test_a_hostile_key_file_is_named(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {key}: ")
     assert reason in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("change", "words"), FORGEABLE.values(), ids=FORGEABLE)
+def test_a_key_with_which_proofs_can_be_forged_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], words: str
+) -> None:
+    """No proof is valid under it, so none is looked at."""
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps(DOCUMENT | change), encoding="utf-8")
+
+    assert app.run(["verify", "proof.json", "--key", str(key)]) == 1
+
+    said = capsys.readouterr().err
+    assert re.match(f"error: {re.escape(str(key))}: not a usable verifying key: {words}", said)
     assert said.count("\n") == 1

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from coordinator.__main__ import main
+from tests.unit.coordinator.test_config import PASSWORD, make_site
+from tests.unit.proofs.test_keystore import write_forgeable
+from tests.unit.proofs.test_verifying_key import FORGEABLE
 
 
 def test_a_missing_configuration_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +38,19 @@ def test_help_begins_with_an_example(arguments: list[str], capsys: pytest.Captur
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[1] == "Example:"
     assert lines[2].startswith("coordinator ")
+
+
+def test_a_key_with_which_proofs_can_be_forged_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checking finds it before the coordinator starts, and names the key's file."""
+    monkeypatch.setenv("DB_PASSWORD", PASSWORD)
+    site = make_site(tmp_path)
+    site.path.write_text(yaml.safe_dump(site.document))
+    assert main(["check", "--config", str(site.path)]) == 0
+    capsys.readouterr()
+    path = write_forgeable(tmp_path / "keys", FORGEABLE["no contribution"][0])
+    assert main(["check", "--config", str(site.path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: not a usable verifying key: vk_delta_2")
+    assert error.count("\n") == 1

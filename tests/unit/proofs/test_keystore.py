@@ -1,4 +1,4 @@
-"""The key store's files: pins, damage, absence. The keys here are shapes without a setup behind them."""
+"""The key store's files: pins, damage, absence. The verifying key here is a real one, the proving key is none."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from proofs import CircuitError, KeyStoreError, verifying_key
 from proofs.keys import KeyStore
-from tests.unit.proofs.test_verifying_key import KEY
+from tests.unit.proofs.test_verifying_key import FORGEABLE, KEY, opposite
 
 PROVING_KEY = b"a proving key"
 
@@ -57,7 +57,7 @@ def test_keys_are_listed_with_their_pins(tmp_path: Path) -> None:
 def test_another_key_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     """A verification_key.json that was swapped is refused by every way to it, with both fingerprints."""
     pin = write_keys(tmp_path)
-    swapped = json.dumps(KEY | {"vk_alpha_1": ["3", "4", "1"]})
+    swapped = json.dumps(KEY | {"vk_alpha_1": opposite(KEY["vk_alpha_1"])})
     (tmp_path / "addition" / "verification_key.json").write_text(swapped)
     store = KeyStore(tmp_path)
     for read in (store.verifying_keys, lambda: store.verification_key("addition")):
@@ -65,6 +65,28 @@ def test_another_key_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
             read()
         assert pin[:16] in str(refused.value)
         assert verifying_key.parse(swapped).sha256[:16] in str(refused.value)
+
+
+def write_forgeable(directory: Path, change: dict[str, Any]) -> Path:
+    """Lay out a circuit's directory around a changed key, pinned as it is; returns the key's file."""
+    text = json.dumps(KEY | change, sort_keys=True, separators=(",", ":"))
+    write_keys(directory, verifying_key_sha256=hashlib.sha256(text.encode()).hexdigest())
+    path = directory / "addition" / "verification_key.json"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(("change", "words"), FORGEABLE.values(), ids=FORGEABLE)
+def test_a_pinned_key_with_which_proofs_can_be_forged_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    """A key store that already holds such a key is refused by every way to it, with the file's name."""
+    path = write_forgeable(tmp_path, change)
+    store = KeyStore(tmp_path)
+    for read in (store.verifying_keys, lambda: store.verification_key("addition")):
+        with pytest.raises(KeyStoreError, match=words) as refused:
+            read()
+        assert str(refused.value).startswith(f"{path}: not a usable verifying key: ")
 
 
 def test_a_reformatted_key_is_the_same_key(tmp_path: Path) -> None:
