@@ -28,9 +28,11 @@ from proofs.errors import (
 from proofs.field import from_decimal
 from proofs.signals import decode
 from proofs.snarkjs import PROOF_BYTES
+from proofs.zkey import Head, read_head
 
 _SOURCES = Path(__file__).parent / "circom"
 _CONSTRAINTS = re.compile(rb"linear constraints(?:\x1b\[0m)?: ([0-9]+)")  # "non-linear" and "linear"
+_WIRES = re.compile(rb"wires(?:\x1b\[0m)?: ([0-9]+)")
 _output = threading.Lock()
 
 
@@ -165,10 +167,22 @@ class KeyPair:
         self.verifying_key = verifying_key.parse(verifying.to_json())
         found = _CONSTRAINTS.findall(output)
         self.constraints = sum(map(int, found)) if found else None
+        wires = _WIRES.search(output)
+        self._wires = int(wires[1]) if wires else None
 
     def save(self, path: Path) -> None:
         """Write the proving key."""
         self._proving_key.save(str(path))
+
+    def compare(self, circuit: circuits.Circuit, head: Head) -> None:
+        """KeyStoreError when an imported key, of this head, was made for a circuit of another size."""
+        if self._wires not in (None, head.wires):
+            raise KeyStoreError(
+                f"these are not keys of circuit {circuit.name}: they are for {head.wires} wires, and the circuit, "
+                f"compiled with --O2, has {self._wires}; if they were made without --O2 (circom's default is --O1), "
+                f"compile {circuit.name}.circom with `circom2 --r1cs --O2`, and repeat `snarkjs groth16 setup` and "
+                "the contributions"
+            )
 
     def try_out(self, circuit: circuits.Circuit) -> None:
         """Prove and verify the circuit's sample; ProverFailed when these are not its keys."""
@@ -183,11 +197,22 @@ def setup(circuit: str) -> KeyPair:
 
 
 def import_zkey(circuit: str, zkey: Path) -> KeyPair:
-    """Take over the keys of a ceremony; KeyStoreError when the file is none of this circuit's."""
-    return _make(circuit, partial(_library().import_zkey, str(zkey)))
+    """Take over the keys of a ceremony; KeyStoreError when the file is none of this circuit's, or unsafe."""
+    library, wanted = _library(), len(circuits.find(circuit).public)
+    head = read_head(zkey)
+    if head.public_inputs != wanted:
+        raise KeyStoreError(
+            f"{zkey}: these are not keys of circuit {circuit}: they are for {head.public_inputs} public inputs, and "
+            f"the circuit has {wanted}; give this circuit's .zkey"
+        )
+    try:
+        return _make(circuit, partial(library.import_zkey, str(zkey)), head)
+    except (DocumentError, KeyStoreError) as error:
+        raise KeyStoreError(f"{zkey}: {error}") from None
 
 
-def _make(name: str, make: Callable[[str, list[str]], tuple[Any, Any]]) -> KeyPair:
+def _make(name: str, make: Callable[[str, list[str]], tuple[Any, Any]], head: Head | None = None) -> KeyPair:
+    """Compile a circuit, make or import its keys, and try them out. `head`: of the file that is imported."""
     circuit = circuits.find(name)
     source = _SOURCES / f"{circuit.name}.circom"
     try:
@@ -195,6 +220,8 @@ def _make(name: str, make: Callable[[str, list[str]], tuple[Any, Any]]) -> KeyPa
             keys = make(str(source), [_library().circomlib_path(2)])
             output.seek(0)
             pair = KeyPair(keys, output.read())
+            if head is not None:
+                pair.compare(circuit, head)
             pair.try_out(circuit)
     except _LibraryFailure as failure:
         raise KeyStoreError(f"no keys of circuit {name} could be made: {failure}") from None

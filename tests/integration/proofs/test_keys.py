@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from proofs import KeyStoreError, ProverFailed, circuits, verifying_key
 from proofs.groth16 import Prover, Verifier
 from proofs.keys import KeyStore
+from proofs.snarkjs import BASE_ORDER
 from tests.integration.proofs.conftest import CEREMONY
 
 FILES = {"circuit.json", "proving.key", "verification_key.json"}
@@ -153,15 +156,15 @@ def test_a_ceremony_of_another_circuit_is_refused(tmp_path: Path, capfd: pytest.
     assert store.list() == ()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"zkey", b"zkey\x01\x00\x00\x00\x0a\x00\x00\x00"])
-def test_what_is_no_zkey_is_refused(content: bytes | None, tmp_path: Path) -> None:
-    """A missing, empty or cut-off file ends in one line about the circuit."""
+def test_what_is_no_zkey_is_refused_before_the_library_reads_it(tmp_path: Path) -> None:
+    """A missing file and a key of another protocol end in one line with the file, and leave nothing behind."""
     path = tmp_path / "final.zkey"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(KeyStoreError, match="no keys of circuit addition could be made") as refused:
+    with pytest.raises(KeyStoreError, match=r"final\.zkey: cannot be read: No such file"):
         KeyStore(tmp_path / "store").import_zkey("addition", path)
-    assert "\n" not in str(refused.value)
+    path.write_bytes(b"zkey" + struct.pack("<IIIQI", 1, 1, 1, 4, 2))
+    with pytest.raises(KeyStoreError, match=r"final\.zkey: is a key for PLONK"):
+        KeyStore(tmp_path / "store").import_zkey("addition", path)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_cut_off_zkey_is_refused(tmp_path: Path) -> None:
@@ -170,3 +173,62 @@ def test_a_cut_off_zkey_is_refused(tmp_path: Path) -> None:
     path.write_bytes((CEREMONY / "addition.zkey").read_bytes()[:-20_000])
     with pytest.raises(KeyStoreError):
         KeyStore(tmp_path / "store").import_zkey("addition", path)
+
+
+# Places in the head of a Groth16 .zkey, after two orders of 36 bytes each.
+WIRES, ALPHA_1, BETA_2, GAMMA_2, DELTA_2 = 72, slice(84, 148), slice(212, 340), slice(340, 468), slice(532, 660)
+G1_GENERATOR = b"".join((n * 2**256 % BASE_ORDER).to_bytes(32, "little") for n in (1, 2))  # in Montgomery form
+
+
+def changed_key(tmp_path: Path, change: Callable[[bytearray], None]) -> Path:
+    """The ceremony's key with another head."""
+    data = (CEREMONY / "addition.zkey").read_bytes()
+    start = 12
+    while struct.unpack_from("<I", data, start) != (2,):
+        start += 12 + struct.unpack_from("<Q", data, start + 4)[0]
+    head = bytearray(data[start + 12 : start + 12 + 660])
+    change(head)
+    path = tmp_path / "final.zkey"
+    path.write_bytes(data[: start + 12] + head + data[start + 12 + 660 :])
+    return path
+
+
+def _without_contribution(head: bytearray) -> None:
+    head[DELTA_2] = head[GAMMA_2]
+
+
+def _without_powers(head: bytearray) -> None:
+    head[ALPHA_1] = G1_GENERATOR
+
+
+def _without_secret_powers(head: bytearray) -> None:
+    head[BETA_2] = head[GAMMA_2]
+
+
+def _of_default_optimisation(head: bytearray) -> None:
+    struct.pack_into("<I", head, WIRES, 132)  # what circom 2 makes of addition.circom without --O2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without_contribution, "no one has contributed to the key; use the key that `snarkjs zkey contribute`"),
+        (_without_powers, "no one has contributed to its powers of tau; start from powers of tau with"),
+        (_without_secret_powers, "no one has contributed to its powers of tau; start from powers of tau with"),
+        (
+            _of_default_optimisation,
+            "132 wires, and the circuit, compiled with --O2, has 129; .*compile addition.circom with `circom2",
+        ),
+    ],
+)
+def test_a_key_that_is_unsafe_or_of_other_constraints_is_not_imported(
+    tmp_path: Path, change: Callable[[bytearray], None], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the file, says what the key is, and what to do; nothing is listed as a ceremony's."""
+    path = changed_key(tmp_path, change)
+    with pytest.raises(KeyStoreError, match=words) as refused:
+        KeyStore(tmp_path / "store").import_zkey("addition", path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+    assert KeyStore(tmp_path / "store").list() == ()
