@@ -10,6 +10,11 @@ STANDARD_INPUT = Path("-")
 _MAX_BYTES = 16 * 2**20  # a list of 65,536 field elements, the most that a request may have, takes 5 MiB
 
 
+def label(path: Path) -> str:
+    """What errors call the file."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
 def read_text(path: Path) -> str:
     """The text of a file, "-" for standard input, without the byte order mark that some editors write."""
     try:
@@ -19,13 +24,13 @@ def read_text(path: Path) -> str:
             with path.open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}") from None
+        raise CommandFailed(f"{label(path)} cannot be read: {error.strerror}") from None
     if len(data) > _MAX_BYTES:
-        raise CommandFailed(f"{path}: is larger than {_MAX_BYTES >> 20} MiB; give a smaller file")
+        raise CommandFailed(f"{label(path)}: is larger than {_MAX_BYTES >> 20} MiB; give a smaller file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CommandFailed(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+        raise CommandFailed(f"{label(path)}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
 
 
 def read_json(path: Path, wanted: str) -> object:
@@ -33,4 +38,4 @@ def read_json(path: Path, wanted: str) -> object:
     try:
         return strict_json.parse(read_text(path))
     except strict_json.JsonError as error:
-        raise CommandFailed(f"{path}: is not usable JSON, {error}; {wanted}") from None
+        raise CommandFailed(f"{label(path)}: is not usable JSON, {error}; {wanted}") from None

@@ -32,7 +32,7 @@ def read_inputs(path: Path | None) -> Request:
         return {}
     fields = files.read_json(path, _OBJECT)
     if not isinstance(fields, dict):
-        raise CommandFailed(f"{path}: is {strict_json.kind(fields)}, not a JSON object; {_OBJECT}")
+        raise CommandFailed(f"{files.label(path)}: is {strict_json.kind(fields)}, not a JSON object; {_OBJECT}")
     return fields
 
 
@@ -57,7 +57,9 @@ def read_leaves(path: Path, heading: bool | None = None) -> list[str]:
         return []
     line, text = first
     if heading is None and _is_heading(text):
-        output.note(f"{path}, line {line}: {text[:_SHOWN_CHARACTERS]!a} is taken as a heading, not as an entry")
+        output.note(
+            f"{files.label(path)}, line {line}: {text[:_SHOWN_CHARACTERS]!a} is taken as a heading, not as an entry"
+        )
         heading = True
     cure = "; if this line is a heading, give --heading" if heading is None else ""
     entries = [] if heading else [_entry(path, line, text, cure)]
@@ -74,12 +76,12 @@ def _rows(path: Path) -> Iterator[tuple[int, str]]:
                 yield line, row[0].strip()
             line = reader.line_num + 1
     except csv.Error as error:
-        raise CommandFailed(f"{path}, line {line}: {error}; write one number a line") from None
+        raise CommandFailed(f"{files.label(path)}, line {line}: {error}; write one number a line") from None
 
 
 def _entry(path: Path, line: int, text: str, cure: str = "") -> str:
     try:
-        merkle_proof.leaf(f"{path}, line {line}", text)
+        merkle_proof.leaf(f"{files.label(path)}, line {line}", text)
     except InputError as error:
         raise InputError(error.field, f"{error.message}{cure}") from None
     return text

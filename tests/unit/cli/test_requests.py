@@ -117,6 +117,9 @@ def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None
     pipe(monkeypatch, b"\xef\xbb\xbf1\r\n2\r\n")
 
     assert requests.read_leaves(Path("-")) == ["1", "2"]
+    pipe(monkeypatch, b"1\n-2\n")
+    with pytest.raises(InputError, match=r"^standard input, line 2: is not a whole number"):
+        requests.read_leaves(Path("-"))
 
 
 @pytest.mark.parametrize(
