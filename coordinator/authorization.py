@@ -4,17 +4,14 @@ What is not in the table is refused. The certificate is looked at again at each 
 revocation act on connections that are already open.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from coordinator.refusals import Forbidden, Unauthenticated
+from daemon.bounded_log import BoundedLog
 from pki.identity import Identity, Role
 from pki.tls import IdentityError, PeerCertificate
-
-log = logging.getLogger("zkp.coordinator")
 
 _WORKERS = frozenset({Role.WORKER})
 _CLIENTS = frozenset({Role.GATEWAY, Role.CLIENT, Role.ADMIN})
@@ -51,31 +48,6 @@ ROLES: Mapping[str, frozenset[Role]] = {
 """gRPC method → the roles whose certificates may call it."""
 
 _REMEMBERED_CALLERS = 4096
-_LINES_A_WINDOW = 20
-_WINDOW_S = 10.0
-
-
-@dataclass(slots=True)
-class BoundedLog:
-    """Warnings that strangers can cause: at most 20 lines in 10 seconds, the rest as a number."""
-
-    clock: Callable[[], float]
-    _window: float = float("-inf")
-    _written: int = 0
-    _left_out: int = 0
-
-    def warning(self, message: str, peer: str) -> None:
-        """One line, unless there were too many already."""
-        now = self.clock()
-        if now - self._window >= _WINDOW_S:
-            if self._left_out:
-                log.warning("%d more refusals were not logged", self._left_out)
-            self._window, self._written, self._left_out = now, 0, 0
-        if self._written >= _LINES_A_WINDOW:
-            self._left_out += 1
-            return
-        self._written += 1
-        log.warning("%s", message, extra={"peer": peer})
 
 
 class PeerCheck(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib import metadata
 
-from coordinator.authorization import Authorization, BoundedLog
+from coordinator.authorization import Authorization
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.cluster import Cluster, Member
 from coordinator.config import CoordinatorSettings
@@ -36,6 +36,7 @@ from coordinator.store import Database, Projector, Record, RecordError, StateOut
 from coordinator.task_record import TaskRecord
 from coordinator.tasks import TaskLimits
 from coordinator.verification import Verification
+from daemon.bounded_log import BoundedLog
 from daemon.certificates import Certificates
 from daemon.errors import DaemonError, ListenError
 from daemon.https import HttpsListener
@@ -97,7 +98,7 @@ class Coordinator:
         self._authorization = Authorization(
             material,
             now=lambda: datetime.now(UTC),
-            log=BoundedLog(time.monotonic),
+            log=BoundedLog(log, time.monotonic),
             count=lambda reason: self._metrics.refused("grpc", reason),
         )
         # Before the services: a call that loses its right ends for that reason, and not for what follows from it.

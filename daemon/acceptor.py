@@ -8,6 +8,7 @@ when too many are open the oldest, which is the one that does not progress, make
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import ssl
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from daemon.problems import CONTENT_TYPE, Kind
 from pki.tls import AdmittedObject
 
 log = logging.getLogger("zkp.daemon")
@@ -25,10 +27,11 @@ MAX_HANDSHAKES = 256
 _PAUSE_SECONDS = 0.2  # when the process is out of file descriptors
 _GOODBYE_SECONDS = 1.0
 _TLS_HANDSHAKE_RECORD = b"\x16"  # RFC 8446, section 5.1
-_PLAIN_HTTP_WORDS = b"this port speaks HTTPS alone\n"
+_PLAIN_HTTP_PROBLEM = Kind("https-required", 400, "This port accepts HTTPS only")
+_PLAIN_HTTP_BODY = json.dumps(_PLAIN_HTTP_PROBLEM.document("the request is plain HTTP; use https://")).encode()
 _PLAIN_HTTP_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_PLAIN_HTTP_WORDS), _PLAIN_HTTP_WORDS)
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    % (CONTENT_TYPE.encode(), len(_PLAIN_HTTP_BODY), _PLAIN_HTTP_BODY)
 )
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no client certificate",

@@ -10,13 +10,26 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import (
+    ContentLengthError,
+    HttpProcessingError,
+    InvalidHeader,
+    LineTooLong,
+    TransferEncodingError,
+)
+from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestHandler
 
 from daemon.acceptor import TlsAcceptor
+from daemon.bounded_log import BoundedLog
 from daemon.errors import ListenError
+from daemon.problems import INTERNAL, MALFORMED, ErrorPage, Refusal, error_page, of_framework
 from pki.tls import IdentityError, PeerCertificate, TlsMaterial
 
 log = logging.getLogger("zkp.daemon")
@@ -31,19 +44,56 @@ _MAX_HEADER_BYTES = 8190  # each line
 _BACKLOG = 256
 
 
-class WithoutWhatWasSent(logging.Filter):
-    """Keeps the bytes of broken requests out of the log: they may be the rest of a body, with private inputs."""
+class _Connection(RequestHandler):
+    """Answers what is not HTTP as the application answers its errors, and logs it without what was sent.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
+    The bytes of a broken request may be the rest of a body, with private inputs.
+    """
+
+    __slots__ = ("_error_page", "_strangers")
+
+    def __init__(self, server: web.Server, error_page: ErrorPage, strangers: BoundedLog) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # as the server would make it
+        self._error_page = error_page
+        self._strangers = strangers
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which repeat what was sent
+    ) -> web.StreamResponse:
+        """The answer to a request that is not HTTP, or whose handler failed; closes the connection."""
+        self.log_exception("request failed with status %d", status, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        malformed = isinstance(exc, HttpProcessingError)
+        refusal = Refusal(MALFORMED, _reason(exc)) if malformed else Refusal(INTERNAL, "internal error, see the log")
+        response = self._error_page(refusal)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: object, **more: Any) -> None:  # noqa: ANN401 - aiohttp's signature
+        """A stranger's mistake is a bounded warning with the peer; anything else is ours."""
+        error = more.get("exc_info")
         if isinstance(error, HttpProcessingError):
-            record.msg, record.args = "a caller sent what is no HTTP request (%s)", (type(error).__name__,)
-            record.exc_info = record.exc_text = None
-        return True
+            peer = None if self.transport is None else self.transport.get_extra_info("peername")
+            address = f"{peer[0]}:{peer[1]}" if peer else None
+            self._strangers.warning(f"malformed HTTP request ({type(error).__name__})", address)
+        else:
+            super().log_exception(*args, **more)
 
 
-HTTP_ERRORS = WithoutWhatWasSent()
-"""For the logger "aiohttp.server"; one, so that adding it again changes nothing."""
+def _reason(error: BaseException | None) -> str:
+    """Why a request is malformed, without its bytes."""
+    if isinstance(error, LineTooLong):
+        return f"the request line or a header is longer than {_MAX_HEADER_BYTES} bytes"
+    if isinstance(error, InvalidHeader):
+        return "a header is malformed"
+    if isinstance(error, TransferEncodingError | ContentLengthError):
+        return "the body's length or transfer encoding is malformed"
+    return "the request cannot be parsed; send HTTP/1.1 (RFC 9112)"
 
 
 class HttpsListener:
@@ -51,6 +101,7 @@ class HttpsListener:
 
     require_client: refuse who shows no certificate; who shows one is verified either way. max_connections: further
     ones are closed at once. stop_timeout: seconds that requests may take to finish once the listener stops.
+    errors: answers what the application never sees, such as malformed requests. Bodies are not decompressed.
     """
 
     def __init__(
@@ -63,6 +114,7 @@ class HttpsListener:
         require_client: bool = True,
         max_connections: int = MAX_CONNECTIONS,
         stop_timeout: float = 5.0,
+        errors: ErrorPage = error_page,
     ) -> None:
         self._host = host
         self._port = port
@@ -77,7 +129,9 @@ class HttpsListener:
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             shutdown_timeout=stop_timeout,
+            auto_decompress=False,
         )
+        self._errors = errors
         self._acceptor: TlsAcceptor | None = None
 
     @property
@@ -93,10 +147,11 @@ class HttpsListener:
         server = self._runner.server
         if server is None:
             raise RuntimeError("aiohttp made no server")
-        logging.getLogger("aiohttp.server").addFilter(HTTP_ERRORS)
+        server.request_handler = self._answering(server.request_handler)
+        connection = partial(_Connection, server, self._errors, BoundedLog(log, time.monotonic))
         context = self._material.server_context(require_client=self._require_client)
         self._acceptor = TlsAcceptor(
-            listening, context, server, has_room=lambda: len(server.connections) < self._max_connections
+            listening, context, connection, has_room=lambda: len(server.connections) < self._max_connections
         )
         self._acceptor.start()
         self._looking = asyncio.create_task(self._look_regularly(server), name=f"look at connections of {self._port}")
@@ -110,6 +165,18 @@ class HttpsListener:
             self._looking.cancel()
             self._looking = None
         await self._runner.cleanup()
+
+    def _answering(self, handler: Handler) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPException as error:  # before the application's middlewares: an unknown Expect
+                refusal = of_framework(error)
+                if refusal is None:
+                    raise
+                return self._errors(refusal)
+
+        return answer
 
     async def _look_regularly(self, server: web.Server) -> None:
         while True:

@@ -1,7 +1,7 @@
 """What watches a daemon: /health and /ready for the whole network, /metrics for Prometheus and admins.
 
 Who asks is taken from the certificate, again at each request, so that an expired or revoked one stops working on
-an open connection. Answers are JSON, but for the metrics.
+an open connection. Answers are JSON, but for the metrics; errors are problem details (RFC 9457).
 """
 
 import logging
@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from daemon.https import certificate_of
 from daemon.page_metrics import PageRequests
+from daemon.problems import FORBIDDEN, INTERNAL, Refusal, error_page, of_framework
 from pki.identity import Role
 from pki.tls import IdentityError, TlsMaterial
 
@@ -69,7 +70,7 @@ class _Gate:
         async def handler(request: web.Request) -> web.StreamResponse:
             if refusal := self._refusal(request, roles):
                 log.warning("refused %s: %s", request.path, refusal, extra={"peer": request.remote})
-                return web.json_response({"error": refusal}, status=403)
+                return error_page(Refusal(FORBIDDEN, refusal))
             return answer()
 
         return handler
@@ -105,8 +106,11 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
     try:
         return await handler(request)
     except web.HTTPException as error:
-        kept = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return web.json_response({"error": error.reason}, status=error.status, headers=kept)
+        refusal = of_framework(error)
+        if refusal is None:
+            log.error("%s: unexpected status %d of the framework", request.path, error.status)
+            refusal = Refusal(INTERNAL, "internal error, see the log")
+        return error_page(refusal)
     except Exception:
         log.exception("%s failed", request.path)
-        return web.json_response({"error": "internal error, see the log"}, status=500)
+        return error_page(Refusal(INTERNAL, "internal error, see the log"))

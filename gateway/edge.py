@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from daemon.https import certificate_of
+from daemon.problems import CONTENT_TYPE, Refusal, of_framework
 from gateway import problems
 from gateway.callers import Callers
 from gateway.handlers import CALLER, SUBMITTED
@@ -78,6 +79,14 @@ class Edge:
             return response
 
         return edge
+
+    def error_page(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that no middleware sees, such as one that is not HTTP: counted, and named."""
+        request_id = secrets.token_hex(8)
+        response = problem_response(Problem(refusal.kind, refusal.detail, headers=refusal.headers), request_id)
+        response.headers.update({**_HEADERS, REQUEST_ID: request_id})
+        self._requests.labels("other", _UNKNOWN_ROUTE, str(response.status)).inc()
+        return response
 
     def _note(self, request: web.Request, status: int, started: float) -> None:
         seconds = self._clock() - started
@@ -145,7 +154,7 @@ def problem_response(problem: Problem, request_id: str) -> web.Response:
         problem.document(request_id),
         status=problem.kind.status,
         headers=problem.headers,
-        content_type=problems.CONTENT_TYPE,
+        content_type=CONTENT_TYPE,
     )
 
 
@@ -165,17 +174,17 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _of_framework(error: web.HTTPException) -> Problem:
     """What the router refuses."""
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return Problem(problems.METHOD_NOT_ALLOWED, f"use {allowed}", headers={"Allow": allowed})
-    if isinstance(error, web.HTTPNotFound):
-        return Problem(problems.NO_SUCH_PAGE, "there is no such page; /openapi.json lists them all")
-    log.error("unforeseen answer %d of the framework", error.status)
-    return _internal()
+    refusal = of_framework(error)
+    if refusal is None:
+        log.error("unforeseen answer %d of the framework", error.status)
+        return _internal()
+    if refusal.kind is problems.NO_SUCH_PAGE:
+        return Problem(refusal.kind, "this page does not exist; /openapi.json lists all pages")
+    return Problem(refusal.kind, refusal.detail, headers=refusal.headers)
 
 
 def _internal() -> Problem:
-    return Problem(problems.INTERNAL, "a fault of the gateway; its operator finds it by request_id")
+    return Problem(problems.INTERNAL, "internal error; quote request_id to the operator of the gateway")
 
 
 def _route(request: web.Request) -> str:

@@ -7,6 +7,7 @@ written here by hand, a test holds against the router and against real answers.
 from collections.abc import Iterable, Mapping
 
 from client.records import TaskState
+from daemon.problems import CONTENT_TYPE
 from gateway import problems, requests
 from gateway.idempotency import HEADER, KEY_PATTERN
 from gateway.problems import Kind
@@ -22,8 +23,8 @@ _GUARDED = (
     problems.UNAUTHENTICATED,
     problems.FORBIDDEN,
     problems.RATE_LIMITED,
-    problems.INTERNAL,
 )
+_ANYWHERE = (problems.MALFORMED, problems.EXPECTATION_FAILED, problems.INTERNAL)
 _NETWORK = (problems.NETWORK_UNAVAILABLE, problems.NETWORK_FAULT)
 _SUBMITS = (
     *_GUARDED,
@@ -172,7 +173,7 @@ def _state(operation: str, summary: str) -> Json:
         "responses": {
             "200": _json("yes", "State"),
             "503": _json("no: the proving network cannot be reached, or this gateway is stopping", "State"),
-            **_refusals((problems.INTERNAL,)),
+            **_refusals(()),
         },
     }
 
@@ -185,14 +186,15 @@ def _description() -> Json:
         "security": [],
         "responses": {
             "200": {"description": "OpenAPI 3.1", "content": content},
-            **_refusals((problems.INTERNAL,)),
+            **_refusals(()),
         },
     }
 
 
 def _refusals(kinds: Iterable[Kind]) -> dict[str, object]:
+    """The kinds, and those that a request to any page may meet."""
     by_status: dict[int, list[Kind]] = {}
-    for kind in sorted(kinds, key=lambda kind: kind.status):
+    for kind in sorted((*kinds, *_ANYWHERE), key=lambda kind: kind.status):
         by_status.setdefault(kind.status, []).append(kind)
     return {str(status): _refusal(status, causes) for status, causes in by_status.items()}
 
@@ -203,7 +205,7 @@ def _refusal(status: int, causes: Iterable[Kind]) -> Json:
     schema = {"allOf": [reference("Problem"), types]}
     answer: dict[str, object] = {
         "description": "; ".join(kind.title for kind in causes),
-        "content": {problems.CONTENT_TYPE: {"schema": schema}},
+        "content": {CONTENT_TYPE: {"schema": schema}},
     }
     if status in _HEADERS:
         answer["headers"] = _HEADERS[status]

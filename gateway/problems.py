@@ -7,34 +7,22 @@ never repeats a private input.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-CONTENT_TYPE = "application/problem+json"
+from daemon import problems as common
+from daemon.problems import Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One cause of refusal. `slug` ends its type URI; `status` is the HTTP status it always has."""
-
-    slug: str
-    status: int
-    title: str
-
-    @property
-    def type_uri(self) -> str:
-        """The `type` member: an identifier to compare, not an address to open."""
-        return f"urn:zkp:problem:{self.slug}"
-
-
+MALFORMED = common.MALFORMED
+NO_SUCH_PAGE = common.NO_SUCH_PAGE
+METHOD_NOT_ALLOWED = common.METHOD_NOT_ALLOWED
+EXPECTATION_FAILED = common.EXPECTATION_FAILED
+INTERNAL = common.INTERNAL
 INVALID_JSON = Kind("invalid-json", 400, "The body is not valid JSON")
 INVALID_FIELD = Kind("invalid-field", 400, "A field of the request is wrong")
 INVALID_HEADER = Kind("invalid-header", 400, "A header of the request is wrong")
 UNAUTHENTICATED = Kind("unauthenticated", 401, "Who is calling is not known")
 FORBIDDEN = Kind("forbidden", 403, "This caller may not use the task API")
 NO_SUCH_TASK = Kind("no-such-task", 404, "No such task")
-NO_SUCH_PAGE = Kind("no-such-page", 404, "No such page")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The page does not take this method")
 BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time")
 TASK_ENDED = Kind("task-ended", 409, "The task has already ended")
 NOT_COMPLETED = Kind("not-completed", 409, "The task has no proof")
@@ -42,7 +30,6 @@ KEY_REUSED = Kind("idempotency-key-reused", 409, "The idempotency key belongs to
 BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body is not application/json")
 RATE_LIMITED = Kind("rate-limited", 429, "Too many requests from this caller")
-INTERNAL = Kind("internal", 500, "The gateway failed")
 NETWORK_FAULT = Kind("network-fault", 502, "The proving network failed")
 BUSY = Kind("busy", 503, "The gateway is busy")
 NETWORK_UNAVAILABLE = Kind("network-unavailable", 503, "The proving network cannot take this now")
@@ -86,13 +73,7 @@ class Problem(Exception):
 
     def document(self, request_id: str) -> dict[str, str | int]:
         """The body, for a request known in the logs as `request_id`."""
-        members: dict[str, str | int] = {
-            "type": self.kind.type_uri,
-            "title": self.kind.title,
-            "status": self.kind.status,
-            "detail": self.detail,
-            "request_id": request_id,
-        }
+        members = self.kind.document(self.detail, request_id=request_id)
         if self.field is not None:
             members["field"] = self.field
         return members

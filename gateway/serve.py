@@ -73,6 +73,7 @@ class Gateway:
         watch_process(self._registry, version=_version())
         self._preparation = preparation
         self._gauges()
+        self._edge = Edge(self._registry, time.monotonic)
         self.reach = Reach(network)
         """To be run in the background."""
         self.door = HttpsListener(
@@ -83,6 +84,7 @@ class Gateway:
             require_client=False,
             max_connections=_CONNECTIONS,
             stop_timeout=_STOP_TIMEOUT_S,
+            errors=self._edge.error_page,
         )
         bind = settings.metrics.bind
         self.watch = HttpsListener(self._watched(), bind.host, bind.port, self._material)
@@ -110,7 +112,7 @@ class Gateway:
         guard = Guard(self._callers, rate, self._material, self._clock)
         return application(
             pages,
-            Edge(self._registry, time.monotonic),
+            self._edge,
             guard,
             healthy=lambda: self.reach.reachable,
             ready=self._is_ready,

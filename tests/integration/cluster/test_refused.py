@@ -160,7 +160,7 @@ def test_what_is_no_tls_is_refused(door: Door, said: str) -> None:
 
     if said == "plain HTTP" and door.purpose not in (RAFT, GRPC):
         assert ending.received.startswith(b"HTTP/1.1 400 ")
-        assert ending.received.endswith(b"this port speaks HTTPS alone\n")
+        assert ending.received.endswith(b'"detail": "the request is plain HTTP; use https://"}')
     else:
         assert ending.received == b""
     words = {RAFT: "refused a Raft connection", GRPC: "Handshake failed"}

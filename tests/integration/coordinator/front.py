@@ -1,6 +1,7 @@
 """A coordinator's front without a cluster behind it: real gRPC and HTTPS over mutual TLS, on a local replicator."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import aiohttp
 import grpc
 
-from coordinator.authorization import Authorization, BoundedLog
+from coordinator.authorization import Authorization
 from coordinator.circuit_keys import CircuitKeys
 from coordinator.cluster import Cluster, Member
 from coordinator.health import Health, RecordStatus
@@ -32,6 +33,7 @@ from coordinator.store import Database, Record
 from coordinator.task_record import TaskRecord
 from coordinator.tasks import TaskLimits
 from coordinator.verification import Verification
+from daemon.bounded_log import BoundedLog
 from daemon.https import HttpsListener
 from daemon.monitoring import monitoring_application
 from pki.authority import Authority
@@ -83,7 +85,7 @@ class Front:
         self._authorization = Authorization(
             self.material,
             now=lambda: datetime.now(UTC) + self.skew,
-            log=BoundedLog(time.monotonic),
+            log=BoundedLog(logging.getLogger("zkp.coordinator"), time.monotonic),
             count=lambda reason: self.metrics.refused("grpc", reason),
         )
         self.revocations = Revocations(

@@ -187,7 +187,7 @@ def test_plain_http(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(daemon: Daemon) -> None:
         received = await asyncio.to_thread(talk, daemon.port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-        assert received.endswith(b"this port speaks HTTPS alone\n")
+        assert received.endswith(b'"detail": "the request is plain HTTP; use https://"}')
 
     serving(scenario)
     (record,) = warnings_of(caplog)
@@ -369,11 +369,19 @@ def test_unknown_paths_and_methods_are_told_in_json(serving: Serving, network: N
     context = network.member(Role.ADMIN).client_context()
 
     async def scenario(daemon: Daemon) -> None:
-        assert (await get(daemon, network.member(Role.ADMIN), "/nothing")).json == {"error": "Not Found"}
+        missing = await get(daemon, network.member(Role.ADMIN), "/nothing")
+        assert missing.headers["content-type"].startswith("application/problem+json")
+        assert missing.json == {
+            "type": "urn:zkp:problem:no-such-page",
+            "title": "No such page",
+            "status": 404,
+            "detail": "this page does not exist",
+            "error": "this page does not exist",
+        }
         connection = await asyncio.to_thread(Connection, daemon.port, context)
         with connection:
             answer = await asyncio.to_thread(connection.ask, "/health", "POST", "Content-Length: 0\r\n")
-        assert (answer.status, answer.json) == (405, {"error": "Method Not Allowed"})
+        assert (answer.status, answer.json["type"]) == (405, "urn:zkp:problem:method-not-allowed")
         assert "GET" in answer.headers["allow"]
 
     serving(scenario)
@@ -391,7 +399,7 @@ def test_a_report_that_fails_shows_nothing(
 
     async def scenario(daemon: Daemon) -> None:
         answer = await get(daemon, network.member(Role.ADMIN), "/health")
-        assert (answer.status, answer.json) == (500, {"error": "internal error, see the log"})
+        assert (answer.status, answer.json["error"]) == (500, "internal error, see the log")
 
     serving(scenario)
     assert "hunter2" in caplog.text

@@ -16,6 +16,7 @@ DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(5_000_000)))
 _OF_NO_PAGE = {
     "urn:zkp:problem:no-such-page",
     "urn:zkp:problem:method-not-allowed",
+    "urn:zkp:problem:expectation-failed",
 }
 
 

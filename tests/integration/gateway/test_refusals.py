@@ -97,12 +97,23 @@ async def test_a_body_up_to_the_limit_is_read(serve: Serve) -> None:
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": ""},
         {**JSON, "Content-Encoding": "gzip"},
+        {**JSON, "Content-Encoding": "br"},
+        {**JSON, "Content-Encoding": "zstd"},
+        {**JSON, "Content-Encoding": "unknown"},
     ],
 )
 async def test_other_media_types_are_refused(running: Running, headers: dict[str, str]) -> None:
     """Also compressed bodies: what they grow to is not known beforehand."""
     answer = await running.caller().call("POST", f"{TASKS}/addition", data=b"{}", headers=headers)
     assert (answer.status, answer.problem) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("path", [TASKS, "/health", "/nothing"])
+async def test_an_expectation_other_than_continue_is_a_problem_too(running: Running, path: str) -> None:
+    """aiohttp answers an unknown Expect in plain text before any middleware; callers see one error format."""
+    answer = await running.caller().call("GET", path, headers={"Expect": "200-ok"})
+    assert (answer.status, answer.problem) == (417, "expectation-failed")
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
 async def test_a_charset_does_no_harm(running: Running) -> None:

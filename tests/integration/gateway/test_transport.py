@@ -3,12 +3,15 @@
 import asyncio
 import json
 import logging
+import re
 import ssl
 
 import pytest
 
 from gateway import serve as serving
+from tests.integration.gateway.caller import DOCUMENT
 from tests.integration.gateway.conftest import Running, Serve
+from tests.unit.gateway.json_schema import complaint
 
 _BAD_REQUEST = (b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")
 _PROBLEM = b'"request_id": '
@@ -138,7 +141,53 @@ async def test_what_is_not_http_is_a_bad_request(running: Running, sent: bytes) 
     """Also where two readers could see two different requests."""
     received = await exchange(running, sent, known(running))
     assert received.startswith(_BAD_REQUEST)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"x-request-id: " in head.lower()
+    problem = json.loads(body)
+    assert problem["type"] == "urn:zkp:problem:malformed-request"
+    assert complaint(problem, DOCUMENT["components"]["schemas"]["Problem"], DOCUMENT) is None
     assert running.network.submissions == []
+
+
+async def test_malformed_requests_are_bounded_warnings_with_the_peer(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers cannot fill the log: at most 20 lines in one window, each with the peer, none of them an error."""
+    monkeypatch.setattr("daemon.bounded_log._WINDOW_S", 3600.0)
+    for _ in range(40):
+        await exchange(running, b"\x00\r\n\r\n", known(running))
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    malformed = [record for record in lines if "malformed HTTP request" in record.getMessage()]
+    assert len(malformed) == 20
+    assert all(re.fullmatch(r"127\.0\.0\.1:[0-9]+", record.__dict__["peer"]) for record in malformed)
+    assert all(record.levelno == logging.WARNING for record in lines)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /nothing HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab\r\nzz\r\n",
+        b"POST /health HTTP/1.1\r\nHost: gateway\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nab",
+        b"GET /health HTTP/1.1\r\nHost: gateway\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n\x00\x00\r\n\r\n",
+        b"GET http://[/health HTTP/1.1\r\nHost: [\r\n\r\n",
+        b"CONNECT gateway:443 HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"BREW /health HTTP/1.1\r\nHost: gateway\r\nExpect: tea\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    ],
+)
+async def test_every_error_is_a_problem_and_no_error_in_the_log(
+    running: Running, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    """However a request is broken: what is answered is JSON, and what is logged is a warning at most."""
+    received = await exchange(running, sent, known(running), last=b"\r\n\r\n")
+    assert b"text/plain" not in received
+    assert b"text/html" not in received
+    if received:
+        assert b"content-type: application/problem+json" in received.lower() or b" 200 OK" in received
+    assert await still_serves(running)
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 async def test_bytes_behind_a_body_are_in_no_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +197,7 @@ async def test_bytes_behind_a_body_are_in_no_log(running: Running, caplog: pytes
     with caplog.at_level(logging.DEBUG):
         received = await exchange(running, post(f"Content-Length: {len(body)}\r\n", body + secret), known(running))
     assert received.startswith(_BAD_REQUEST)
-    assert "a caller sent what is no HTTP request" in caplog.text
+    assert "malformed HTTP request" in caplog.text
     assert "31337" not in caplog.text
 
 

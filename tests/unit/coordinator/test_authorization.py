@@ -9,8 +9,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from coordinator import authorization as module
-from coordinator.authorization import ROLES, Authorization, BoundedLog
+from coordinator.authorization import ROLES, Authorization
 from coordinator.refusals import Forbidden, Unauthenticated
+from daemon.bounded_log import BoundedLog
 from pki.authority import Authority
 from pki.identity import Role
 from pki.tls import PeerCertificate, grpc_peer_certificate
@@ -37,7 +38,10 @@ class Door:
         self.counted: list[str] = []
         self.clock = Clock()
         self.authorization = Authorization(
-            self, now=lambda: self.now, log=BoundedLog(self.clock), count=self.counted.append
+            self,
+            now=lambda: self.now,
+            log=BoundedLog(logging.getLogger("zkp.coordinator"), self.clock),
+            count=self.counted.append,
         )
 
     def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
