@@ -2,7 +2,7 @@
 
 The programs come from the `local` extra; they are run directly, so that nothing outside the cluster's
 directory changes. PostgreSQL refuses to run as root: root's server runs as `nobody`, and keeps the one
-capability it needs to reach a data directory below, say, /root.
+capability it needs to reach its programs and its data below a directory that is closed to others, such as /root.
 """
 
 import hashlib
@@ -23,12 +23,14 @@ UNPRIVILEGED = "nobody"
 _SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_LIMIT = 107  # unix(7): sun_path, without the closing zero byte
 _CAPABILITIES = {2: "dac_read_search", 1: "dac_override"}
+_SETPCAP = 8  # linux/capability.h
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "shared_buffers": "64MB",
     "io_method": "sync",  # no extra processes: this machine is shared with the provers
+    "dynamic_shared_memory_type": "mmap",  # files below the data directory: /dev/shm may be read-only or missing
 }
 
 
@@ -45,13 +47,14 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/postgres?host={quote(str(self.socket_directory), safe='/')}"
 
     def initialise(self) -> None:
-        """Make the data directory, unless it is there, and the directory of the socket."""
+        """Make the data directory, unless it exists, and the directory of the socket. Raises LocalClusterError."""
+        change_user = as_server_user()
         self._own(self.socket_directory)
         if (self.data / "PG_VERSION").exists():
             return
         self._own(self.data)
         command = [
-            *_prefix(),
+            *change_user,
             str(program("initdb")),
             *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "--username=postgres"),
             f"--pgdata={self.data}",
@@ -66,7 +69,7 @@ class EmbeddedPostgres:
         """Command line of the server; it logs to its standard error."""
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         return [
-            *_prefix(),
+            *as_server_user(),
             str(program("postgres")),
             *("-D", str(self.data), "-k", str(self.socket_directory)),
             *settings,
@@ -96,7 +99,7 @@ class EmbeddedPostgres:
 
     def _own(self, directory: Path) -> None:
         """Make `directory`, 0700, the server's own; refuse one that somebody else put there."""
-        owner = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        owner = _server_user()
         try:
             directory.mkdir(mode=0o700, parents=True)
         except FileExistsError:
@@ -131,20 +134,45 @@ def program(name: str) -> Path:
     return found[-1]
 
 
-def _prefix() -> list[str]:
-    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root."""
+def as_server_user() -> list[str]:
+    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root.
+
+    Raises LocalClusterError.
+    """
     if os.geteuid() != 0:
         return []
-    user = pwd.getpwnam(UNPRIVILEGED)
-    drop = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    capability = _available_capability()
-    if capability:
-        drop += [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
-    return drop
+    user = _server_user()
+    capability = _passing_capability()
+    return [
+        *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
+        *(f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"),
+        # access(2), with which PostgreSQL looks for its own programs, ignores the capabilities of an ordinary user
+        # unless this bit is set: access_override_creds() in the kernel's fs/open.c.
+        "--securebits=+no_setuid_fixup",
+    ]
 
 
-def _available_capability() -> str | None:
-    """The weakest capability in the bounding set that opens other people's directories."""
+def _server_user() -> pwd.struct_passwd:
+    """The user that PostgreSQL runs as: the current one, or `nobody` in place of root."""
+    root = os.geteuid() == 0
+    try:
+        return pwd.getpwnam(UNPRIVILEGED) if root else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        user = f"user {UNPRIVILEGED}" if root else f"user id {os.geteuid()}"
+        raise LocalClusterError(
+            f"{user}: it has no entry in /etc/passwd, and PostgreSQL does not start without one; "
+            "add the entry, or set ZKP_DATABASE_URL to use another PostgreSQL server"
+        ) from None
+
+
+def _passing_capability() -> str:
+    """The weakest capability that root can hand on and that passes through directories closed to others."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     bounding = next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
-    return next((name for bit, name in _CAPABILITIES.items() if bounding >> bit & 1), None)
+    found = next((name for bit, name in _CAPABILITIES.items() if bounding >> bit & 1), None)
+    if found is None or not bounding >> _SETPCAP & 1:
+        raise LocalClusterError(
+            f"root: it needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE) to run PostgreSQL as "
+            f"{UNPRIVILEGED}; add them, run this as an ordinary user, or set ZKP_DATABASE_URL to use another server"
+        )
+    return found

@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from client.local.postgres import EmbeddedPostgres
+from client.local.postgres import EmbeddedPostgres, as_server_user
 
 SUPERUSER = "postgres"
 _NUMBERS = itertools.count(1)  # of databases, so that no two share a name
@@ -161,7 +161,7 @@ class SystemServer(PostgresServer):
         self._data.mkdir(mode=0o700)
         self._give(self._data)
         options = ["--auth=trust", "--encoding=UTF8", f"--username={SUPERUSER}", "--no-sync"]
-        initdb = [*self._prefix(), str(binaries / "initdb"), *options, "-D", str(self._data)]
+        initdb = [*as_server_user(), str(binaries / "initdb"), *options, "-D", str(self._data)]
         done = subprocess.run(initdb, check=False, capture_output=True, text=True, cwd="/")
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed:\n{done.stderr}")
@@ -170,7 +170,7 @@ class SystemServer(PostgresServer):
         self._write("server.crt", certificate_pem)
         self._write("server.key", key_pem)
         self._write("ca.crt", ca_pem)
-        command = [*self._prefix(), str(binaries / "postgres"), "-D", str(self._data)]
+        command = [*as_server_user(), str(binaries / "postgres"), "-D", str(self._data)]
         super().__init__(directory, command, self._data, port)
 
     def tcp_parameters(self, database: str) -> dict[str, str]:
@@ -211,11 +211,6 @@ class SystemServer(PostgresServer):
     def _give(self, path: Path) -> None:
         if self._owner is not None:
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
-
-    def _prefix(self) -> list[str]:
-        if self._owner is None:
-            return []
-        return ["setpriv", f"--reuid={self._owner.pw_uid}", f"--regid={self._owner.pw_gid}", "--clear-groups"]
 
 
 def system_binaries() -> Path | None:

@@ -1,12 +1,14 @@
 """A local cluster that tests share, and keys that are made once for all of them."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client.local.cluster import LocalCluster
+from client.local.postgres import PACKAGE, program
 from client.local.process import remnants
 from client.local.setup import make_keys
 
@@ -27,6 +29,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Lo
     yield made
     made.down()
     assert remnants(made.layout.root) == []
+
+
+@pytest.fixture
+def closed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory, 0700, with a copy of the embedded PostgreSQL that this test and its processes run."""
+    newest = program("postgres").parents[1]
+    packages, closed = newest.parents[1], tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copytree(newest, closed / PACKAGE / newest.name, symlinks=True)
+    shutil.copy(newest.parent / "__init__.py", closed / PACKAGE)
+    shutil.copytree(packages / f"{PACKAGE}.libs", closed / f"{PACKAGE}.libs")
+    monkeypatch.syspath_prepend(closed)
+    monkeypatch.setenv("PYTHONPATH", str(closed), prepend=os.pathsep)
+    return closed
 
 
 @pytest.fixture(autouse=True)

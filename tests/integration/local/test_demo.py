@@ -31,8 +31,12 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     LocalCluster(tmp_path / "demo").down()
 
 
+@pytest.mark.usefixtures("closed_programs")
 def test_the_demo_does_the_main_job(demo: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A killed leader, every task completed once, every proof verified, no process left, status 0."""
+    """A killed leader, every task completed once, every proof verified, no process left, status 0.
+
+    Its programs and its data lie below directories that only their owner may enter.
+    """
     said, _ = demo.communicate(timeout=_PATIENCE)
 
     assert demo.returncode == 0, said

@@ -4,31 +4,36 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from client.local.postgres import EmbeddedPostgres
+from client.local.postgres import EmbeddedPostgres, program
 from client.local.process import ProcessRecord, spawn, working_in
+from tests.integration.raft_process.mounts import require_root
+from tests.integration.read_only_shm import with_read_only_shm
 
 _PATIENCE = 30.0
 
 
 class Server:
-    """A server below a directory, started and killed by a test."""
+    """A server below a directory, started behind `prefix` and killed by a test."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self.postgres = EmbeddedPostgres(self.directory / "postgres")
         self.record: ProcessRecord | None = None
+        self.prefix: list[str] = []
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
         self.postgres.initialise()
         log = self.directory / "postgres.log"
-        self.record = spawn(self.postgres.command(), log=log, environ=dict(os.environ))
+        self.record = spawn([*self.prefix, *self.postgres.command()], log=log, environ=dict(os.environ))
         while not self.postgres.ready(self.record.pid):
             assert self.record.alive(), log.read_text()
             self.record.wait(0.02)
@@ -129,3 +134,63 @@ def test_a_parent_that_is_closed_to_others_is_no_obstacle(tmp_path: Path) -> Non
     finally:
         server.kill()
         shutil.rmtree(home)
+
+
+def test_programs_below_a_closed_directory_serve_root(closed_programs: Path, server: Server) -> None:
+    """A checkout below root's home, 0700, serves root: the data, too, are there after a restart."""
+    require_root()
+    assert program("postgres").is_relative_to(closed_programs)
+    with psycopg.connect(server.postgres.url) as connection:
+        connection.execute(b"CREATE TABLE kept AS SELECT 42 AS value")
+    server.kill()
+
+    server.start()
+
+    assert server.ask("SELECT value FROM kept") == 42
+    assert closed_programs.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("missing", ["dac_read_search", "dac_override"])
+def test_either_capability_of_root_suffices(closed_programs: Path, tmp_path: Path, missing: str) -> None:
+    """Containers leave root one of the two capabilities that pass through closed directories."""
+    require_root()
+
+    done = initialise(tmp_path / "postgres", lacking=[missing])
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", [["dac_read_search", "dac_override"], ["setpcap"]])
+def test_a_root_without_the_capabilities_is_told_what_to_do(tmp_path: Path, missing: list[str]) -> None:
+    """One line names the capabilities that PostgreSQL's user needs, and what to do without them."""
+    require_root()
+
+    done = initialise(tmp_path / "postgres", lacking=missing)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("root: it needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE)")
+    assert "set ZKP_DATABASE_URL" in done.stderr
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_a_read_only_shm_is_no_obstacle(server: Server) -> None:
+    """Data that were made with a writable /dev/shm are served without one."""
+    server.kill()
+    server.prefix = with_read_only_shm()
+
+    server.start()
+
+    assert server.ask("SELECT 1") == 1
+
+
+def initialise(data: Path, *, lacking: list[str]) -> subprocess.CompletedProcess[str]:
+    """Make a data directory as a root without these capabilities."""
+    dropped = ",".join(f"-{capability}" for capability in lacking)
+    code = (
+        "import sys; from pathlib import Path; from client.local.postgres import EmbeddedPostgres; "
+        "from client.local.errors import LocalClusterError\n"
+        f"try: EmbeddedPostgres(Path({str(data)!r})).initialise()\n"
+        "except LocalClusterError as error: sys.exit(str(error))"
+    )
+    command = ["setpriv", f"--bounding-set={dropped}", sys.executable, "-P", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
