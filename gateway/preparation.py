@@ -38,13 +38,21 @@ class _Pool:
     """
 
     def __init__(self, processes: int) -> None:
-        self._theirs, self._ours = multiprocessing.Pipe(duplex=False)
-        self.executor = ProcessPoolExecutor(
-            processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_process,
-            initargs=(self._theirs,),
-        )
+        """Raises `DaemonError` when the operating system does not give what the processes share."""
+        try:
+            self._theirs, self._ours = multiprocessing.Pipe(duplex=False)
+            self.executor = ProcessPoolExecutor(
+                processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_process,
+                initargs=(self._theirs,),
+            )
+        except OSError as error:
+            # The locks of `multiprocessing` are POSIX semaphores, which are files below /dev/shm: sem_overview(7).
+            raise DaemonError(
+                f"processes that prepare submissions: they cannot share a lock ({error.strerror}); "
+                "mount /dev/shm writable for the gateway's user, and raise its limit of open files if that is used up"
+            ) from None
 
     def end(self) -> None:
         """End the processes, whatever they are at. Submit nothing afterwards."""
@@ -68,6 +76,7 @@ class Preparation:
     """Runs `read_submission` elsewhere. `capacity`: bodies in memory at a time."""
 
     def __init__(self, processes: int, capacity: int) -> None:
+        """Raises `DaemonError` when the processes cannot be set up."""
         self._processes = processes
         self._capacity = capacity
         self._closing = False

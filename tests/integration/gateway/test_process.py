@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gateway.callers import new_key
 from pki.identity import Role
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.conftest import Identities, eventually
+from tests.integration.read_only_shm import with_read_only_shm
 
 _PATIENCE_S = 60  # a loaded machine starts processes slowly
 
@@ -57,9 +58,9 @@ class Operated:
         )
         self.process: Process | None = None
 
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """The command to its end: status, output, errors."""
-        process = await self._spawn(*arguments)
+    async def run(self, *arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, str]:
+        """The command to its end, behind `prefix`: status, output, errors."""
+        process = await self._spawn(*arguments, prefix=prefix)
         async with asyncio.timeout(_PATIENCE_S):
             out, err = await process.communicate()
         assert process.returncode is not None
@@ -90,9 +91,9 @@ class Operated:
         assert self.process.returncode is not None
         return self.process.returncode
 
-    async def _spawn(self, *arguments: str) -> Process:
+    async def _spawn(self, *arguments: str, prefix: Sequence[str] = ()) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE
+            *prefix, sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE
         )
 
 
@@ -189,3 +190,12 @@ async def test_metrics_are_for_prometheus(operated: Operated) -> None:
     assert "zkp_gateway_request_seconds_bucket" in text
     assert "zkp_gateway_network_reachable 0.0" in text
     assert "zkp_gateway_bodies 0.0" in text
+
+
+async def test_a_read_only_shm_is_named_in_one_line(operated: Operated) -> None:
+    """Without a writable /dev/shm the gateway ends with one line that names it and what to do, and no traceback."""
+    status, _, errors = await operated.run("--config", str(operated.config), prefix=with_read_only_shm())
+
+    assert status == 1
+    (line,) = errors.splitlines()
+    assert "(Read-only file system); mount /dev/shm writable" in line
