@@ -52,6 +52,8 @@ class Agent:
         self._rng = rng or random.SystemRandom()
         self._draining = asyncio.Event()
         self._phase = Phase.SEARCHING
+        self._leaderless = asyncio.Event()
+        self._leaderless.set()
         self._failures = 0
         self._nudge = asyncio.Event()
         self._renewed = asyncio.Event()
@@ -90,12 +92,20 @@ class Agent:
     async def drain(self, timeout: float) -> None:
         """Take no more tasks, finish what can be finished in `timeout` seconds, hand back the rest.
 
-        Proofs that nobody has taken by then stay in the spool.
+        Proofs that no leader has taken by then stay in the spool. While no leader serves this worker, proofs that are
+        in the spool are not waited for.
         """
         self._draining.set()
         log.info("stopping, attempts held: %d", len(self._workbench.held()))
-        await self._workbench.drain(timeout)
+        await self._workbench.drain(timeout, self._leaderless)
         await self._workbench.close(_HAND_BACK_S)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        if phase is Phase.ONLINE:
+            self._leaderless.clear()
+        else:
+            self._leaderless.set()
 
     async def _serve_next(self, route: Route) -> bool:
         """Serve whoever may lead until that ends; raises the `ClientError` of an answer that is final.
@@ -112,7 +122,7 @@ class Agent:
             nonlocal known
             known = True
             route.reached(line)
-            self._phase = Phase.ONLINE
+            self._enter(Phase.ONLINE)
             if registration is not before:
                 log.info("registered with the leader", extra={"peer": line.address})
             self._registration = registration
@@ -120,7 +130,8 @@ class Agent:
         try:
             await first_of(session.run(registered, before), self._renewal())
         except CallFailed as failure:
-            self._phase, self._registration = Phase.SEARCHING, None
+            self._enter(Phase.SEARCHING)
+            self._registration = None
             if known:
                 log.warning("lost the leader: %s", failure.details, extra={"peer": line.address})
             if session.settled:
@@ -140,7 +151,7 @@ class Agent:
     async def _pause(self, error: ClientError) -> None:
         kind = trouble(error)
         if kind is Trouble.REFUSED:
-            self._phase = Phase.REFUSED
+            self._enter(Phase.REFUSED)
             log.error("coordinators refuse this worker, will ask again: %s", error)
         elif isinstance(error, NoLeader):
             log.warning("still searching: %s", error)

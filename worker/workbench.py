@@ -6,9 +6,10 @@ coordinator went away.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.errors import SpoolError
@@ -39,6 +40,8 @@ class _Held:
     circuit: str
     proving: bool
     task: asyncio.Task[None]
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its proof is on the shelf."""
 
 
 class Workbench:
@@ -76,7 +79,7 @@ class Workbench:
     def restore(self, finished: Iterable[FinishedProof]) -> None:
         """Take up proofs that an earlier process made."""
         for proof in finished:
-            self._hold(proof.id, "", self._deliver(proof), proving=False)
+            self._hold(proof.id, "", self._deliver(proof), proving=False).kept.set()
 
     def accept(self, job: Job) -> None:
         """Begin an attempt. The same one again changes nothing; one too many is handed back."""
@@ -99,15 +102,17 @@ class Workbench:
                 held.task.cancel()
                 self._background(self._clear(held.task, attempt))
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float, leaderless: asyncio.Event) -> None:
         """Take no more; wait up to `timeout` seconds for what is held, then hand back what is not proved.
 
-        Proofs that nobody has taken stay on the shelf for the next process.
+        Proofs that no leader has taken stay on the shelf for the next process; while `leaderless` is set, they are
+        not waited for.
         """
         self._closed = True
-        tasks = {held.task for held in self._held.values()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), asyncio.TaskGroup() as waiting:
+                for held in self._held.values():
+                    waiting.create_task(_settled_or_kept(held, leaderless))
         for attempt, held in list(self._held.items()):
             held.task.cancel()
             if held.proving:
@@ -125,7 +130,7 @@ class Workbench:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    def _hold(self, attempt: AttemptId, circuit: str, work: Work, *, proving: bool) -> None:
+    def _hold(self, attempt: AttemptId, circuit: str, work: Work, *, proving: bool) -> _Held:
         task = asyncio.create_task(work)
         held = _Held(circuit, proving, task)
         self._held[attempt] = held
@@ -137,6 +142,7 @@ class Workbench:
                 log.error("report failed inside the worker", exc_info=error, extra=_task(attempt))
 
         task.add_done_callback(settled)
+        return held
 
     async def _work(self, job: Job) -> None:
         log.info("proving %s, attempt %d", job.circuit, job.id.attempt, extra=_task(job.id))
@@ -161,6 +167,8 @@ class Workbench:
         except SpoolError as error:
             # It is still in memory, and still reported for as long as this process lives.
             log.error("proof not kept on disk: %s", error, extra=_task(job.id))
+        else:
+            self._note_kept(job.id)
         await self._deliver(finished)
 
     async def _fail(self, job: Job, failure: ProvingFailed) -> None:
@@ -199,6 +207,10 @@ class Workbench:
         if (held := self._held.get(attempt)) is not None:
             held.proving = False
 
+    def _note_kept(self, attempt: AttemptId) -> None:
+        if (held := self._held.get(attempt)) is not None:
+            held.kept.set()
+
     def _hand_back(self, attempt: AttemptId, reason: str) -> None:
         log.info("task handed back: %s", reason, extra=_task(attempt))
         self._background(self._reporter.released(attempt, reason))
@@ -211,6 +223,21 @@ class Workbench:
         task = asyncio.create_task(work)
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
+
+
+async def _settled_or_kept(held: _Held, leaderless: asyncio.Event) -> None:
+    """Return once the attempt's task has ended, or its proof is on the shelf and no leader would take it."""
+
+    async def shelved() -> None:
+        await held.kept.wait()
+        await leaderless.wait()
+
+    waiting = asyncio.create_task(shelved())
+    try:
+        await asyncio.wait((held.task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _task(attempt: AttemptId) -> dict[str, str]:

@@ -218,6 +218,24 @@ async def test_a_proof_outlives_the_process_that_made_it(host: Host) -> None:
     assert host.cluster.records.starts == [("t-1", 1)]  # it was not proved again
 
 
+async def test_sigterm_without_a_leader_leaves_the_proof_on_disk(host: Host) -> None:
+    """The process does not use its drain time to wait for a leader, and the next process reports the proof."""
+    host.configuration["drain_timeout"] = "1h"
+    host.cluster.refusals["ReportCompletion"] = (grpc.StatusCode.UNAVAILABLE, "not now")
+    running = await host.serve()
+    host.give("t-1")
+    await host.cluster.until(lambda: ("UNAVAILABLE", "not now") in host.cluster.records.refused)
+    host.cluster.lead(None)
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.ended() == 0, running.text
+    assert len(list((host.directory / "data" / "spool").glob("*.proof"))) == 1
+    del host.cluster.refusals["ReportCompletion"]
+    host.cluster.lead(0)
+    await host.serve()
+    await host.cluster.until(host.finished("t-1"))
+    assert host.cluster.records.starts == [("t-1", 1)]  # it was not proved again
+
+
 async def test_health_and_metrics_are_served_to_whom_they_concern(host: Host) -> None:
     """Health to any member, metrics to Prometheus and admins."""
     await host.serve()

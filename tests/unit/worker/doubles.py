@@ -106,6 +106,7 @@ class Bench:
         self.shelf = FakeShelf()
         self.reporter = FakeReporter()
         self.tally = FakeTally()
+        self.leaderless = asyncio.Event()
         self.workbench = Workbench(
             pool=self.pool,
             shelf=self.shelf,
@@ -114,3 +115,7 @@ class Bench:
             verifying_keys={"addition": KEY},
             slots=slots,
         )
+
+    async def drain(self, timeout: float) -> None:
+        """Drain, beside a leader unless `leaderless` is set."""
+        await self.workbench.drain(timeout, self.leaderless)

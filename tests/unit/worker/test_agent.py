@@ -358,6 +358,26 @@ def test_a_draining_worker_takes_no_tasks_and_stays_in_touch() -> None:
     play(one_leader(leaders), story)
 
 
+def test_a_draining_worker_without_a_leader_ends_at_once() -> None:
+    """A proof that is in the spool while no coordinator answers does not keep the worker for its drain time."""
+    leaders: list[Leader] = []
+
+    async def story(world: World) -> None:
+        (leader,) = leaders
+        leader.assign("t-1")
+        await asyncio.sleep(0.5)
+        world.bench.reporter.reachable.clear()
+        del world.network.nodes[A]
+        leader.stream.put_nowait(LOST)
+        await asyncio.sleep(60)
+        began = asyncio.get_running_loop().time()
+        await world.agent.drain(30)
+        assert asyncio.get_running_loop().time() == began
+        assert list(world.bench.shelf.kept) == [AttemptId("t-1", 1)]
+
+    play(one_leader(leaders), story)
+
+
 def test_a_draining_worker_opens_no_stream_at_a_new_leader() -> None:
     """After a failover it registers what it holds, and receives nothing."""
     leaders: list[Leader] = []

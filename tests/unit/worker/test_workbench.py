@@ -266,7 +266,7 @@ def test_draining_finishes_what_can_be_finished() -> None:
         bench = Bench(seconds=3)
         bench.workbench.accept(job())
         await asyncio.sleep(1)
-        await bench.workbench.drain(30)
+        await bench.drain(30)
         assert len(bench.reporter.proofs) == 1
         assert bench.reporter.returned == []
         return asyncio.get_running_loop().time()
@@ -280,7 +280,7 @@ def test_draining_hands_back_what_takes_too_long() -> None:
     async def scenario() -> None:
         bench = Bench(seconds=100)
         bench.workbench.accept(job())
-        await bench.workbench.drain(10)
+        await bench.drain(10)
         await bench.workbench.close(5)
         assert bench.pool.cut_short == [ONE]
         assert bench.reporter.returned == [ONE]
@@ -295,7 +295,7 @@ def test_what_arrives_while_draining_goes_straight_back() -> None:
     async def scenario() -> None:
         bench = Bench(seconds=5)
         bench.workbench.accept(job("t-1"))
-        draining = asyncio.create_task(bench.workbench.drain(30))
+        draining = asyncio.create_task(bench.drain(30))
         await asyncio.sleep(1)
         bench.workbench.accept(job("t-2"))
         await draining
@@ -313,12 +313,80 @@ def test_a_proof_that_nobody_took_stays_on_the_shelf() -> None:
         bench.reporter.reachable.clear()
         bench.workbench.accept(job())
         await asyncio.sleep(2)
-        await bench.workbench.drain(10)
+        await bench.drain(10)
         await bench.workbench.close(5)
         assert list(bench.shelf.kept) == [ONE]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(scenario())
+
+
+def test_draining_without_a_leader_does_not_wait_for_kept_proofs() -> None:
+    """A proof on the shelf that no leader can take ends the drain at once, and stays for the next process."""
+
+    async def scenario() -> float:
+        bench = Bench()
+        bench.reporter.reachable.clear()
+        bench.leaderless.set()
+        finished = FinishedProof(AttemptId("t-0", 1), b"old", 1)
+        bench.shelf.kept[finished.id] = finished
+        bench.workbench.restore([finished])
+        bench.workbench.accept(job())
+        await asyncio.sleep(2)
+        await bench.drain(30)
+        await bench.workbench.close(5)
+        assert set(bench.shelf.kept) == {finished.id, ONE}
+        assert bench.reporter.returned == []
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario()) == pytest.approx(2.0)
+
+
+def test_draining_without_a_leader_finishes_the_proof_in_work_and_ends() -> None:
+    """The proof goes to the shelf when it is made, and the drain ends then."""
+
+    async def scenario() -> float:
+        bench = Bench(seconds=3)
+        bench.workbench.accept(job())
+        await asyncio.sleep(1)
+        bench.reporter.reachable.clear()
+        bench.leaderless.set()
+        await bench.drain(30)
+        assert list(bench.shelf.kept) == [ONE]
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario()) == pytest.approx(3.0)
+
+
+def test_draining_ends_when_the_leader_goes_while_it_waits() -> None:
+    """A leader that does not take the report is waited for until it is gone, and no longer."""
+
+    async def scenario() -> float:
+        bench = Bench()
+        bench.reporter.reachable.clear()
+        bench.workbench.accept(job())
+        await asyncio.sleep(2)
+        asyncio.get_running_loop().call_later(4, bench.leaderless.set)
+        await bench.drain(30)
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario()) == pytest.approx(6.0)
+
+
+def test_draining_waits_for_a_leader_when_the_proof_is_in_memory_alone() -> None:
+    """With a full disk the end of the process would lose the proof: the drain uses all its time."""
+
+    async def scenario() -> float:
+        bench = Bench()
+        bench.shelf.full = True
+        bench.reporter.reachable.clear()
+        bench.leaderless.set()
+        bench.workbench.accept(job())
+        await asyncio.sleep(2)
+        await bench.drain(30)
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario()) == pytest.approx(32.0)
 
 
 def test_closing_does_not_wait_for_ever_for_a_leader() -> None:
@@ -329,7 +397,7 @@ def test_closing_does_not_wait_for_ever_for_a_leader() -> None:
         bench.workbench.accept(job())
         await asyncio.sleep(0.1)
         bench.reporter.reachable.clear()
-        await bench.workbench.drain(10)
+        await bench.drain(10)
         await bench.workbench.close(5)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return asyncio.get_running_loop().time()
