@@ -2,20 +2,23 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from client.admin import ClusterStatus
 from client.cli import access, output, status
 from client.cli import demo as demonstration
 from client.cli.errors import CommandFailed, UsageProblem
+from client.errors import ClientError
 from client.local import prometheus
 from client.local.cluster import DATABASE_VARIABLE, LocalCluster, Member
-from client.local.layout import ADMIN, DEFAULT_DIRECTORY, GATEWAY
+from client.local.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, GATEWAY
 from client.local.logs import follow, tail
+from pki.errors import PkiError
 
 app = typer.Typer(
     short_help="Run a cluster on this machine.",
@@ -77,25 +80,28 @@ def monitor(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> Non
 def show_status(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> None:
     """Example: zkp local status
 
-    Show the processes and, while they run, what `zkp status` shows. Fails when the cluster is not up.
+    Show the processes and, when a coordinator answers, what `zkp status` shows. Fails when a process is down, when no
+    coordinator answers, and when no node leads.
     """
     cluster = _cluster(directory)
     members = cluster.members()
     if not members:
         raise CommandFailed(f"there is no local cluster in {directory}: start one with `zkp local up`")
-    down_now = [member.name for member in members if member.pid is None]
-    found = None
-    if len(down_now) < len(members):
-        found = status.ask(access.find(None, None, directory, role=ADMIN))
+    found, problem = _ask(members, directory)
     if as_json:
         processes = [_to_json(member) for member in members]
-        output.as_json({"processes": processes, "cluster": found and status.to_json(found)})
+        output.as_json({"processes": processes, "cluster": found and status.to_json(found), "problem": problem})
     else:
         output.table("Processes", _COLUMNS, [_row(member) for member in members])
         if found is not None:
             status.show(found)
+        else:
+            output.line(f"Cluster: {problem}")
+    down_now = [member.name for member in members if member.pid is None]
     if down_now:
         raise CommandFailed(f"down: {', '.join(down_now)}; start with `zkp local up`")
+    if problem:
+        raise CommandFailed(problem)
 
 
 @app.command(short_help="Show what the daemons logged.")
@@ -145,6 +151,17 @@ def demo(
 
 def _cluster(directory: Path) -> LocalCluster:
     return LocalCluster(directory, database_url=os.environ.get(DATABASE_VARIABLE) or None)
+
+
+def _ask(members: Sequence[Member], directory: Path) -> tuple[ClusterStatus | None, str]:
+    """What the coordinators say, or None; and what is wrong with their answer, or an empty string."""
+    if not any(member.pid for member in members if member.name in COORDINATORS):
+        return None, "no answer: every coordinator is down"
+    try:
+        found = status.ask(access.find(None, None, directory, role=ADMIN))
+    except (ClientError, PkiError) as error:
+        return None, f"no answer: {error}"
+    return found, "" if found.leader else status.NO_LEADER
 
 
 def _row(member: Member) -> tuple[object, ...]:

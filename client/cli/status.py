@@ -14,6 +14,8 @@ from client.cli.errors import CommandFailed
 from client.local.layout import ADMIN
 from client.records import TaskState
 
+NO_LEADER = "no node leads: see that a majority of the coordinators runs"
+
 _NODES = ("node", "role", "term", "raft", "grpc", "applied", "note")
 _WORKERS = ("worker", "state", "busy", "circuits", "heartbeat")
 
@@ -36,7 +38,7 @@ def status(
     else:
         show(found)
     if not found.leader:
-        raise CommandFailed("no node leads: see that a majority of the coordinators runs")
+        raise CommandFailed(NO_LEADER)
 
 
 def ask(reach: Access) -> ClusterStatus:

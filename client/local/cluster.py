@@ -6,15 +6,15 @@ the only memory, so that any later process can carry on where this one ended.
 
 import contextlib
 import fcntl
-import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.local import prometheus, setup
+from client.local.configuration import WORKER_DRAIN_S
 from client.local.errors import LocalClusterError
 from client.local.https import HttpsCaller, Leader, leader_of
 from client.local.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, POSTGRES, PROMETHEUS, Layout
@@ -31,7 +31,9 @@ DATABASE_VARIABLE = "ZKP_DATABASE_URL"
 
 _POLL_SECONDS = 0.1
 _START_SECONDS = 60.0
-_GRACE_SECONDS = 20.0  # a worker finishes the proof it is making
+_SLOW_S = 5.0  # a start that takes longer is reported with its time
+_ENDING_S = 30.0  # after its drain a worker hands back what it holds; a daemon that is stuck ends itself by then
+_GRACE_S = WORKER_DRAIN_S + _ENDING_S
 _SUPERVISOR_VARIABLES = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "JOURNAL_STREAM"}
 )
@@ -171,13 +173,16 @@ class LocalCluster:
 
     def _complete(self, profile: Profile, report: Report) -> bool:
         missing = [name for name in _order(profile) if _pid(profile, name) is None]
+        began: dict[str, float] = {}
         try:
             for name in missing:
                 report(f"starting {name}")
+                began[name] = time.monotonic()
                 self._start(name)
                 if name == POSTGRES:
                     self._wait_for_postgres()
-            self._wait_until_serving(report)
+                    report(f"{name} is ready{_after(began[name])}")
+            self._wait_until_serving(began, report)
         except BaseException:
             self._stop(missing, _silent)
             raise
@@ -201,7 +206,7 @@ class LocalCluster:
         postgres = EmbeddedPostgres(self.layout.postgres)
         postgres.initialise()
         # After a SIGKILL its children need a moment to notice; until then the data are still in use.
-        deadline = time.monotonic() + _GRACE_SECONDS
+        deadline = time.monotonic() + _GRACE_S
         for record in working_in(self.layout.postgres):
             record.wait(max(0.0, deadline - time.monotonic()))
         postgres.forget_half_start()
@@ -221,14 +226,21 @@ class LocalCluster:
         pid = _pid(self.profile, POSTGRES) or 0
         self._wait("the start of postgres", _START_SECONDS, lambda: postgres.ready(pid))
 
-    def _wait_until_serving(self, report: Report) -> None:
+    def _wait_until_serving(self, began: Mapping[str, float], report: Report) -> None:
         leader = self.wait_for_leader()
         report(f"{leader.id} leads in term {leader.term}")
         probe = self._probe()
-        for name, addresses in self.profile.addresses.items():
-            serving = functools.partial(probe.ready, addresses["health"])
-            self._wait(f"the start of {name}", _START_SECONDS, serving)
-            report(f"{name} is ready")
+        waiting = {name: addresses["health"] for name, addresses in self.profile.addresses.items()}
+
+        def another_serves() -> bool:
+            serving = [name for name, address in waiting.items() if probe.ready(address)]
+            for name in serving:
+                del waiting[name]
+                report(f"{name} is ready{_after(began.get(name))}")
+            return bool(serving)
+
+        while waiting:
+            self._wait(f"the start of {', '.join(waiting)}", _START_SECONDS, another_serves)
 
     def _wait(self, what: str, seconds: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
@@ -253,7 +265,7 @@ class LocalCluster:
             stopped = self._stop(names, report)
             return end_remnants(self.layout.root) > 0 or stopped
 
-    def stop(self, name: str, grace_seconds: float = _GRACE_SECONDS) -> None:
+    def stop(self, name: str, grace_seconds: float = _GRACE_S) -> None:
         """Ask one process to stop, and insist after the grace period."""
         with self._exclusive():
             self._known(name)
@@ -266,10 +278,10 @@ class LocalCluster:
             profile = self.profile
             record = profile.processes.get(name)
             if record is not None:
-                record.stop(_GRACE_SECONDS, first=signal.SIGKILL)
+                record.stop(_GRACE_S, first=signal.SIGKILL)
                 profile.without_process(name).save(self.layout.profile)
 
-    def _stop(self, names: Sequence[str], report: Report, grace_seconds: float = _GRACE_SECONDS) -> bool:
+    def _stop(self, names: Sequence[str], report: Report, grace_seconds: float = _GRACE_S) -> bool:
         profile = Profile.load(self.layout.profile)
         if profile is None:
             return False
@@ -280,7 +292,7 @@ class LocalCluster:
             deadline = time.monotonic() + grace_seconds
             for name, record in asked.items():
                 if not record.wait(max(0.0, deadline - time.monotonic())):
-                    record.stop(_GRACE_SECONDS, first=signal.SIGKILL)
+                    record.stop(_GRACE_S, first=signal.SIGKILL)
                     report(f"{name} had to be killed")
                 else:
                     report(f"{name} stopped")
@@ -331,6 +343,12 @@ def _everybody(profile: Profile) -> tuple[str, ...]:
 def _pid(profile: Profile, name: str) -> int | None:
     record: ProcessRecord | None = profile.processes.get(name)
     return record.pid if record is not None and record.alive() else None
+
+
+def _after(began: float | None) -> str:
+    """How long a start has taken since `began`, of the monotonic clock, when it was slow."""
+    seconds = 0.0 if began is None else time.monotonic() - began
+    return f" after {seconds:.0f} s" if seconds >= _SLOW_S else ""
 
 
 def _polite(name: str) -> signal.Signals:

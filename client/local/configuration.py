@@ -11,6 +11,9 @@ from client.local.layout import COORDINATORS, GATEWAY, TRUST_DOMAIN, Layout, wor
 Addresses = dict[str, dict[str, str]]
 Places = Mapping[str, Mapping[str, str]]
 
+WORKER_DRAIN_S = 30
+"""How long a worker that stops may go on with the proof in work."""
+
 _HEADING = "# Written by `zkp local up`, anew at every start: change it there, or by environment variables.\n"
 
 
@@ -82,6 +85,7 @@ def _worker(layout: Layout, keys: Path, at: Places, name: str) -> dict[str, obje
         "max_concurrent_tasks": 1,
         "keys_dir": str(keys),
         "data_dir": str(layout.data(name)),
+        "drain_timeout": f"{WORKER_DRAIN_S}s",
         "tls": _tls(layout, name),
         "metrics": {"bind": at[name]["health"]},
     }

@@ -1,6 +1,7 @@
 """The cluster on one machine, with real processes."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -123,6 +124,33 @@ def test_status_shows_processes_nodes_and_workers(cluster: LocalCluster, capsys:
     assert [process["state"] for process in found["processes"]] == ["up"] * len(MEMBERS)
     assert [node["id"] for node in found["cluster"]["nodes"]] == list(COORDINATORS)
     assert {worker["id"] for worker in found["cluster"]["workers"]} == {"worker-1", "worker-2"}
+
+
+def test_status_shows_the_processes_when_no_coordinator_answers(
+    cluster: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without any coordinator the workers, the gateway and their addresses are still found."""
+    for name in COORDINATORS:
+        cluster.kill(name)
+
+    assert app.run(["local", "status", "--json", "--dir", str(cluster.layout.root)]) == 1
+
+    found = json.loads(capsys.readouterr().out)
+    assert {process["name"] for process in found["processes"] if process["state"] == "down"} == {*COORDINATORS}
+    assert (found["cluster"], found["problem"]) == (None, "no answer: every coordinator is down")
+    cluster.up()
+
+
+def test_a_slow_start_is_reported_with_its_time(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up` says how long what it started took, and nothing of the kind for what ran already."""
+    monkeypatch.setattr("client.local.cluster._SLOW_S", 0.0)
+    cluster.kill("worker-1")
+    said: list[str] = []
+
+    cluster.up(said.append)
+
+    assert [line for line in said if re.fullmatch(r"worker-1 is ready after \d+ s", line)]
+    assert "gateway is ready" in said
 
 
 def test_logs_are_shown_by_name(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,18 @@
 """What the daemons of a local cluster are told: the daemons' own schemas are the judge."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from client.local import configuration, ports
+from client.local import cluster, configuration, ports
 from client.local.layout import COORDINATORS, GATEWAY, Layout, worker_names
 from coordinator.config import ALIASES, CoordinatorSettings
+from daemon import lifecycle
 from gateway.config import GatewaySettings
 from settings import Section, read
+from worker import __main__ as worker_command
 from worker.config import WorkerSettings
 
 ROOT = Path("/somewhere/.zkp")
@@ -88,3 +91,23 @@ def test_the_database_is_in_no_file() -> None:
     """Its URL may hold a password, so that it travels in the environment."""
     for document in documents().values():
         assert "postgres" not in configuration.text(document)
+
+
+def test_a_worker_ends_by_itself_before_it_would_be_killed(tmp_path: Path) -> None:
+    """`zkp local down` waits for longer than a worker takes, from its drain to the end of a process that is stuck."""
+    path = tmp_path / "worker-1.yaml"
+    path.write_text(configuration.text(documents()["worker-1"]), encoding="utf-8")
+    drain_s = read(WorkerSettings, path, "WORKER", {}, ALIASES).settings.drain_timeout
+
+    ended_s = drain_s + worker_command._STOP_MARGIN_S + 2 * lifecycle._CANCELLED_SECONDS
+
+    assert cluster._GRACE_S > ended_s
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(4.9, ""), (5.0, " after 5 s"), (71.6, " after 72 s")])
+def test_a_slow_start_is_reported_with_its_time(seconds: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start of five seconds and more is slow; what ran before has no time."""
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: 1000.0 + seconds))
+
+    assert cluster._after(1000.0) == said
+    assert cluster._after(None) == ""

@@ -1,0 +1,89 @@
+"""`zkp local status` when the coordinators do not answer: what this machine knows is shown all the same."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from client.admin import ClusterStatus
+from client.cli import app, status
+from client.errors import NoLeader
+from client.local.configuration import addresses
+from client.local.layout import COORDINATORS, Layout
+from client.local.process import ProcessRecord, boot_id
+from client.local.profile import Profile
+from pki.tls import TlsError
+
+LEADERLESS = ClusterStatus("", 7, (), (), {}, "unknown", 0)
+
+
+def me() -> ProcessRecord:
+    """This process, which runs for as long as the test does."""
+    started_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return ProcessRecord(os.getpid(), started_ticks, boot_id())
+
+
+def cluster(directory: Path, *running: str) -> list[str]:
+    """The options that name a cluster whose processes are down but for these."""
+    Profile(addresses(17000, 1), True, dict.fromkeys(running, me())).save(Layout(directory).profile)
+    return ["--dir", str(directory)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (NoLeader("no coordinator answered", {}), "no answer: no coordinator answered"),
+        (TlsError("key.pem: no such file"), "no answer: key.pem: no such file"),
+        (LEADERLESS, status.NO_LEADER),
+    ],
+)
+def test_processes_are_shown_whatever_the_coordinators_say(
+    answer: Exception | ClusterStatus,
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Processes, addresses and logs are printed, then what is wrong with the cluster; the status is 1."""
+
+    def ask(_: object) -> ClusterStatus:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(status, "ask", ask)
+    everything = ("postgres", *COORDINATORS, "worker-1", "gateway")
+    where = cluster(tmp_path, *everything)
+
+    assert app.run(["local", "status", "--json", *where]) == 1
+
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert [(process["name"], process["state"]) for process in document["processes"]] == [
+        (name, "up") for name in everything
+    ]
+    assert document["processes"][1]["addresses"]["grpc"] == "127.0.0.1:17011"
+    assert document["processes"][1]["log"] == str(tmp_path / "logs" / "coordinator-1.log")
+    assert document["problem"] == problem
+    assert said.err == f"error: {problem}\n"
+
+    assert app.run(["local", "status", *where]) == 1
+    shown = capsys.readouterr().out
+    assert "grpc=127.0.0.1:17011" in shown
+    assert isinstance(answer, ClusterStatus) or f"Cluster: {problem}\n" in shown
+
+
+def test_coordinators_that_are_down_are_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer comes at once, and names what is down."""
+    monkeypatch.setattr(status, "ask", lambda _: pytest.fail("asked a cluster without coordinators"))
+    where = cluster(tmp_path, "worker-1", "gateway")
+
+    assert app.run(["local", "status", "--json", *where]) == 1
+
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert (document["cluster"], document["problem"]) == (None, "no answer: every coordinator is down")
+    assert "down: postgres, coordinator-1, coordinator-2, coordinator-3; start with `zkp local up`" in said.err
