@@ -18,7 +18,7 @@ from typing import Protocol
 import grpc
 
 from client.failures import DialFailed
-from client.itinerary import parse_address
+from client.itinerary import grpc_target, parse_address
 from client.line import GrpcLine, Line
 from pki.identity import IdentityError, Role
 from pki.tls import TlsMaterial, peer_identity
@@ -73,7 +73,7 @@ class TlsDialer:
         except TimeoutError:
             raise DialFailed(f"no answer within {timeout:.1f} s") from None
         credentials = self._material.grpc_channel_credentials()
-        return GrpcLine(address, grpc.aio.secure_channel(address, credentials, options=_OPTIONS))
+        return GrpcLine(address, grpc.aio.secure_channel(grpc_target(address), credentials, options=_OPTIONS))
 
     async def _verify_coordinator(self, address: str) -> None:
         host, port = parse_address(address)

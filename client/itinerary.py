@@ -6,6 +6,7 @@ not asked again because somebody still believes in it (followers name a dead lea
 another).
 """
 
+import ipaddress
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,15 +19,33 @@ _ADDRESS = re.compile(rf"(?:(?P<host>{_HOST})|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Split HOST:PORT (IPv6 in brackets); raises `InvalidAddress`.
+    """Split HOST:PORT (IPv6 in brackets, returned in its shortest spelling); raises `InvalidAddress`.
 
     Stricter than gRPC's own target syntax: a redirect must not be able to name a Unix socket or a proxy
     scheme.
     """
     match = _ADDRESS.fullmatch(address)
-    if match is None or not 0 < int(match["port"]) < 65536:
-        raise InvalidAddress(f"coordinator address {address[:100]!r}: write HOST:PORT, like 10.0.0.1:9090")
-    return match["host"] or match["ipv6"], int(match["port"])
+    host = _host(match) if match else None
+    if match is None or host is None or not 0 < int(match["port"]) < 65536:
+        raise InvalidAddress(
+            f"coordinator address {address[:100]!r}: write HOST:PORT, like 10.0.0.1:9090 or [fd00::1]:9090"
+        )
+    return host, int(match["port"])
+
+
+def _host(match: re.Match[str]) -> str | None:
+    if match["host"]:
+        return match["host"]
+    try:
+        return str(ipaddress.IPv6Address(match["ipv6"]))
+    except ValueError:
+        return None
+
+
+def grpc_target(address: str) -> str:
+    """HOST:PORT as gRPC is to dial it: it compares the text of an IPv6 address with that of the certificate's."""
+    host, port = parse_address(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Itinerary:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from coordinator.housekeeping import Housekeeping
 from coordinator.interpreter import collect_while_following, spare_the_leader
 from coordinator.leases import LeaseTiming
 from coordinator.metrics import Metrics
-from coordinator.raft import Address, RaftError, RaftOptions, RaftRunner, StorageError
+from coordinator.raft import RaftError, RaftOptions, RaftRunner, StorageError
 from coordinator.raft.ownership import owned
 from coordinator.record_metrics import RecordGauges
 from coordinator.refusals import Unavailable
@@ -151,9 +150,8 @@ class Coordinator:
         try:
             await self.raft.start()
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
             raise ListenError(
-                f"cannot listen on {self._settings.raft.bind}: {reason}; "
+                f"cannot listen on {self._settings.raft.bind}: {error.strerror or error}; "
                 "stop the process that has this port, or correct raft.bind"
             ) from None
         for listener in self._https:
@@ -314,7 +312,7 @@ def _open_raft(
     settings: CoordinatorSettings, material: TlsMaterial, replica: ReplicatedState, metrics: Metrics
 ) -> tuple[RaftRunner, Replicator]:
     own = settings.node.id
-    peers = {peer.id: Address(peer.raft.host, peer.raft.port) for peer in settings.raft.peers if peer.id != own}
+    peers = {peer.id: peer.raft for peer in settings.raft.peers if peer.id != own}
     listener = _RaftListener()
     runner = RaftRunner(
         RaftOptions(
@@ -325,7 +323,7 @@ def _open_raft(
             election_timeout=settings.raft.election_timeout,
         ),
         directory=settings.node.data_dir,
-        bind=Address(settings.raft.bind.host, settings.raft.bind.port),
+        bind=settings.raft.bind,
         peers=peers,
         material=material,
         machine=replica,

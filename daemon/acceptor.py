@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from daemon.listening import peer_text
 from daemon.problems import CONTENT_TYPE, Kind
 from pki.tls import AdmittedObject
 
@@ -154,7 +155,7 @@ class TlsAcceptor:
                 continue
             if len(self._handshakes) >= MAX_HANDSHAKES:
                 next(iter(self._handshakes)).cancel()
-            guest = _Guest(connection, f"{address[0]}:{address[1]}")
+            guest = _Guest(connection, peer_text(address))
             task = loop.create_task(self._admit(guest))
             self._handshakes[task] = None
             task.add_done_callback(self._handshakes.pop)

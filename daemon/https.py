@@ -29,8 +29,10 @@ from aiohttp.web_protocol import RequestHandler
 from daemon.acceptor import TlsAcceptor
 from daemon.bounded_log import BoundedLog
 from daemon.errors import ListenError
+from daemon.listening import listen, peer_text
 from daemon.problems import INTERNAL, MALFORMED, ErrorPage, Refusal, error_page, of_framework
 from pki.tls import IdentityError, PeerCertificate, TlsMaterial
+from settings import Address
 
 log = logging.getLogger("zkp.daemon")
 
@@ -195,7 +197,7 @@ class HttpsListener:
             self._material.check_peer(tls, now)
         except IdentityError as error:
             peer = transport.get_extra_info("peername")
-            log.warning("closed a connection: %s", error, extra={"peer": f"{peer[0]}:{peer[1]}" if peer else None})
+            log.warning("closed a connection: %s", error, extra={"peer": peer_text(peer) if peer else None})
             transport.abort()
 
 
@@ -212,22 +214,13 @@ def certificate_of(request: web.BaseRequest, material: TlsMaterial, now: datetim
 
 
 async def _listen(host: str, port: int) -> socket.socket:
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    loop = asyncio.get_running_loop()
+    place = Address(host, port)
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+        return await listen(host, port, backlog=_BACKLOG)
+    except socket.gaierror as error:
         raise ListenError(f"cannot listen on {place}: {error.strerror}; give an address of this machine") from None
-    family, kind, protocol, _, address = found[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
     except OSError as error:
-        listening.close()
         raise ListenError(f"cannot listen on {place}: {error.strerror}; {_cure(error)}") from None
-    return listening
 
 
 def _cure(error: OSError) -> str:
@@ -235,7 +228,7 @@ def _cure(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "stop the process that has this port, or give another"
         case errno.EADDRNOTAVAIL:
-            return "give an address of this machine, or 0.0.0.0"
+            return "give an address of this machine, or 0.0.0.0, or [::]"
         case errno.EACCES:
             return "give a port of 1024 or above"
     return "give another address"

@@ -24,7 +24,10 @@ _QUANTITY = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A host and a TCP port. Written "HOST:PORT", an IPv6 address in brackets: "[::1]:7000"."""
+    """A host and a TCP port. Written "HOST:PORT", an IPv6 address in brackets: "[::1]:7000".
+
+    An IPv6 address is kept in its shortest spelling: gRPC compares the text with that of the server's certificate.
+    """
 
     host: str
     port: int
@@ -38,9 +41,7 @@ class Address:
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
             raise ValueError("has a port that is not between 1 and 65535")
         if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-            if not _is_ip(host):
-                raise ValueError("has brackets around something that is no IPv6 address")
+            host = _canonical_ipv6(host[1:-1])
         elif ":" in host:
             raise ValueError("has an IPv6 address without brackets")
         elif not _HOST.match(host):
@@ -80,6 +81,16 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _canonical_ipv6(text: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValueError("has brackets around something that is no IPv6 address") from None
+    if address.scope_id is not None:
+        raise ValueError("has an IPv6 address with a zone, which no certificate can carry")
+    return str(address)
 
 
 def _reachable(address: Address) -> Address:

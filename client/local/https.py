@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.itinerary import parse_address
 from pki.tls import TlsFiles, TlsMaterial
 
 _TIMEOUT_SECONDS = 2.0
@@ -48,8 +49,8 @@ class HttpsCaller:
         return self.get(address, "/ready").status == http.HTTPStatus.OK
 
     def _call(self, method: str, address: str, path: str, body: bytes | None, timeout: float) -> Answer:
-        host, _, port = address.rpartition(":")
-        connection = http.client.HTTPSConnection(host, int(port), timeout=timeout, context=self._context)
+        host, port = parse_address(address)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
         headers = {"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"})}
         try:
             connection.request(method, path, body=body, headers=headers)

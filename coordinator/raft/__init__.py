@@ -11,11 +11,11 @@ from coordinator.raft.errors import (
     TransferRefused,
     UpgradeRequired,
 )
-from coordinator.raft.links import Address
 from coordinator.raft.node import MAX_COMMAND_BYTES
 from coordinator.raft.runner import RaftRunner
 from coordinator.raft.snapshot import SnapshotFile
 from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
+from settings import Address
 
 __all__ = [
     "MAX_COMMAND_BYTES",

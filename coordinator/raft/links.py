@@ -21,9 +21,11 @@ from datetime import UTC, datetime
 from coordinator.raft.errors import FrameError
 from coordinator.raft.link import Link
 from daemon.acceptor import secure
+from daemon.listening import listen, peer_text
 from pki.identity import IdentityError, Role
 from pki.tls import TlsMaterial, refusal_of
 from protocol.v1 import raft_pb2 as pb
+from settings import Address
 
 log = logging.getLogger("zkp.raft.links")
 
@@ -35,20 +37,12 @@ _REMAKE_PAUSE = 0.2  # between two connections: one after another
 _LINGER = 2.0  # a connection whose place was taken is read on for so long
 _LONGEST_LIFE = 3600.0  # then it is re-made: a new handshake with the certificates of the day
 _LOOK_PERIOD = 0.5
+_BACKLOG = 128
 _MAX_HANDSHAKES = 64
 _MAX_BACKLOG = 64 << 20
 """A peer that does not read is cut off before this node's memory suffers."""
 _REMAKE_BACKLOG = 64 << 10
 """A connection with more than this on its way is not re-made now: a snapshot would begin again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +83,7 @@ class Links:
 
     async def start(self) -> None:
         """Listen, and begin to dial. Raises OSError when the address cannot be bound."""
-        family = socket.AF_INET6 if ":" in self._bind.host else socket.AF_INET
-        listener = socket.create_server((self._bind.host, self._bind.port), family=family, backlog=128)
-        listener.setblocking(False)
+        listener = await listen(self._bind.host, self._bind.port, backlog=_BACKLOG)
         self._spawn(self._accept(listener))
         self._spawn(self._look_regularly())
         for peer in self._peers:
@@ -184,7 +176,7 @@ class Links:
                 except BaseException:
                     self._handshakes.release()
                     raise
-                self._spawn(self._welcome(connection, f"{address[0]}:{address[1]}"))
+                self._spawn(self._welcome(connection, peer_text(address)))
 
     async def _welcome(self, connection: socket.socket, address: str) -> None:
         """Finish the handshake, learn who it is, and only then read."""

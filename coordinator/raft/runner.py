@@ -12,7 +12,7 @@ from pathlib import Path
 from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError, TransferRefused
 from coordinator.raft.leader_seen import LeaderSeen
-from coordinator.raft.links import Address, LinkEvents, Links
+from coordinator.raft.links import LinkEvents, Links
 from coordinator.raft.node import Listener, RaftNode
 from coordinator.raft.snapshot import SnapshotFile, snapshot_file
 from coordinator.raft.snapshots import StateMachine, Work
@@ -20,6 +20,7 @@ from coordinator.raft.status import RaftOptions, RaftStatus
 from coordinator.raft.turns import Turns
 from pki.tls import TlsMaterial
 from protocol.v1 import raft_pb2 as pb
+from settings import Address
 
 log = logging.getLogger("zkp.raft")
 

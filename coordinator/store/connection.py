@@ -59,8 +59,9 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is, for messages: NAME at HOST:PORT, without secrets."""
-        host, port = self._parameters.get("host", ""), self._parameters.get("port", "")
-        return f"{self._parameters.get('dbname', '')} at {host}{':' if port else ''}{port}"
+        hosts, ports = self._parameters.get("host", ""), self._parameters.get("port", "")
+        places = ",".join(f"[{host}]" if ":" in host else host for host in hosts.split(","))
+        return f"{self._parameters.get('dbname', '')} at {places}{':' if ports else ''}{ports}"
 
     async def connect_writer(self) -> Connection:
         """A connection for the projection: autocommit, and READ COMMITTED in each explicit transaction.

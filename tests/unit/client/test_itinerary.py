@@ -3,7 +3,7 @@
 import pytest
 
 from client.errors import InvalidAddress
-from client.itinerary import Itinerary, parse_address
+from client.itinerary import Itinerary, grpc_target, parse_address
 from tests.unit.client.network import A, B, C
 
 D = "10.0.0.4:9090"
@@ -53,7 +53,9 @@ def test_a_dead_leader_is_not_asked_twice_in_a_round() -> None:
     assert rest(itinerary) == [B]
 
 
-@pytest.mark.parametrize("address", ["unix:/tmp/socket", "dns:///evil:1", "10.0.0.1", "", "a b:1", "x:0", "x:70000"])
+@pytest.mark.parametrize(
+    "address", ["unix:/tmp/socket", "dns:///evil:1", "10.0.0.1", "", "a b:1", "x:0", "x:70000", "[::::]:1"]
+)
 def test_a_redirect_that_is_no_address_is_ignored(address: str) -> None:
     """Only HOST:PORT is followed: no other scheme of gRPC's, no malformed text."""
     itinerary = begun()
@@ -102,11 +104,18 @@ def test_answers_say_what_came_of_each() -> None:
         ("10.0.0.1:9090", ("10.0.0.1", 9090)),
         ("coordinator-1.zkp.local:1", ("coordinator-1.zkp.local", 1)),
         ("[::1]:65535", ("::1", 65535)),
+        ("[FD00:5:0:0::0011]:9090", ("fd00:5::11", 9090)),
     ],
 )
 def test_addresses_are_split(text: str, parts: tuple[str, int]) -> None:
     """Names, IPv4 and bracketed IPv6 are understood."""
     assert parse_address(text) == parts
+
+
+def test_grpc_is_given_the_shortest_spelling() -> None:
+    """It compares the text of an IPv6 address with that of the certificate's, and refuses any other spelling."""
+    assert grpc_target("[FD00:5:0:0::0011]:9090") == "[fd00:5::11]:9090"
+    assert grpc_target("10.0.0.1:9090") == "10.0.0.1:9090"
 
 
 def test_a_refused_address_is_named() -> None:

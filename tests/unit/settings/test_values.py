@@ -43,6 +43,7 @@ def refusal_of(kind: Any, value: object) -> str | None:
         ("[::1]:9090", "::1", 9090),
         ("db.zkp.local:1", "db.zkp.local", 1),
         ("localhost:65535", "localhost", 65535),
+        ("[fd00:5::11]:7000", "fd00:5::11", 7000),
     ],
 )
 def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
@@ -50,6 +51,12 @@ def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
     address = read(Address, text)
     assert address == Address(host, port)
     assert str(address) == text
+
+
+def test_an_ipv6_address_has_one_spelling() -> None:
+    """Addresses are compared, and gRPC compares their text with the certificate's: the shortest form is kept."""
+    assert str(read(Address, "[FD00:5:0:0::0011]:7000")) == "[fd00:5::11]:7000"
+    assert read(Address, "[0:0:0:0:0:0:0:1]:7000") == Address("::1", 7000)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,9 @@ def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
         ("a:+1", "has a port that is not between 1 and 65535"),
         ("::1:7000", "has an IPv6 address without brackets"),
         ("[::g]:7000", "has brackets around something that is no IPv6 address"),
+        ("[192.168.1.10]:7000", "has brackets around something that is no IPv6 address"),
+        ("[fe80::1%eth0]:7000", "has an IPv6 address with a zone"),
+        ("fd00:5::11:7000", "has an IPv6 address without brackets"),
         ("https://a:7000", "has an IPv6 address without brackets"),
         ("a b:7000", "has no valid host name"),
         ("-a:7000", "has no valid host name"),

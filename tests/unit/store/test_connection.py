@@ -16,6 +16,11 @@ def test_a_database_shows_its_place_and_no_secret() -> None:
     assert "hunter2" not in f"{database!r} {database}"
 
 
+def test_an_ipv6_address_is_told_from_its_port() -> None:
+    """It is in brackets, as in every other message."""
+    assert Database({**PARAMETERS, "host": "fd00:5::11"}, application="c").place == "zkp at [fd00:5::11]:5432"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -1,0 +1,63 @@
+"""A network whose processes reach each other by IPv6 alone: coordinators, workers, gateway and clients."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.cli.access import Access
+from client.local import configuration, setup
+from client.local.layout import CLIENT, COORDINATORS, GATEWAY
+from client.tasks import TaskClient
+from tests.integration.cluster.network import PATIENCE_S, Network, running
+from tests.integration.cluster.work import check_proofs, check_recorded_once, finished, submission, submit
+
+_DAEMONS = (*COORDINATORS, "worker-1", "worker-2", GATEWAY)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
+    """Every address that is bound, dialled or certified is ::1."""
+    with pytest.MonkeyPatch.context() as product:
+        product.setattr(configuration, "_at", "[::1]:{}".format)
+        product.setattr(setup, "_HOSTS", ("::1",))
+        with running(tmp_path_factory.mktemp("ipv6"), keys) as made:
+            yield made
+
+
+async def test_tasks_survive_their_leader(network: Network, keys: Path) -> None:
+    """Peers, workers, clients and redirects use IPv6 addresses; the next leader is found by its own."""
+    async with network.client() as client:
+        ids = await submit(client, *(submission() for _ in range(5)))
+        before = await asyncio.to_thread(network.leader)
+        await asyncio.to_thread(network.cluster.kill, before.id)
+        await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+        ids += await submit(client, *(submission() for _ in range(5)))
+        tasks = await finished(client, ids)
+    check_proofs(keys, tasks)
+    check_recorded_once(network, tasks)
+    network.cluster.up()
+    network.agreed()
+
+
+async def test_every_spelling_of_an_address_reaches_its_coordinator(network: Network) -> None:
+    """gRPC compares the text of an address with the certificate, which the client library sees to."""
+    spelt = ",".join(address.replace("[::1]", "[0:0::0001]") for address in network.cluster.profile.coordinators)
+    reach = Access(tuple(spelt.split(",")), network.layout.identity(CLIENT))
+    async with reach.connect() as connection:
+        client = TaskClient(connection, timeout=PATIENCE_S)
+        await finished(client, await submit(client, submission()))
+
+
+def test_the_gateway_serves(network: Network) -> None:
+    """A task by HTTPS, from request to proof."""
+    with network.unmoved():
+        pass
+
+
+def test_nothing_uses_ipv4(network: Network) -> None:
+    """No daemon listens on an IPv4 address, or is connected by one."""
+    for name in _DAEMONS:
+        connections = network.process(name).net_connections("inet")
+        assert {end.ip for one in connections for end in (one.laddr, one.raddr) if end} == {"::1"}, name
