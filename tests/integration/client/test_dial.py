@@ -21,6 +21,7 @@ from pki.identity import Role
 from pki.tls import TlsMaterial
 from protocol.v1 import coordinator_pb2 as pb
 from tests.integration.fakes.coordinators import HOST, WAIT_S, YESTERDAY, Cluster, Network
+from tests.unit.pki.forgery import foreign_leaf
 
 
 @pytest.fixture
@@ -37,10 +38,11 @@ async def cluster(network: Network) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def serving(material: TlsMaterial) -> AsyncIterator[str]:
+async def serving(by: TlsMaterial | grpc.ServerCredentials) -> AsyncIterator[str]:
     """The address of a gRPC server with these credentials and no services."""
     server = grpc.aio.server()
-    port = server.add_secure_port(f"{HOST}:0", material.grpc_server_credentials())
+    credentials = by.grpc_server_credentials() if isinstance(by, TlsMaterial) else by
+    port = server.add_secure_port(f"{HOST}:0", credentials)
     await server.start()
     yield f"{HOST}:{port}"
     await server.stop(0)
@@ -87,6 +89,15 @@ async def test_a_worker_is_no_coordinator(network: Network) -> None:
     async with serving(network.material("worker-1", Role.WORKER)) as address:
         why = await reason(network.material("client-1", Role.CLIENT), address)
     assert why == "spiffe://zkp.local/worker/worker-1 is not a coordinator"
+
+
+async def test_a_coordinator_of_another_trust_domain_is_refused(network: Network) -> None:
+    """gRPC verifies the chain and the address; what the URI says is looked at before it dials."""
+    bad = foreign_leaf(network.authority, datetime.now(UTC), Role.COORDINATOR, [HOST])
+    pair = (bad.key_pem, bad.certificate_pem)
+    async with serving(grpc.ssl_server_credentials([pair], bad.ca_pem, require_client_auth=True)) as address:
+        why = await reason(network.material("client-1", Role.CLIENT), address)
+    assert why == "its certificate is refused: identity of another trust domain"
 
 
 async def test_another_authority_is_not_trusted(tmp_path: Path, cluster: Cluster) -> None:

@@ -10,8 +10,10 @@ from pki import rotation
 from pki.authority import Authority
 from pki.files import TlsFiles
 from pki.identity import Role
+from pki.inspection import read_chain
 from pki.revocation import Reason
 from pki.rotation import RootKey
+from pki.signing import pem_of
 from pki.store import AuthorityStore, Order
 from tests.unit.pki.forgery import AGE
 
@@ -33,10 +35,10 @@ class Place:
     store: AuthorityStore
 
     @classmethod
-    def make(cls, path: Path) -> "Place":
-        """A new authority that was made some time ago."""
+    def make(cls, path: Path, authority: Authority | None = None) -> "Place":
+        """A new authority, or this one, that was made some time ago."""
         born = datetime.now(UTC) - AGE
-        authority = Authority.create(TRUST_DOMAIN, now=born)
+        authority = authority or Authority.create(TRUST_DOMAIN, now=born)
         return cls(path, AuthorityStore.create(path / "ca", authority, passphrase=None, now=born, by=BY))
 
     @property
@@ -48,6 +50,10 @@ class Place:
     def crl(self) -> Path:
         """The revocation lists, as of the last `hand_out`."""
         return self.path / "dist" / "crl.pem"
+
+    def roots(self) -> list[bytes]:
+        """The PEM text of each root, as of the last `hand_out`."""
+        return [pem_of(root) for root in read_chain(self.ca)]
 
     def hand_out(self) -> None:
         """What `pki bundle` does."""

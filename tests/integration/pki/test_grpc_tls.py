@@ -26,6 +26,8 @@ from tests.integration.pki.endpoints import (
 )
 from tests.unit.pki.forgery import identity
 
+FOREIGN = "foreign trust domain"
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> TlsMaterial:
@@ -58,7 +60,7 @@ async def test_hostile_credentials_are_refused_for_their_certificate_only(server
         assert await grpc_say(listener.port, _hostile_client(good, good.ca_pem)) == identity().uri
 
 
-@pytest.mark.parametrize("case", BAD_CLIENTS)
+@pytest.mark.parametrize("case", sorted(BAD_CLIENTS.keys() - {FOREIGN}))
 async def test_bad_clients_are_refused(server: TlsMaterial, case: str) -> None:
     """No call of a client with a bad certificate reaches a handler."""
     credentials = _hostile_client(BAD_CLIENTS[case], server.files.ca.read_bytes())
@@ -66,6 +68,16 @@ async def test_bad_clients_are_refused(server: TlsMaterial, case: str) -> None:
         reason = await refusal(lambda: grpc_say(listener.port, credentials))
     assert reason is not None
     assert reason.startswith("UNAVAILABLE")
+    assert listener.admitted == []
+
+
+async def test_a_client_of_another_trust_domain_is_refused_at_its_call(server: TlsMaterial) -> None:
+    """gRPC itself lets it in, as no name constraint speaks of URIs: whoever is called looks at the identity."""
+    credentials = _hostile_client(BAD_CLIENTS[FOREIGN], server.files.ca.read_bytes())
+    async with grpc_listener(server.grpc_server_credentials()) as listener:
+        reason = await refusal(lambda: grpc_say(listener.port, credentials))
+    assert reason is not None
+    assert "is not of the trust domain zkp.local" in reason
     assert listener.admitted == []
 
 
@@ -78,7 +90,7 @@ async def _calls_to(server: Issued, client: TlsMaterial) -> tuple[str | None, li
     return reason, listener.admitted
 
 
-@pytest.mark.parametrize("case", sorted(BAD_SERVERS.keys() - {"CA used as a leaf"}))
+@pytest.mark.parametrize("case", sorted(BAD_SERVERS.keys() - {"CA used as a leaf", FOREIGN}))
 async def test_bad_servers_are_not_believed(client: TlsMaterial, case: str) -> None:
     """A client makes no call to a server that cannot prove its address."""
     reason, callers = await _calls_to(BAD_SERVERS[case], client)

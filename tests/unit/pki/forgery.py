@@ -41,9 +41,6 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
     good = honest.issue(name, role, hosts, now=now)
     below = issuer_of(good, honest.roots, honest.scope).issue(name, role, hosts, now=now)
     thief = replace(honest, scope=Scope.of(TRUST_DOMAIN, ["evil.example"]))
-    key = ec.generate_private_key(ec.SECP256R1())
-    signer, issuer = honest.issuer.key, honest.issuer.certificate.subject
-    foreign = Identity("evil.example", role, name).uri
     return {
         "wrong CA": authority(now).issue(name, role, hosts, now=now),
         "expired": honest.issue(name, role, hosts, now=now - timedelta(days=45)),
@@ -52,8 +49,16 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
         "CA used as a leaf": ca_as_leaf(honest, good),
         "leaf used as a CA": replace(below, certificate_pem=below.certificate_pem + good.certificate_pem),
         "foreign DNS name": thief.issue(name, role, [*hosts, "www.evil.example"], now=now),
-        "foreign trust domain": signed_leaf(good, key, signer, issuer, now, names=subject_names(hosts, foreign)),
+        "foreign trust domain": foreign_leaf(honest, now, role, hosts),
     }
+
+
+def foreign_leaf(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> Issued:
+    """What a thief of the issuing key certifies for another trust domain: no name constraint speaks of its URI."""
+    good = honest.issue("node-1", role, hosts, now=now)
+    foreign = subject_names(hosts, Identity("evil.example", role, "node-1").uri)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return signed_leaf(good, key, honest.issuer.key, honest.issuer.certificate.subject, now, names=foreign)
 
 
 def subject_names(hosts: Sequence[str], *uris: str) -> x509.SubjectAlternativeName:
