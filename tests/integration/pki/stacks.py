@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,10 @@ async def node(place: Place, files: TlsFiles, host: str, port: int, how: str = "
 
 async def nss_database(place: Place) -> str:
     """The roots in a new database of NSS, which takes one certificate from a file."""
-    directory = place.path / "nss"
-    directory.mkdir(exist_ok=True)
-    database = f"sql:{directory}"
+    database = f"sql:{tempfile.mkdtemp(prefix='nss-', dir=place.path)}"
     await run("certutil", "-N", "-d", database, "--empty-password")
     for number, root in enumerate(place.roots()):
-        path = directory / f"root-{number}.pem"
+        path = place.path / f"root-{number}.pem"
         path.write_bytes(root)
         await run("certutil", "-A", "-d", database, "-n", f"root {number}", "-t", "CT,C,C", "-a", "-i", path)
     return database

@@ -202,6 +202,23 @@ async def test_stacks_with_revocation_lists_refuse_the_revoked(get: Get, place: 
     assert callers == ["ann"], outcome
 
 
+@pytest.mark.parametrize("get", CLIENTS)
+async def test_each_stack_reads_both_roots(get: Get, place: Place) -> None:
+    """While the root changes, servers of the old root and of the new one are believed."""
+    before = place.issue("gateway-1", Role.GATEWAY, [ADDRESS])
+    place.prepare(root=True)
+    place.hand_out()
+    place.switch()
+    after = place.issue("gateway-2", Role.GATEWAY, [ADDRESS])
+    place.issue("ann", Role.CLIENT, ())
+    before.ca.write_bytes(place.ca.read_bytes())
+    assert before.crl is not None
+    before.crl.write_bytes(place.crl.read_bytes())
+    for server in (before, after):
+        callers, outcome = await _asked(get, place, server)
+        assert callers == ["ann"], outcome
+
+
 @NODE
 async def test_node_reads_the_first_list_of_a_text(place: Place) -> None:
     """All lists in one text are one list to Node, so that the other CA has none, and every server is refused."""
@@ -230,6 +247,6 @@ async def test_keytool_imports_the_first_root_of_a_file(place: Place) -> None:
 
 @GNUTLS
 async def test_gnutls_cli_takes_lists_of_its_roots_only(place: Place) -> None:
-    """The issuing CA's list is refused where only the root is given, although wget and libcurl take it."""
+    """The issuing CA's list is refused where only the root is given, although wget takes it."""
     trust = ("--x509cafile", place.ca, "--x509crlfile", place.crl)
     assert "Error setting the x509 CRL file" in (await run("gnutls-cli", *trust, "--port", "1", ADDRESS)).text
