@@ -15,6 +15,8 @@ log = logging.getLogger("zkp.coordinator")
 
 _NO_REASON = frozenset({EventKind.TASK_ASSIGNED, EventKind.TASK_STARTED})
 _AFTER_UNKNOWN_S = 0.1
+_READ_AT_ONCE = 5_000
+"""Tasks of the queue that a new leader reads before it lets its heartbeats go; some milliseconds."""
 
 
 class Dispatcher:
@@ -68,6 +70,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Assign for as long as this node leads; raises NotLeader when it does not."""
+        while self._pending is not None and not self._pending.read(_READ_AT_ONCE):  # noqa: ASYNC110 - heartbeats go between
+            await asyncio.sleep(0)
         while True:
             await self._wait()
             if await self._round() == self._limit:

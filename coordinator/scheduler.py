@@ -5,6 +5,7 @@ tasks are kept in one line per circuit, so that a circuit which nobody can prove
 """
 
 import heapq
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,18 +20,41 @@ _SKIPS = 64  # tasks of one line that may wait for a better worker before the li
 class PendingTasks:
     """Ids of the pending tasks in one line per circuit, each in the order of the replicated queue.
 
-    Positions compare across lines: the task that has waited longest has the smallest.
+    Positions compare across lines: the task that has waited longest has the smallest. A long queue takes seconds to
+    read, so that `read` takes it in parts; `lines` reads what is left.
     """
 
     def __init__(self, state: State) -> None:
         self._lines: dict[str, OrderedDict[str, int]] = {}
         self._last = 0
         self._first = 0
-        for task_id in state.queue:
-            self._append(state.tasks[task_id].circuit, task_id)
+        self._tasks = state.tasks
+        self._unread: Iterator[str] | None = iter(list(state.queue))
+        self._postponed: list[Event] = []
+        """Events since the queue began to be read; they follow it."""
+
+    def read(self, count: int | None = None) -> bool:
+        """Read up to `count` more tasks of the queue (None: all of them); True when nothing is left to read."""
+        if self._unread is None:
+            return True
+        read = 0
+        for task_id in itertools.islice(self._unread, count):
+            read += 1
+            task = self._tasks.get(task_id)
+            if task is not None:  # else it ended and was removed since
+                self._append(task.circuit, task_id)
+        if read == count:
+            return False
+        self._unread = None
+        postponed, self._postponed = self._postponed, []
+        self.observe(postponed)
+        return True
 
     def observe(self, events: Sequence[Event]) -> None:
         """Follow the queue: new tasks at its end, returned ones at its head, as the state machine has it."""
+        if self._unread is not None:
+            self._postponed.extend(events)
+            return
         for event in events:
             task = event.task
             if task is None:
@@ -48,6 +72,7 @@ class PendingTasks:
 
     def lines(self) -> Iterator[tuple[str, Iterator[tuple[str, int]]]]:
         """(circuit, its (task id, position) in order) of every circuit that has pending tasks."""
+        self.read()
         for circuit, line in self._lines.items():
             if line:
                 yield circuit, iter(line.items())

@@ -7,7 +7,7 @@ poller and its pickling. DESIGN.md beside this file says why for each.
 
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import pysyncobj.syncobj as engine
 from pysyncobj import SyncObjConf
@@ -17,6 +17,7 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.wire import CoreWire
 
 PINNED_VERSION = "0.3.17"
 if VERSION != PINNED_VERSION:
@@ -28,6 +29,11 @@ FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 _NEVER = float("inf")
 _BATCH_BYTES = 512 << 10
 _BACKLOG_BYTES = 1 << 20
+_SLICES_PER_HEARTBEAT = 5
+"""Entries are applied for this part of a heartbeat interval, and until the entry that has begun is finished."""
+_REST = 0.25
+"""Seconds without applying after each second of it: a frame takes several turns of the loop to come in or to leave,
+and a loop that applies in each turn delays it by as many slices."""
 
 
 class _NoPoller:
@@ -69,28 +75,6 @@ def now() -> float:
     return float(engine.monotonicTime())
 
 
-class Wire(Protocol):
-    """How the core reaches its peers and its state machine; the shell implements it."""
-
-    def send(self, peer_id: str, message: dict[str, Any]) -> None: ...
-    def backlog(self, peer_id: str) -> int:
-        """Bytes accepted for the peer that have not left yet."""
-
-    def apply(self, command: bytes, index: int) -> object: ...
-    def snapshot_chunk(self, peer_id: str) -> tuple[bytes, bool, bool] | None:
-        """The next part of the latest snapshot for the peer: (data, first, last)."""
-
-    def snapshot_index(self, peer_id: str) -> int:
-        """Index of the last entry in the snapshot whose last part was just handed out."""
-
-    def cancel_snapshot(self, peer_id: str) -> None: ...
-    def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> bool:
-        """Take a part from the leader; True when a snapshot newer than entry `applied` is complete and durable."""
-
-    def restore(self) -> tuple[Entry, Entry] | None:
-        """Load the latest durable snapshot into the state machine; its last two log entries."""
-
-
 class _Peer(Node):  # type: ignore[misc]  # the engine is untyped
     """A node whose place in the engine's sets does not change from run to run: simulations replay exactly."""
 
@@ -108,7 +92,7 @@ class _Peer(Node):  # type: ignore[misc]  # the engine is untyped
 class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
     """The engine's view of the wire."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: CoreWire) -> None:
         super().__init__(None, None, None)
         self._wire = wire
 
@@ -127,7 +111,7 @@ class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
 class _SnapshotExchange:
     """Stands in for the engine's serializer, which would fork and never sync."""
 
-    def __init__(self, wire: Wire, applied: Callable[[], int]) -> None:
+    def __init__(self, wire: CoreWire, applied: Callable[[], int]) -> None:
         self._wire = wire
         self._applied = applied
 
@@ -152,13 +136,15 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         heartbeat: float,
         election_timeout: float,
         journal: Journal,
-        wire: Wire,
+        wire: CoreWire,
         on_role: Callable[[int, int], None],
     ) -> None:
         self._wire = wire
         self._journal = journal
         self._conflict = False
         self._may_campaign = True
+        self._commit_is_decided = False
+        self._apply_again_at = 0.0
         self._heartbeat_due = 0.0
         self._refused: dict[str, tuple[int, int]] = {}
         """Peer → this node's term, and where to go on by the lowest of its refusals since it last agreed."""
@@ -201,6 +187,51 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
     def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
         """Asked when an election is due by the engine's look at the clock, which is later than the shell's."""
         return self._may_campaign and bool(super()._SyncObj__connectedToAnyone())
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: N802, N803
+        """One turn of the engine, with the commit index decided before it."""
+        if self.role() == LEADER:
+            self._advance_commit_index()
+            self._commit_is_decided = True
+        super()._onTick(timeToWait)
+
+    def _advance_commit_index(self) -> None:
+        """Commit the highest entry that a majority stores, if it is of this term: older terms are never counted.
+
+        The engine asks this of each entry behind its commit index, which takes seconds after a restart with a long
+        log, and again in every tick until an entry of its own term is on a majority.
+        """
+        last = self.last_log_index()
+        stored = sorted([last, *(min(self.match_index(peer), last) for peer in self._nodes)], reverse=True)
+        agreed = stored[len(stored) // 2]
+        if agreed > self.raftCommitIndex and self._journal[agreed - self._journal[0][1]][2] == self.raftCurrentTerm:
+            self._SyncObj__raftCommitIndex = agreed
+            self._journal.setRaftCommitIndex(agreed)
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:  # noqa: N802
+        """The last entry; the commit index while the engine looks for more to commit, which ends its search."""
+        return int(self.raftCommitIndex) if self._commit_is_decided else self.last_log_index()
+
+    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
+        """Apply committed entries for a part of a heartbeat interval; True if there was any to apply.
+
+        The engine would apply all of them: a leader that has a long log to apply after its election would send no
+        heartbeat meanwhile, and a follower would answer none.
+        """
+        self._commit_is_decided = False
+        committed, began = self.raftCommitIndex, now()
+        if committed == self.raftLastApplied or began < self._apply_again_at:
+            return False
+        spent = 0.0
+        try:
+            while self.raftLastApplied < committed and spent < self.conf.appendEntriesPeriod / _SLICES_PER_HEARTBEAT:
+                self._SyncObj__raftCommitIndex = self.raftLastApplied + 1
+                super()._SyncObj__applyLogEntries()
+                spent = now() - began
+        finally:
+            self._SyncObj__raftCommitIndex = committed
+        self._apply_again_at = now() + spent * _REST if self.raftLastApplied < committed else 0.0
+        return True
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> object:  # noqa: N802
         """Apply one entry; membership and version entries do not exist here."""
@@ -308,18 +339,19 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
 
         The engine goes back entry by entry, one heartbeat each.
         """
-        position = index - self._journal[0][1]
-        term = self._journal[position][2]
-        earliest = max(self.raftCommitIndex + 1, self._journal[0][1] + 1)
-        while index > earliest and self._journal[position - 1][2] == term:
-            index, position = index - 1, position - 1
-        return index
+        return self._journal.begin_of_term(index, max(self.raftCommitIndex, self._journal[0][1]) + 1)
 
     # ------------------------------------------------------------ what the shell calls
 
     def propose(self, command: bytes, callback: Callable[[object, int], None]) -> None:
         """Queue a command for the next tick. callback(result, reason): may never come if leadership is lost."""
         self._SyncObj__commandsQueue.put_nowait((_REGULAR + command, callback))
+
+    def apply_pause(self) -> float | None:
+        """Seconds until more of the committed entries are applied; None when all of them are."""
+        if self.raftLastApplied == self.raftCommitIndex:
+            return None
+        return max(0.0, self._apply_again_at - now())
 
     def connected(self, peer: str) -> None:
         self._SyncObj__onNodeConnected(self._nodes[peer])

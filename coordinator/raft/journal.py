@@ -6,6 +6,7 @@ entries is itself a record. Term and vote live in a small file of their own, rep
 spoken. After the first I/O error every further call fails: the process must end.
 """
 
+import bisect
 import logging
 from typing import overload
 
@@ -189,6 +190,15 @@ class Journal:
                 self._disk.remove(name)
             del self._segments[:-1]
         self._commit_index = max(self._commit_index, last[1])
+
+    def begin_of_term(self, index: int, earliest: int) -> int:
+        """The first entry of the term of entry `index`, but `earliest` if the term begins before it."""
+        first = self._entries[0][1]
+        term = self._entries[index - first][2]
+        # Terms never decrease along the log.
+        before = range(earliest - first, index - first)
+        found = bisect.bisect_left(before, term, key=lambda position: self._entries[position][2])
+        return min(index, earliest + found)
 
     def close(self) -> None:
         """Close the file. What was not synced is not written: it was never acknowledged."""

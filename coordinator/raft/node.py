@@ -171,7 +171,10 @@ class RaftNode:
         self._announce(core)
         self._pursue_transfer(core)
         self._snapshots.take_when_due(
-            core.raftLastApplied, self._options.snapshot_entries, self._options.snapshot_bytes
+            core.raftLastApplied,
+            self._options.snapshot_entries,
+            self._options.snapshot_bytes,
+            behind=core.apply_pause() is not None,
         )
 
     def propose(self, command: bytes, done: Done) -> None:
@@ -221,6 +224,10 @@ class RaftNode:
     def is_engine_leader(self) -> bool:
         """True from the election on, also before the state is current."""
         return self._core is not None and self._core.role() == LEADER
+
+    def apply_pause(self) -> float | None:
+        """Seconds until a tick applies more of the committed entries; None when all of them are applied."""
+        return self._core.apply_pause() if self._core is not None else None
 
     @property
     def transferring(self) -> bool:

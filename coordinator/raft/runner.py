@@ -61,6 +61,7 @@ class RaftRunner:
         self._stopping = threading.Event()
         self._tick_soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._apply_soon: asyncio.TimerHandle | None = None
         self._links = Links(
             options.node_id,
             bind,
@@ -85,7 +86,7 @@ class RaftRunner:
 
     async def stop(self) -> None:
         """Close the links and the log. Callers that still wait get OutcomeUnknown."""
-        for handle in (self._timer, self._tick_soon):
+        for handle in (self._timer, self._tick_soon, self._apply_soon):
             if handle is not None:
                 handle.cancel()
         await self._links.stop()
@@ -220,6 +221,13 @@ class RaftRunner:
         if self._carried_out(self._node.tick):
             self.last_tick = self._loop.time()
             self._leader_seen.look(self._node.leader_id, self._node.term)
+            self._go_on_applying(self._node.apply_pause())
+
+    def _go_on_applying(self, pause: float | None) -> None:
+        """Have a tick apply more of a long log after `pause` seconds; None: there is nothing to apply."""
+        if self._apply_soon is not None:
+            self._apply_soon.cancel()
+        self._apply_soon = None if pause is None else self._loop.call_later(pause, self._schedule_tick)
 
     def _on_timer(self) -> None:
         self._tick()

@@ -69,12 +69,15 @@ class Snapshots:
 
     # ------------------------------------------------------------ making
 
-    def take_when_due(self, last_applied: int, max_entries: int, max_bytes: int) -> None:
-        """Begin a snapshot when the log behind the last one has grown past either bound."""
+    def take_when_due(self, last_applied: int, max_entries: int, max_bytes: int, *, behind: bool = False) -> None:
+        """Begin a snapshot when the log behind the last one has grown past either bound.
+
+        behind: entries wait to be applied. They count as bytes of the log, and a snapshot would not remove them.
+        """
         applied = last_applied - max(self.index, 1)
         if self._taking or not applied:
             return
-        if applied < max_entries and self._journal.payload_bytes < max_bytes:
+        if applied < max_entries and (behind or self._journal.payload_bytes < max_bytes):
             return
         # What stays behind must leave room to grow: else the very next entry would make another snapshot due.
         self._take(last_applied, trailing_bytes=max_bytes // 4)

@@ -54,7 +54,9 @@ class Cluster:
         self._violation: Violation | None = None
         self.trace: deque[str] = deque(maxlen=_TRACE)
         self.faults: Counter[str] = Counter()
-        engine.use_clock(lambda: self.time)
+        self.spent = 0.0
+        """Seconds that the step which is being taken has cost its node so far."""
+        engine.use_clock(lambda: self.time + self.spent)
         self.ledger = Ledger(
             self.broken, lambda index, term: on_majority((node.log for node in self.nodes.values()), index, term)
         )
@@ -184,6 +186,7 @@ class Cluster:
         self.network.release_all()
         for node in self.nodes.values():
             node.disk.full, node.disk.slow, node.disk.die_in, node.disk.die_at = False, 0.0, 0, None
+            node.apply_seconds = 0.0
             node.resume()
             node.start()
         self.run_until(lambda: self.leader() is not None, _LIMIT)

@@ -5,6 +5,7 @@ So a fault that is left out changes nothing in what the others do, and a schedul
 
 from collections.abc import Callable
 
+from tests.simulation.node import SLOWEST_APPLY
 from tests.simulation.scene import Scene
 from tests.simulation.worst_moments import WORST_MOMENTS
 
@@ -49,6 +50,20 @@ def pause(scene: Scene) -> None:
     if node.alive:
         node.pause()
         scene.later(0.05, 5.0, node.resume)
+
+
+def slow_processor(scene: Scene) -> None:
+    """Every node needs a while for each entry, and all start again with what their logs hold."""
+    for node in scene.cluster.nodes.values():
+        node.apply_seconds = scene.rng.uniform(0.0, SLOWEST_APPLY)
+        node.kill(power_loss=False)
+        scene.cluster.at(scene.downtime(), node.start)
+
+    def fast() -> None:
+        for node in scene.cluster.nodes.values():
+            node.apply_seconds = 0.0
+
+    scene.later(1.0, 4.0, fast)
 
 
 def jump_clock(scene: Scene) -> None:
@@ -173,6 +188,7 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
         lose_all_power,
         die_at_io_call,
         pause,
+        slow_processor,
         jump_clock,
         wipe_disk,
         fill_disk,

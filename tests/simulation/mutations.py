@@ -231,6 +231,11 @@ def encourages_whoever_asks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("coordinator.raft.elections.would_vote", lambda **_: True)
 
 
+def applies_a_long_log_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Core, "_SyncObj__applyLogEntries", SyncObj._SyncObj__applyLogEntries)
+    patch.setattr(Core, "_SyncObj__getCurrentLogIndex", SyncObj._SyncObj__getCurrentLogIndex)
+
+
 def ignores_a_higher_term(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "step_down", lambda _core, _peer, _term: None)
 
@@ -335,6 +340,7 @@ MUTATIONS = (
     Mutation(believes_in_itself_though_cut_off, CUTS, seed=1),
     Mutation(campaigns_without_asking, CUTS),
     Mutation(encourages_whoever_asks, CUTS, seed=1),
+    Mutation(applies_a_long_log_at_once, ("slow_processor",)),
     Mutation(ignores_a_higher_term, ("cut_off_candidate",)),
     Mutation(does_not_show_its_term, ("cut_off_candidate",)),
     Mutation(forgets_who_waits, CUTS),

@@ -19,6 +19,10 @@ from tests.simulation.network import Network
 from tests.simulation.senses import Senses
 
 HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
+SLOWEST_APPLY = 0.02
+"""Seconds that a node on a slow processor takes to apply one entry, at most."""
+_LONGEST_STEP = HEARTBEAT
+"""Seconds after which a node must listen to its peers again."""
 
 
 class World(Protocol):
@@ -29,6 +33,7 @@ class World(Protocol):
     network: Network
     ledger: Ledger
     time: float
+    spent: float
 
     def at(self, delay: float, action: Callable[[], None]) -> None: ...
     def chance(self, low: float, high: float) -> float: ...
@@ -40,15 +45,22 @@ class World(Protocol):
 
 
 class _Recorder(ReplicatedState):
-    """The real replica; the ledger is told what it applies. term_of: of an entry of the node's log, by its index."""
+    """The real replica; the ledger is told what it applies.
 
-    def __init__(self, name: str, ledger: Ledger, term_of: Callable[[int], int]) -> None:
+    term_of: of an entry of the node's log, by its index. on_apply: called before each entry is applied.
+    """
+
+    def __init__(
+        self, name: str, ledger: Ledger, term_of: Callable[[int], int], on_apply: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._name = name
         self._ledger = ledger
         self._term_of = term_of
+        self._on_apply = on_apply
 
     def apply(self, entry: bytes, index: int) -> list[Outcome]:
+        self._on_apply()
         outcomes = super().apply(entry, index)
         self._ledger.applied(self._name, (entry, index, self._term_of(index)), outcomes, self.state.revision)
         return outcomes
@@ -56,6 +68,8 @@ class _Recorder(ReplicatedState):
 
 class SimNode:
     """It dies and starts again, and keeps its disk."""
+
+    snapshot_entries = 20
 
     def __init__(self, world: World, name: str, disk: SimDisk, *, bootstrap: bool) -> None:
         self._world = world
@@ -66,6 +80,8 @@ class SimNode:
         disk.on_slow = self._stall
         self.clock_offset = 0.0
         """Seconds that this machine's wall clock is off."""
+        self.apply_seconds = 0.0
+        """What its processor takes to apply one entry."""
         self._bootstrap = bootstrap
         self.machine = self._recorder()
         self.raft: RaftNode | None = None
@@ -103,7 +119,7 @@ class SimNode:
                 self._bootstrap,
                 HEARTBEAT,
                 ELECTION_TIMEOUT,
-                snapshot_entries=20,
+                snapshot_entries=self.snapshot_entries,
                 trailing_entries=8,
                 segment_bytes=2 << 10,
             ),
@@ -117,7 +133,10 @@ class SimNode:
         self._look_at_log()
 
     def _recorder(self) -> _Recorder:
-        return _Recorder(self.name, self._world.ledger, self._term_of)
+        return _Recorder(self.name, self._world.ledger, self._term_of, self._apply_begins)
+
+    def _apply_begins(self) -> None:
+        self._world.spent += self.apply_seconds
 
     def _term_of(self, index: int) -> int:
         assert self.raft is not None
@@ -167,6 +186,16 @@ class SimNode:
             self.kill(power_loss=False)
         except Exception as error:  # noqa: BLE001 - a real process ends, too
             self._world.broken(f"{self.name} fails as nobody expected: {error!r}")
+        finally:
+            self._pay()
+
+    def _pay(self) -> None:
+        """The step took its time: until it is over, the node neither hears nor says anything more."""
+        spent, self._world.spent = self._world.spent, 0.0
+        if spent > _LONGEST_STEP:
+            self._world.broken(f"{self.name} applies entries for {spent:.2f} s and answers nobody meanwhile")
+        if spent:
+            self._stall(spent)
 
     def pause(self) -> None:
         self._world.note(f"{self.name} sleeps")
@@ -204,8 +233,11 @@ class SimNode:
     def _tick(self) -> None:
         if self.raft is not None:
             self.raft.tick()
+            pause = self.raft.apply_pause()
+            if pause is not None:
+                self._tick_soon(pause)
 
-    def _tick_soon(self) -> None:
+    def _tick_soon(self, pause: float = 0.0) -> None:
         """One tick for everything that is proposed at the same time."""
         if self._ticks_soon:
             return
@@ -215,7 +247,7 @@ class SimNode:
             self._ticks_soon = False
             self.guarded(self._tick)
 
-        self._world.at(0.0, tick)
+        self._world.at(pause, tick)
 
     def _offload(self, generation: int, work: Work, done: Callable[[int], None]) -> None:
         def soon(step: Callable[[], None]) -> None:

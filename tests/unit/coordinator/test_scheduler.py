@@ -156,6 +156,26 @@ def test_a_returned_task_is_next_in_line() -> None:
     assert order == ["a", "c", "d"] == list(replicator.state.queue)
 
 
+def test_a_long_queue_is_read_in_parts_while_it_changes() -> None:
+    """A new leader reads it between its heartbeats; the order is that of the replicated queue all the same."""
+    replicator = leader()
+    register(replicator, "worker-1", capacity=3)
+    for task_id in ("a", "b", "c", "d", "e"):
+        submit(replicator, task_id)
+    pending = PendingTasks(replicator.state)
+    replicator.on_events(pending.observe)
+    assert not pending.read(2)
+    submit(replicator, "f")
+    assign(replicator, "d", "worker-1")
+    replicator.apply(Cancel("e"))
+    assert not pending.read(2)
+    replicator.apply(Fail("d", "worker-1", 1, "prover_failed", "", retryable=True))
+    assert pending.read(2)
+    assert pending.read(2)
+    (line,) = (list(line) for _, line in pending.lines())
+    assert [task_id for task_id, _ in line] == ["d", "a", "b", "c", "f"] == list(replicator.state.queue)
+
+
 WORKERS = ("w0", "w1", "w2")
 CIRCUITS = ("addition", "range_proof")
 
