@@ -81,8 +81,9 @@ class _Connection(RequestHandler):
         error = more.get("exc_info")
         if isinstance(error, HttpProcessingError):
             peer = None if self.transport is None else self.transport.get_extra_info("peername")
-            address = f"{peer[0]}:{peer[1]}" if peer else None
-            self._strangers.warning(f"malformed HTTP request ({type(error).__name__})", address)
+            self._strangers.warning(
+                f"malformed HTTP request ({type(error).__name__})", peer_text(peer) if peer else None
+            )
         else:
             super().log_exception(*args, **more)
 

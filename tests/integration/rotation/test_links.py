@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.raft import links as module
-from coordinator.raft.links import Address, LinkEvents, Links
+from coordinator.raft.links import LinkEvents, Links
 from pki.authority import Authority
 from pki.identity import Role
 from pki.signing import pem_of
 from pki.tls import TlsMaterial
 from protocol.v1 import raft_pb2 as pb
+from settings import Address
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0

@@ -123,7 +123,7 @@ def test_the_entries_of_older_terms_are_not_looked_at_one_by_one(
 
     def watched(journal: object, item: int) -> object:
         looked_at.append(item)
-        return read(journal, item)  # type: ignore[arg-type, call-overload]
+        return read(journal, item)  # type: ignore[call-overload]
 
     monkeypatch.setattr("coordinator.raft.journal.Journal.__getitem__", watched)
     node.acknowledge("n2", LAST - 1)
