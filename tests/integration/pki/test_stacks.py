@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -223,7 +224,7 @@ async def test_each_stack_reads_both_roots(get: Get, place: Place) -> None:
 async def test_node_reads_the_first_list_of_a_text(place: Place) -> None:
     """All lists in one text are one list to Node, so that the other CA has none, and every server is refused."""
     server = place.issue("gateway-1", Role.GATEWAY, [ADDRESS])
-    callers, outcome = await _asked(lambda *given: node(*given, how="together"), place, server)
+    callers, outcome = await _asked(partial(node, how="together"), place, server)
     assert callers == []
     assert "UNABLE_TO_GET_CRL" in outcome.text
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from pki import audit, compatibility, rotation
@@ -53,17 +54,17 @@ def _chain(issued: Issued) -> list[x509.Certificate]:
 def _verify(issued: Issued, by: Authority, *hosts: str) -> None:
     """What `cryptography` says, which is no code of this project: as a client, and for each host as a server."""
     leaf, *issuers = _chain(issued)
-    policy = PolicyBuilder().store(Store(by.roots)).time(NOW)
-    if ssl_client(issued):
+    policy = PolicyBuilder().store(Store(list(by.roots))).time(NOW)
+    if _dials(issued):
         policy.build_client_verifier().verify(leaf, issuers)
     for host in hosts:
         subject = x509.IPAddress(ip_address(host)) if ":" in host or host[0].isdigit() else x509.DNSName(host)
         policy.build_server_verifier(subject).verify(leaf, issuers)
 
 
-def ssl_client(issued: Issued) -> bool:
+def _dials(issued: Issued) -> bool:
     """Whether the certificate is for dialling."""
-    return x509.ExtendedKeyUsageOID.CLIENT_AUTH in PROFILES[issued.identity.role].usages
+    return ExtendedKeyUsageOID.CLIENT_AUTH in PROFILES[issued.identity.role].usages
 
 
 @pytest.mark.parametrize("role", Role)
@@ -71,7 +72,7 @@ def ssl_client(issued: Issued) -> bool:
 def test_an_independent_verifier_accepts_every_role(role: Role, hosts: tuple[str, ...]) -> None:
     """The strict verifier of `cryptography` accepts every leaf, at each host and at the DNS name of its identity."""
     issued = HONEST.issue("node-1", role, hosts, now=NOW)
-    serves = x509.ExtendedKeyUsageOID.SERVER_AUTH in PROFILES[role].usages
+    serves = ExtendedKeyUsageOID.SERVER_AUTH in PROFILES[role].usages
     _verify(issued, HONEST, *(*hosts, "node-1.zkp.local") * serves)
 
 
