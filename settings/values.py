@@ -66,7 +66,7 @@ class Address:
     def _validated(cls, value: object) -> "Address":
         if isinstance(value, cls):
             return value
-        cure = "write HOST:PORT, such as 192.168.1.10:7000"
+        cure = "write HOST:PORT, such as 192.168.1.10:7000 or [fd00::10]:7000"
         if not isinstance(value, str):
             raise broken("is no address", cure)
         try:
