@@ -1,7 +1,7 @@
 """Compares the ports of the network with the list of openings. Run by verify.yml, on every host and the controller.
 
     verify_reach.py '{"self": "host-1", "ssh_port": 22, "ssh_networks": [], "client_networks": ["0.0.0.0/0"],
-                      "admin_networks": [], "hosts": {"host-1": {"address": "192.168.1.10", "groups": ["all"]}},
+                      "admin_networks": [], "hosts": {"host-1": {"addresses": ["192.168.1.10"], "groups": ["all"]}},
                       "openings": [{"name": "metrics", "port": 9091, "at": ["all"], "from": ["all"]}]}'
 
 Dials every port that any host may have on every other host; on a host (`self` is not empty) it also looks at what
@@ -34,7 +34,8 @@ class Network:
 
     def addresses(self, host: str) -> set[str]:
         """Of a host, names resolved."""
-        return {str(found[4][0]) for found in socket.getaddrinfo(self.said["hosts"][host]["address"], None)}
+        said = self.said["hosts"][host]["addresses"]
+        return {str(found[4][0]) for address in said for found in socket.getaddrinfo(address, None)}
 
     def ports(self) -> set[int]:
         """Every port that anybody has."""
@@ -63,10 +64,16 @@ def _within(source: str, networks: Iterable[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-async def dial(address: str, port: int) -> tuple[str, bool]:
-    """From which address, and whether something takes the connection; a filter that drops is waited for."""
+async def dial(address: str, port: int) -> tuple[str, bool] | None:
+    """From which address, and whether something takes the connection; a filter that drops is waited for.
+
+    None where no route leads there: a controller without IPv6 cannot tell what IPv6 would meet.
+    """
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((address, port))
+        try:
+            probe.connect((address, port))
+        except OSError:
+            return None
         source = str(probe.getsockname()[0])
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), _PATIENCE_S)
@@ -79,10 +86,15 @@ async def dial(address: str, port: int) -> tuple[str, bool]:
 async def reach(network: Network, me: str) -> tuple[list[str], int]:
     """What can be dialled and may not, or may be and cannot; and how many ports were dialled."""
     others = [host for host in network.said["hosts"] if host != me]
-    pairs = [(host, min(network.addresses(host)), port) for host in others for port in sorted(network.ports())]
+    places = [(host, address) for host in others for address in sorted(network.addresses(host))]
+    pairs = [(host, address, port) for host, address in places for port in sorted(network.ports())]
     answers = await asyncio.gather(*(dial(address, port) for _, address, port in pairs))
-    faults = []
-    for (host, _, port), (source, is_open) in zip(pairs, answers, strict=True):
+    routed = {host for (host, _, _), answer in zip(pairs, answers, strict=True) if answer is not None}
+    faults = [f"no route leads from here to {host}" for host in others if host not in routed]
+    for (host, _, port), answer in zip(pairs, answers, strict=True):
+        if answer is None:
+            continue
+        source, is_open = answer
         allowed = network.may_dial(source, host, port)
         if is_open and not allowed:
             faults.append(

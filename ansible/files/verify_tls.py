@@ -81,7 +81,8 @@ def grpc_opens(address: str, port: int, method: str, identity: Path) -> bool:
         (identity / "key.pem").read_bytes(),
         (identity / "certificate.pem").read_bytes(),
     )
-    with grpc.secure_channel(f"{address}:{port}", credentials) as channel:
+    target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    with grpc.secure_channel(target, credentials) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         try:
             call(b"", timeout=_PATIENCE_S)

@@ -8,7 +8,7 @@ import pytest
 from coordinator.config import CoordinatorSettings
 from gateway.config import GatewaySettings
 from settings import load
-from tests.integration.deploy.playbooks import PROJECT, play
+from tests.integration.deploy.playbooks import PROJECT, inventory, play
 from worker.config import WorkerSettings
 
 PROD = PROJECT / "configs" / "prod"
@@ -41,6 +41,35 @@ def test_loads(path: Path) -> None:
     settings = load(kind, path, prefix=prefix, environ={"DB_PASSWORD": "chosen"})
     name = settings.node.id if isinstance(settings, CoordinatorSettings) else settings.id
     assert name == path.stem
+
+
+@pytest.fixture(scope="module", params=["ipv6", "dual stack"])
+def ipv6(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What hosts with IPv6 addresses would be told: the directory."""
+    place = tmp_path_factory.mktemp("ipv6")
+    first, more = ("fd00:5::{}", None) if request.param == "ipv6" else ("192.168.1.{}", "fd00:5::{}")
+    hosts = {
+        name: {"ansible_host": first.format(number), "zkp_more_addresses": [more.format(number)] if more else []}
+        for number, name in enumerate(_HOSTS, start=11)
+    }
+    groups = {key: [*_HOSTS] for key in ("coordinators", "workers", "gateways")} | {"database": [_HOSTS[0]]}
+    code, said = play("render.yml", inventory(place, hosts, **groups), place, "-e", f"zkp_render_to={place}")
+    assert code == 0, said
+    return place
+
+
+_HOSTS = ("host-1", "host-2", "host-3")
+
+
+def test_ipv6_addresses_are_written_so_that_daemons_take_them(ipv6: Path) -> None:
+    """Every daemon's own schema takes them, and each listens by both versions of IP."""
+    paths = sorted(ipv6.glob("*.yaml"))
+    assert len(paths) == 3 * len(_HOSTS)
+    for path in paths:
+        kind, prefix = KINDS[path.stem.partition("-")[0]]
+        settings = load(kind, path, prefix=prefix, environ={})
+        binds = [settings.raft.bind, settings.grpc.bind] if isinstance(settings, CoordinatorSettings) else []
+        assert {each.host for each in (*binds, settings.metrics.bind)} == {"::"}
 
 
 def test_three_nodes() -> None:

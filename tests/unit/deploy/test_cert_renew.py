@@ -200,6 +200,17 @@ def test_asks_once(host: Host) -> None:
     assert (host.directory / "next" / "key.pem").read_bytes() == key
 
 
+def test_the_spelling_of_an_address_is_no_reason_to_ask(host: Host) -> None:
+    """An IPv6 address in a long spelling, as an inventory may have it, is what request and certificate carry."""
+    host.describe(hosts=["0:0:0:0:0:0:0:1", "N1.ZKP.TEST"])
+    request = host.prepare(START)["request"]
+    again = host.prepare(START)
+    assert (again["changed"], again["request"]) == (False, request)
+    host.sign(START)
+    assert host.install(START)
+    assert not host.prepare(START)["wanted"]
+
+
 def test_dry_run(host: Host) -> None:
     """A check says that a certificate is wanted, and makes nothing."""
     assert host.prepare(START, dry_run=True)["changed"]

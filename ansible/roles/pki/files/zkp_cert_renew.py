@@ -35,6 +35,7 @@ from pki.inspection import Expectation, inspect, read_chain
 from pki.profiles import renewal_at
 from pki.requests import Request, ask
 from pki.revocation import RevocationLists
+from pki.scope import parse_host
 
 DIRECTORY = Path("/etc/zkp/renewal")
 COMBINED = "combined.pem"
@@ -188,7 +189,8 @@ def _asked(manifest: Manifest) -> bool:
         request = Request.read(read_file(manifest.next / "request.csr"))
     except PkiError:
         return False
-    same = request.names == (manifest.name,) and request.hosts == {host.lower() for host in manifest.hosts}
+    hosts = {str(parse_host(host).value) for host in manifest.hosts}
+    same = request.names == (manifest.name,) and request.hosts == hosts
     return same and (manifest.next / "key.pem").exists() and not (manifest.next / "certificate.pem").exists()
 
 
