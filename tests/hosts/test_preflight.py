@@ -40,6 +40,17 @@ CASES = {
         says=("same coordinator id", "pki_names"),
         change=_of("host-2", pki_names={"coordinator": "coordinator-host-1"}),
     ),
+    "an id that no certificate can carry": Wrong(
+        says=("host-2: worker id 'worker_2'", "pki_names"), change=_of("host-2", pki_names={"worker": "worker_2"})
+    ),
+    "an address that the authority does not certify": Wrong(
+        says=("host-2: host fd00:dead::1 is outside", "pki rotate-issuer --network"),
+        change=_of("host-2", zkp_more_addresses=["fd00:dead::1"]),
+    ),
+    "a configuration that its daemon refuses": Wrong(
+        says=("host-3: coordinator.yaml", "raft.heartbeat", "raft.election_timeout"),
+        change=_of("host-3", coordinator_heartbeat="900ms"),
+    ),
     "an even number of coordinators": Wrong(
         says=("4 coordinators", "three or five"), change={"coordinators": {"hosts": {SPARE: {}}}}
     ),
@@ -81,13 +92,16 @@ CASES = {
 }
 
 
-_REFUSED_WITHOUT_HOSTS_TOO = {"two hosts with one id", "a loopback address", "two hosts with one address"}
-"""Integration tests have the same refusals, in a second each."""
+_QUICK = {
+    "an id that no certificate can carry",
+    "an address that the authority does not certify",
+    "a configuration that its daemon refuses",
+}
+"""One of each kind of judgement; integration tests have most of the others, without hosts."""
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in _REFUSED_WITHOUT_HOSTS_TOO)) for name in CASES],
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in _QUICK)) for name in CASES]
 )
 def test_what_could_not_work_is_refused(network: Deployment, name: str) -> None:
     """It fails, says where and what to do, and has changed nothing on any host."""

@@ -34,10 +34,14 @@ def play(playbook: Path | str, inventory: Path | str, place: Path, *options: str
 
 
 def inventory(place: Path, hosts: dict[str, dict[str, Any]], **groups: list[str]) -> Path:
-    """An inventory's directory, with the link to what all share."""
+    """An inventory's directory, with the links to what all share."""
     directory = place / "inventory"
     directory.mkdir()
-    (directory / "00-shared.yml").symlink_to(ANSIBLE / "inventories" / "shared.yml")
+    for link, shared in (
+        ("00-shared.yml", "shared.yml"),
+        ("01-shared-infrastructure.yml", "shared-infrastructure.yml"),
+    ):
+        (directory / link).symlink_to(ANSIBLE / "inventories" / shared)
     document = {"all": {"hosts": hosts}} | {
         group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()
     }
@@ -53,7 +57,7 @@ def part(place: Path, role: str, tasks: str) -> Path:
             "hosts": "all",
             "connection": "local",
             "gather_facts": False,
-            "vars": {"ansible_python_interpreter": sys.executable},
+            "vars": {"ansible_python_interpreter": sys.executable, "zkp_controller_bin": str(Path(PROGRAM).parent)},
             "tasks": [{"ansible.builtin.include_role": {"name": role, "tasks_from": tasks}}],
         }
     ]

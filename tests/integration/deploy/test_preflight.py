@@ -1,11 +1,15 @@
 """Inventories that could not work are refused before anything changes, each with its cure."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.deploy.playbooks import inventory, part, play
+from pki.authority import Authority
+from pki.scope import parse_network
+from pki.store import AuthorityStore
+from tests.integration.deploy.playbooks import ANSIBLE, inventory, part, play
 
 THREE: dict[str, dict[str, Any]] = {
     f"coordinator-{number}": {"ansible_host": f"192.168.1.{number}"} for number in (1, 2, 3)
@@ -54,6 +58,67 @@ def test_loopback(tmp_path: Path, address: str) -> None:
     """An address at which every host reaches itself is refused."""
     hosts = THREE | {"coordinator-2": {"ansible_host": "192.168.1.2", "zkp_address": address}}
     assert "to the address that others dial" in _refusal(tmp_path, hosts, _groups())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("host_1", "host_1: coordinator id 'coordinator-host_1', worker id 'worker-host_1'"),
+        ("Host-1.zkp.local", "Host-1.zkp.local: coordinator id 'coordinator-Host-1'"),
+        ("192.168.1.1", "192.168.1.1: the name of the host is an address"),
+        ("fd00:5::11", "fd00:5::11: the name of the host is an address"),
+        (
+            "host-1.zkp.local.",
+            "host-1.zkp.local.: address host-1.zkp.local. is not an IP address",
+        ),
+    ],
+)
+def test_a_name_that_could_not_work(tmp_path: Path, name: str, said: str) -> None:
+    """Names that no certificate can carry, and bare addresses, are refused by name and with the cure."""
+    names = [name, *NAMES[1:]]
+    hosts: dict[str, dict[str, Any]] = {name: {}} | {other: THREE[other] for other in NAMES[1:]}
+    groups = _groups(coordinators=names, workers=names, gateways=names[:1], database=names[:1])
+    if not name.endswith("."):
+        hosts[name] = {"ansible_host": "192.168.1.1"}
+    assert said in _refusal(tmp_path, hosts, groups)
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    """Hosts of IPv6 alone, of both versions, and names are taken; the authority gets their networks."""
+    hosts: dict[str, dict[str, Any]] = {
+        "coordinator-1": {"ansible_host": "fd00:5::11"},
+        "coordinator-2": {"ansible_host": "192.168.1.2", "zkp_more_addresses": ["fd00:5::12"]},
+        "coordinator-3": {"ansible_host": "node-3.zkp.local"},
+    }
+    code, said = play(
+        part(tmp_path, "common", "preflight_inventory.yml"), inventory(tmp_path, hosts, **_groups()), tmp_path
+    )
+    assert code == 0, said
+
+
+def test_an_address_outside_the_authority(tmp_path: Path) -> None:
+    """The authority that exists decides, whatever the inventory's networks are."""
+    now = datetime.now(UTC)
+    authority = Authority.create("zkp.local", now=now, networks=[parse_network("192.168.1.0/24")])
+    AuthorityStore.create(tmp_path / ".authority", authority, passphrase=None, now=now, by="test")
+    hosts = THREE | {"coordinator-2": {"ansible_host": "fd00:5::11"}}
+    said = _refusal(tmp_path, hosts, _groups())
+    assert "coordinator-2: host fd00:5::11 is outside this authority's networks" in said
+
+
+def test_a_configuration_that_its_daemon_refuses(tmp_path: Path) -> None:
+    """What the roles have rendered is read as the daemon reads it."""
+    told = (ANSIBLE.parent / "configs/prod/coordinator-2.yaml").read_text("utf-8")
+    bad = told.replace('advertise: "192.168.1.11:7000"', "advertise: fd00:5::11:7000")
+    hosts = {name: variables | {"coordinator_told": told} for name, variables in THREE.items()}
+    hosts["coordinator-2"]["coordinator_told"] = bad
+    code, said = play(
+        part(tmp_path, "common", "preflight_configurations.yml"), inventory(tmp_path, hosts, **_groups()), tmp_path
+    )
+    assert code != 0
+    assert "coordinator-2: coordinator.yaml:16: raft.advertise: has an IPv6 address without brackets" in " ".join(
+        said.split()
+    )
 
 
 @pytest.mark.parametrize(("missing", "cure"), [("workers", "put at least one"), ("database", "zkp_database_host")])
