@@ -44,6 +44,7 @@ def up(
     *,
     hosts: Annotated[int, typer.Option(min=1, max=40, help="How many.")] = 3,
     names: Annotated[str, typer.Option(help="Their names, with commas, instead of host-1, host-2, …")] = "",
+    ip: Annotated[str, typer.Option(help="Their versions of IP: 4, 6, or 4,6 for both.")] = "4",
     name: Name = "play",
 ) -> None:
     """Example: python -m tests.hosts up --hosts 3
@@ -51,7 +52,7 @@ def up(
     Boot a fleet; the first time ever takes two minutes more.
     """
     chosen = [each.strip() for each in names.split(",")] if names else [f"host-{n}" for n in range(1, hosts + 1)]
-    _print(Fleet.create(name, chosen))
+    _print(Fleet.create(name, chosen, versions=[int(version) for version in ip.split(",")]))
 
 
 @app.command()
@@ -145,7 +146,7 @@ def boot_one() -> None:
 
 
 def _print(fleet: Fleet) -> None:
-    print(f"fleet {fleet.name}: {fleet.network}, inventory {fleet.inventory}")
+    print(f"fleet {fleet.name}: {', '.join(fleet.gateways)} is this machine, inventory {fleet.inventory}")
     for host in fleet.hosts.values():
         print(f"  {host.name:<16} {'on ' if host.running else 'off'} ssh -i {host.key} {host.login()[-1]}")
 

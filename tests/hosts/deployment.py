@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from settings import Address
 from tests.hosts.commands import attempt, last_words
 from tests.hosts.fleet import Fleet
 from tests.hosts.host import PATIENCE_S, Host
@@ -42,7 +43,7 @@ class Deployment:
             "pki_development": True,
             # So that a loaded machine elects nobody whom no test wanted.
             "coordinator_election_timeout": "1s",
-            "firewall_admin_networks": [f"{fleet.gateway}/32"],
+            "firewall_admin_networks": fleet.gateways,
             "zkp_authority": str(directory / "authority"),
             "zkp_controller_state": str(directory / "controller"),
             "zkp_controller_keys": str(directory / "keys"),
@@ -77,8 +78,11 @@ class Deployment:
         return Playbook(name, inventories, self.variables | variables, *more, log=place / "output.log")
 
     def zkp(self, *words: str, role: str = "client", through: str = "coordinators") -> Any:
-        """What `zkp WORDS --json` says; AssertionError if it fails. `through`: coordinators, or loadbalancer."""
-        addresses = self.load_balancer if through == "loadbalancer" else self.coordinators
+        """What `zkp WORDS --json` says; AssertionError if it fails.
+
+        through: coordinators, loadbalancer, or HOST:PORT.
+        """
+        addresses = {"loadbalancer": self.load_balancer, "coordinators": self.coordinators}.get(through, through)
         identity = self.directory / "identities" / role
         program = Path(sys.executable).with_name("zkp")
         done = attempt(str(program), *words, "--json", "--coordinators", addresses, "--identity", str(identity))
@@ -88,12 +92,12 @@ class Deployment:
     @property
     def load_balancer(self) -> str:
         """Where it takes gRPC."""
-        return f"{self.members['host-2'].address}:9443"
+        return str(Address(self.members["host-2"].address, 9443))
 
     @property
     def coordinators(self) -> str:
         """Where each of them takes gRPC."""
-        return ",".join(f"{self.members[name].address}:9090" for name in HOSTS)
+        return ",".join(str(Address(self.members[name].address, 9090)) for name in HOSTS)
 
     def status(self) -> dict[str, Any]:
         """The cluster, as its leader describes it to an admin."""

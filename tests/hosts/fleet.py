@@ -1,4 +1,7 @@
-"""Hosts that stand together: a bridge and a subnet of their own, an ssh key, and an inventory for Ansible.
+"""Hosts that stand together: a bridge and subnets of their own, an ssh key, and an inventory for Ansible.
+
+Hosts have an IPv4 address, an IPv6 address, or both; they are reached by the first. Only those with IPv4 reach the
+world: the others have the packages that a deployment installs, and package lists that count as fresh.
 
 A fleet is a directory under /var/lib/zkp-test-hosts; whatever made it, any later process can use it and take it down.
 """
@@ -21,6 +24,7 @@ from tests.hosts.host import PATIENCE_S, USER, Host
 
 FLEETS = Path("/var/lib/zkp-test-hosts")
 _NETWORKS = ipaddress.ip_network("10.213.0.0/16")
+_NETWORKS_6 = "fd00:213:0:{}::/64"  # by the third number of the IPv4 network
 _FIRST = 11  # hosts are .11, .12, …; this machine is .1
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -36,11 +40,16 @@ class Fleet:
         except FileNotFoundError:
             raise HostsError(f"there is no fleet {name!r}: make one with `up --name {name}`") from None
         self.network = ipaddress.IPv4Network(facts["network"])
+        self.network_6 = ipaddress.IPv6Network(_NETWORKS_6.format(self.network.network_address.packed[2]))
+        self.versions: tuple[int, ...] = tuple(facts["versions"])
         self.hosts = {each: self._host(number, each) for number, each in enumerate(facts["hosts"])}
 
     @classmethod
-    def create(cls, name: str, hosts: Sequence[str]) -> "Fleet":
-        """Boot hosts of these names and wait until all are up; raises HostsError and leaves nothing if that fails."""
+    def create(cls, name: str, hosts: Sequence[str], *, versions: Sequence[int] = (4,)) -> "Fleet":
+        """Boot hosts of these names and wait until all are up; raises HostsError and leaves nothing if that fails.
+
+        versions: of IP, by which each host has an address; Ansible and ssh use the first.
+        """
         require()
         base = base_tree()
         with locked(FLEETS):
@@ -48,14 +57,14 @@ class Fleet:
             if directory.exists():
                 raise HostsError(f"fleet {name!r} exists: take it down first, or give another --name")
             directory.mkdir(mode=0o700)
-            facts = {"network": str(_free_network()), "hosts": list(hosts)}
+            facts = {"network": str(_free_network()), "hosts": list(hosts), "versions": list(versions)}
             (directory / "fleet.json").write_text(json.dumps(facts))
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"fleet {name}", "-f", str(directory / "key"))
         fleet = cls(name)
         try:
             fleet._connect()
             for host in fleet.hosts.values():
-                host.create(base, gateway=str(fleet.gateway), prefix=fleet.network.prefixlen)
+                host.create(base, fleet._addresses(host), fleet.gateways)
                 host.power_on(fleet.bridge)
             fleet._know()
             for host in fleet.hosts.values():
@@ -80,9 +89,13 @@ class Fleet:
         return f"zkp-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
     @property
-    def gateway(self) -> ipaddress.IPv4Address:
-        """This machine, as the hosts see it."""
-        return self.network[1]
+    def gateways(self) -> list[str]:
+        """This machine, as the hosts see it: an address of each version that they have."""
+        return [str(self._networks[version][1]) for version in self.versions]
+
+    @property
+    def _networks(self) -> dict[int, ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        return {4: self.network, 6: self.network_6}
 
     @property
     def inventory(self) -> Path:
@@ -97,7 +110,10 @@ class Fleet:
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.directory / 'known_hosts'}",
         }
-        hosts = {name: {"ansible_host": self.host(name).address} for name in names}
+        hosts = {
+            name: {"ansible_host": self.host(name).address, "zkp_more_addresses": self.host(name).more_addresses}
+            for name in names
+        }
         return {"all": {"hosts": hosts, "vars": reach}}
 
     def host(self, name: str) -> Host:
@@ -120,7 +136,7 @@ class Fleet:
         host = self.host(name)
         host.destroy()
         shutil.rmtree(host.directory)
-        host.create(base_tree(), gateway=str(self.gateway), prefix=self.network.prefixlen)
+        host.create(base_tree(), self._addresses(host), self.gateways)
         self._know()
         self.power_on(name)
 
@@ -147,13 +163,20 @@ class Fleet:
         with locked(FLEETS):
             shutil.rmtree(self.directory)
 
+    def _addresses(self, host: Host) -> list[str]:
+        """Of the host, with the lengths of their networks."""
+        own = zip(self.versions, (host.address, *host.more_addresses), strict=True)
+        return [f"{address}/{self._networks[version].prefixlen}" for version, address in own]
+
     def _know(self) -> None:
         known = "".join(f"{host.address} {host.public_key}\n" for host in self.hosts.values())
         (self.directory / "known_hosts").write_text(known)
 
     def _connect(self) -> None:
         run("ip", "link", "add", self.bridge, "type", "bridge")
-        run("ip", "address", "add", f"{self.gateway}/{self.network.prefixlen}", "dev", self.bridge)
+        for version, gateway in zip(self.versions, self.gateways, strict=True):
+            place = f"{gateway}/{self._networks[version].prefixlen}"
+            run("ip", "address", "add", place, "dev", self.bridge, *(("nodad",) if version == 6 else ()))
         run("ip", "link", "set", self.bridge, "up")
         _FORWARDING.write_text("1")
         outwards = f"ip saddr {self.network} ip daddr != {self.network} masquerade"
@@ -162,9 +185,11 @@ class Fleet:
         run("nft", f"add rule ip {self.bridge} out {outwards}")
 
     def _host(self, number: int, name: str) -> Host:
+        address, *more = (str(self._networks[version][_FIRST + number]) for version in self.versions)
         return Host(
             name=name,
-            address=str(self.network[_FIRST + number]),
+            address=address,
+            more_addresses=more,
             directory=self.directory / "hosts" / name,
             key=self.directory / "key",
             known_hosts=self.directory / "known_hosts",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,10 @@ _NETWORK = """[Match]
 Name=host0
 
 [Network]
-Address={address}/{prefix}
-Gateway={gateway}
 IPv6AcceptRA=no
-LinkLocalAddressing=no
+LinkLocalAddressing={link_local}
 """
+_LISTS = "var/lib/apt/lists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Host:
 
     name: str
     address: str
+    more_addresses: list[str]  # of the other IP version, where it has both
     directory: Path
     key: Path
     known_hosts: Path
@@ -66,8 +67,8 @@ class Host:
         """By which ssh knows it."""
         return (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
 
-    def create(self, base: Path, *, gateway: str, prefix: int) -> None:
-        """Make its disk: the base tree with a name, an address, ssh keys and the operator's public key."""
+    def create(self, base: Path, addresses: Sequence[str], gateways: Sequence[str]) -> None:
+        """Make its disk: the base tree with a name, addresses, ssh keys and the operator's public key."""
         for part in ("root", "upper", "work"):
             (self.directory / part).mkdir(parents=True)
         layers = f"lowerdir={base},upperdir={self.directory / 'upper'},workdir={self.directory / 'work'}"
@@ -75,7 +76,11 @@ class Host:
         etc = self.root / "etc"
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost ip6-localhost\n")
-        network = _NETWORK.format(address=self.address, prefix=prefix, gateway=gateway)
+        network = _NETWORK.format(link_local="ipv6" if ":" in "".join(addresses) else "no")
+        network += "".join(f"Address={address}\n" for address in addresses)
+        network += "".join(f"Gateway={gateway}\n" for gateway in gateways)
+        if all(":" in address for address in addresses):
+            (self.root / _LISTS).touch()  # there is no way to the mirror
         # Sorts before 80-container-host0.network, which would ask for a lease.
         (etc / "systemd/network/10-host0.network").write_text(network)
         resolvers(self.root)

@@ -1,5 +1,6 @@
 """The test hosts themselves: real, apart from each other, and gone without a trace."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,22 @@ def test_hosts_are_machines_of_their_own(fleet: Fleet) -> None:
         host.run(f"ping -c 1 -W 5 {other.address}")
     for file in ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub"):
         assert one.run(f"cat {file}") != two.run(f"cat {file}")
+
+
+@pytest.mark.parametrize("versions", [(6,), (4, 6)], ids=["IPv6 alone", "both versions"])
+def test_hosts_may_have_ipv6(versions: tuple[int, ...]) -> None:
+    """Each reaches the other by every address that it has, and by no other version of IP."""
+    made = Fleet.create(f"{_NAME}-6", ["one", "two"], versions=versions)
+    try:
+        one, two = made.host("one"), made.host("two")
+        for address in (two.address, *two.more_addresses):
+            one.run(f"ping -c 1 -W 5 {address}")
+        found = json.loads(one.run("ip -json address show scope global"))
+        shown = {address["local"] for link in found for address in link["addr_info"]}
+        assert shown == {one.address, *one.more_addresses}
+    finally:
+        made.destroy()
+    assert traces(made) == []
 
 
 def test_a_host_keeps_its_disk_when_it_reboots_and_when_its_power_is_cut(fleet: Fleet) -> None:
