@@ -26,12 +26,11 @@ from typing import Any, Self
 
 from cryptography import x509
 
-from pki.compatibility import leaf_notes
 from pki.credential import Credential
 from pki.errors import PkiError
 from pki.files import TlsFiles, read_file
-from pki.identity import Role
-from pki.inspection import Expectation, inspect, read_chain
+from pki.identity import Role, identity_of
+from pki.inspection import Expectation, covers, inspect, read_chain
 from pki.profiles import renewal_at
 from pki.requests import Request, ask
 from pki.revocation import RevocationLists
@@ -168,8 +167,14 @@ def _past(directory: Path, now: datetime, *, thirds: int) -> bool:
 
 
 def _outdated(directory: Path) -> list[str]:
-    """Why this network accepts the certificate and other TLS stacks can refuse it; [] if none does."""
-    return list(leaf_notes(_leaf(directory)))
+    """Why other TLS stacks can refuse a certificate that this network accepts; [] if none does.
+
+    Asked with what every release has: until the host is upgraded, its own may be older than this program.
+    """
+    leaf = _leaf(directory)
+    identity = identity_of(leaf)
+    name = f"{identity.name}.{identity.trust_domain}"
+    return [] if covers(leaf, name) else [f"it lacks the DNS name {name}"]
 
 
 def _superseded(manifest: Manifest) -> bool:
