@@ -346,9 +346,10 @@ def _pid(profile: Profile, name: str) -> int | None:
 
 
 def _after(began: float | None) -> str:
-    """How long a start has taken since `began`, of the monotonic clock, when it was slow."""
-    seconds = 0.0 if began is None else time.monotonic() - began
-    return f" after {seconds:.0f} s" if seconds >= _SLOW_S else ""
+    """How long a slow start has taken since `began`, of the monotonic clock; None: it ran before."""
+    if began is None or (seconds := time.monotonic() - began) < _SLOW_S:
+        return ""
+    return f" after {seconds:.0f} s"
 
 
 def _polite(name: str) -> signal.Signals:

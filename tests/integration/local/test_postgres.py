@@ -14,10 +14,11 @@ import pytest
 
 from client.local.postgres import EmbeddedPostgres, program
 from client.local.process import ProcessRecord, spawn, working_in
-from tests.integration.raft_process.mounts import require_root
 from tests.integration.read_only_shm import with_read_only_shm
 
 _PATIENCE = 30.0
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its user for root alone")
 
 
 class Server:
@@ -136,9 +137,9 @@ def test_a_parent_that_is_closed_to_others_is_no_obstacle(tmp_path: Path) -> Non
         shutil.rmtree(home)
 
 
+@as_root
 def test_programs_below_a_closed_directory_serve_root(closed_programs: Path, server: Server) -> None:
     """A checkout below root's home, 0700, serves root: the data, too, are there after a restart."""
-    require_root()
     assert program("postgres").is_relative_to(closed_programs)
     with psycopg.connect(server.postgres.url) as connection:
         connection.execute(b"CREATE TABLE kept AS SELECT 42 AS value")
@@ -150,21 +151,19 @@ def test_programs_below_a_closed_directory_serve_root(closed_programs: Path, ser
     assert closed_programs.stat().st_mode & 0o777 == 0o700
 
 
+@as_root
 @pytest.mark.parametrize("missing", ["dac_read_search", "dac_override"])
 def test_either_capability_of_root_suffices(closed_programs: Path, tmp_path: Path, missing: str) -> None:
     """Containers leave root one of the two capabilities that pass through closed directories."""
-    require_root()
-
     done = initialise(tmp_path / "postgres", lacking=[missing])
 
     assert done.returncode == 0, done.stderr
 
 
+@as_root
 @pytest.mark.parametrize("missing", [["dac_read_search", "dac_override"], ["setpcap"]])
 def test_a_root_without_the_capabilities_is_told_what_to_do(tmp_path: Path, missing: list[str]) -> None:
     """One line names the capabilities that PostgreSQL's user needs, and what to do without them."""
-    require_root()
-
     done = initialise(tmp_path / "postgres", lacking=missing)
 
     assert done.returncode == 1
