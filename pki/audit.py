@@ -40,7 +40,7 @@ def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Ite
 
 
 def notes(store: AuthorityStore, now: datetime) -> Iterator[str]:
-    """What other TLS stacks refuse of what is in use although the record is whole, one line each."""
+    """What other TLS stacks refuse of the certificates in use although the ledger is whole, one line each."""
     register = store.register
     leaves = (leaf.certificate for leaf in register.members() if now < leaf.certificate.not_valid_after_utc)
     yield from compatibility.chain_notes((register.signing.certificate, *leaves))

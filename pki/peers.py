@@ -81,10 +81,10 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertifica
 
 
 def check_peer_uris(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> None:
-    """Raise `IdentityError` when the peer's certificate has a URI that is no identity of `trust_domain`.
+    """Raise `IdentityError` when the peer's certificate has a URI that is not an identity of `trust_domain`.
 
-    A URI name constraint of the issuing CA would say the same, and make rustls refuse the whole chain. What has no
-    URI, or cannot be read, names nobody, and is refused where a name is asked for.
+    A URI name constraint of the issuing CA would do the same, and make rustls refuse the whole chain. A certificate
+    without a URI, or one that cannot be read, passes: it is refused where an identity is needed.
     """
     der = connection.getpeercert(binary_form=True)
     if der:

@@ -72,7 +72,7 @@ async def test_bad_clients_are_refused(server: TlsMaterial, case: str) -> None:
 
 
 async def test_a_client_of_another_trust_domain_is_refused_at_its_call(server: TlsMaterial) -> None:
-    """gRPC itself lets it in, as no name constraint speaks of URIs: whoever is called looks at the identity."""
+    """gRPC itself lets it in, as no name constraint speaks of URIs: the called server checks the identity."""
     credentials = _hostile_client(BAD_CLIENTS[FOREIGN], server.files.ca.read_bytes())
     async with grpc_listener(server.grpc_server_credentials()) as listener:
         reason = await refusal(lambda: grpc_say(listener.port, credentials))

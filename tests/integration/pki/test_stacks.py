@@ -78,7 +78,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Place:
-    """An authority of before, whose issuing CA constrains URIs."""
+    """An authority of an earlier release, whose issuing CA constrains URIs."""
     place = Place.make(tmp_path, old_authority(datetime.now(UTC) - AGE))
     place.hand_out()
     return place
@@ -116,10 +116,10 @@ async def test_each_stack_refuses_another_address(get: Get, place: Place) -> Non
 
 
 @pytest.mark.parametrize("get", CLIENTS)
-async def test_each_stack_holds_a_thief_to_the_name_constraints(get: Get, place: Place) -> None:
-    """What a thief of the issuing key certifies for a foreign name is refused."""
+async def test_each_stack_enforces_the_name_constraints(get: Get, place: Place) -> None:
+    """A leaf for a foreign name, signed with a stolen issuing key, is refused."""
     forged = refused(place.store.authority, datetime.now(UTC), Role.GATEWAY)["foreign DNS name"]
-    thief = forged.write(place.path / "thief")
+    stolen = forged.write(place.path / "stolen")
     asked = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -128,7 +128,7 @@ async def test_each_stack_holds_a_thief_to_the_name_constraints(get: Get, place:
         writer.close()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(thief.certificate, thief.key)
+    context.load_cert_chain(stolen.certificate, stolen.key)
     listening = await asyncio.start_server(serve, ADDRESS, 0, ssl=context)
     async with listening:
         port = listening.sockets[0].getsockname()[1]
@@ -145,19 +145,19 @@ async def test_each_verifier_accepts_every_role(verify: Verify, place: Place) ->
     assert {path: one for path, one in outcomes.items() if one.code} == {}
 
 
-def _of_before(place: Place, name: str, role: Role, *hosts: str) -> TlsFiles:
-    """A member's files of before: without the DNS name of its identity."""
+def _old_files(place: Place, name: str, role: Role, *hosts: str) -> TlsFiles:
+    """A member's files of an earlier release: without the DNS name of its identity."""
     return old_leaf(place.store.authority, name, role, hosts, now=datetime.now(UTC)).write(place.path / "certs")
 
 
 @pytest.mark.parametrize("get", [CLIENTS[0], CLIENTS[1], CLIENTS[2], CLIENTS[3]])
-async def test_an_authority_of_before_is_refused_until_its_issuing_ca_is_rotated(get: Get, old: Place) -> None:
+async def test_an_old_authority_is_refused_until_its_issuing_ca_is_rotated(get: Get, old: Place) -> None:
     """rustls, GnuTLS and Java refuse what was made before, and accept it renewed under a new issuing CA.
 
-    In the middle, a client of before is served by a renewed server.
+    In the middle, a client with an old certificate is served by a renewed server.
     """
-    server = _of_before(old, "gateway-1", Role.GATEWAY, ADDRESS)
-    _of_before(old, "ann", Role.CLIENT)
+    server = _old_files(old, "gateway-1", Role.GATEWAY, ADDRESS)
+    _old_files(old, "ann", Role.CLIENT)
     callers, outcome = await _asked(get, old, server)
     assert callers == [], outcome
     old.prepare(root=False)
@@ -171,7 +171,7 @@ async def test_an_authority_of_before_is_refused_until_its_issuing_ca_is_rotated
 
 @GNUTLS
 async def test_a_dns_name_is_enough_for_gnutls(old: Place) -> None:
-    """Under an issuing CA of before a renewed leaf is accepted, so GnuTLS does not have to wait for the rotation."""
+    """A renewed leaf is accepted under an old issuing CA, so GnuTLS does not have to wait for the rotation."""
     callers, outcome = await _asked(gnutls_cli, old, old.issue("gateway-1", Role.GATEWAY, [ADDRESS]))
     assert callers == ["ann"], outcome
 
@@ -184,7 +184,7 @@ async def test_a_dns_name_is_enough_for_java(old: Place) -> None:
 
 
 async def test_rustls_waits_for_the_rotation(old: Place) -> None:
-    """A renewed leaf under an issuing CA of before is still refused, for the CA's URI name constraint."""
+    """A renewed leaf under an old issuing CA is still refused, for the CA's URI name constraint."""
     callers, outcome = await _asked(uv, old, old.issue("gateway-1", Role.GATEWAY, [ADDRESS]))
     assert callers == []
     assert "NameConstraintViolation" in outcome.text

@@ -54,7 +54,7 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
 
 
 def foreign_leaf(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> Issued:
-    """What a thief of the issuing key certifies for another trust domain: no name constraint speaks of its URI."""
+    """A leaf of another trust domain, signed with a stolen issuing key: no name constraint speaks of its URI."""
     good = honest.issue("node-1", role, hosts, now=now)
     foreign = subject_names(hosts, Identity("evil.example", role, "node-1").uri)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -67,7 +67,7 @@ def subject_names(hosts: Sequence[str], *uris: str) -> x509.SubjectAlternativeNa
 
 
 def old_authority(now: datetime) -> Authority:
-    """One of before November 2026: its issuing CA also constrains URIs."""
+    """One made before November 2026: its issuing CA also constrains URIs."""
     root = create_root(TRUST_DOMAIN, now=now)
     scope = Scope.of(TRUST_DOMAIN)
     made = create_issuer(root, scope, now=now)
@@ -86,7 +86,7 @@ def old_authority(now: datetime) -> Authority:
 
 
 def old_leaf(by: Authority, name: str, role: Role, hosts: Sequence[str] = (), *, now: datetime) -> Issued:
-    """A leaf of before November 2026: without the DNS name of its identity."""
+    """A leaf made before November 2026: without the DNS name of its identity."""
     good = by.issue(name, role, hosts or HOSTS, now=now)
     key = ec.generate_private_key(ec.SECP256R1())
     names = subject_names(hosts, good.identity.uri)

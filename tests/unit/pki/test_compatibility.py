@@ -52,7 +52,7 @@ def _chain(issued: Issued) -> list[x509.Certificate]:
 
 
 def _verify(issued: Issued, by: Authority, *hosts: str) -> None:
-    """What `cryptography` says, which is no code of this project: as a client, and for each host as a server."""
+    """Ask `cryptography`, an independent implementation: as a client, and for each host as a server."""
     leaf, *issuers = _chain(issued)
     policy = PolicyBuilder().store(Store(list(by.roots))).time(NOW)
     if _dials(issued):
@@ -91,7 +91,7 @@ def test_an_independent_verifier_enforces_the_name_constraints() -> None:
 
 
 def test_a_uri_name_constraint_is_what_it_refused() -> None:
-    """An authority of before is refused for its URI name constraint, and accepted after `pki rotate-issuer`."""
+    """An old authority is refused for its URI name constraint, and accepted after `pki rotate-issuer`."""
     with pytest.raises(VerificationError, match="name constraint"):
         _verify(LEAVES["old issuing CA, new leaf"], OLD, "127.0.0.1")
     _verify(LEAVES["new issuing CA, new leaf"], OLD, "127.0.0.1")
@@ -127,7 +127,7 @@ def test_what_others_refuse_is_noted(case: str, noted: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> AuthorityStore:
-    """An authority of before, with one member of before."""
+    """An old authority, with one member that has an old leaf."""
     store = AuthorityStore.create(tmp_path / "ca", OLD, passphrase=None, now=BORN, by=BY)
     with store.changing():
         leaf = LEAVES["old issuing CA, old leaf"]
@@ -141,7 +141,7 @@ def _rows(store: AuthorityStore) -> dict[str, Row]:
     return {row.name: row for row in look(store, NOW)}
 
 
-def test_an_authority_of_before_is_read_and_goes_on(store: AuthorityStore, tmp_path: Path) -> None:
+def test_an_old_authority_is_read_and_goes_on(store: AuthorityStore, tmp_path: Path) -> None:
     """Its scope is as it was, it issues and renews, and what it issues has the DNS name."""
     assert store.scope == OLD.scope
     store.issue([Order("worker-1", Role.WORKER)], tmp_path / "certs", now=NOW, by=BY)
@@ -152,7 +152,7 @@ def test_an_authority_of_before_is_read_and_goes_on(store: AuthorityStore, tmp_p
     assert store.due(NOW) == []
 
 
-def test_what_others_refuse_is_due_and_alarms_nobody(store: AuthorityStore) -> None:
+def test_what_others_refuse_is_due_and_no_alarm(store: AuthorityStore) -> None:
     """`status` shows CA and leaf as due with the command, and a monitor that calls it stays quiet."""
     rows = _rows(store)
     assert (rows["issuer"].level, rows["issuer"].cure) == (Level.DUE, "pki rotate-issuer")

@@ -139,7 +139,7 @@ def test_its_own_identity_may_be_asked_for() -> None:
 
 
 def test_an_identity_of_another_trust_domain_may_not_be_asked_for(store: AuthorityStore, tmp_path: Path) -> None:
-    """No name constraint of the issuing CA would refuse its URI afterwards: whoever signs does."""
+    """No name constraint of the issuing CA would refuse its URI afterwards, so the authority does."""
     key = ec.generate_private_key(ec.SECP256R1())
     foreign = x509.UniformResourceIdentifier("spiffe://other.local/worker/worker-1")
     with pytest.raises(RequestError, match=r"asks for spiffe://other\.local/worker/worker-1, not for spiffe://zkp"):

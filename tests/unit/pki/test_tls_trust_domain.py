@@ -31,14 +31,14 @@ FOREIGN = {
 
 
 def _stolen(uris: list[str]) -> Issued:
-    """What a thief of the issuing key certifies: everything is as the name constraints want it."""
+    """A leaf signed with a stolen issuing key, within its name constraints."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = HONEST.issuer
     names = subject_names([*HOSTS, "node-1.zkp.local"], *uris)
     return signed_leaf(GOOD, key, issuer.key, issuer.certificate.subject, NOW, names=names)
 
 
-def _thief(issued: Issued, directory: Path, protocol: int) -> ssl.SSLContext:
+def _careless(issued: Issued, directory: Path, protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -53,11 +53,11 @@ def member(tmp_path: Path) -> TlsMaterial:
     return TlsMaterial.load(HONEST.issue("worker-1", Role.WORKER, HOSTS, now=NOW).write(tmp_path / "member"))
 
 
-def test_a_thief_is_refused_for_the_uri_only(member: TlsMaterial, tmp_path: Path) -> None:
+def test_a_stolen_key_is_refused_for_the_uri_only(member: TlsMaterial, tmp_path: Path) -> None:
     """With the URI of our trust domain the certificates below would be accepted."""
     good = _stolen([OURS])
-    handshake(member.server_context(), _thief(good, tmp_path / "c", ssl.PROTOCOL_TLS_CLIENT))
-    handshake(_thief(good, tmp_path / "s", ssl.PROTOCOL_TLS_SERVER), member.client_context())
+    handshake(member.server_context(), _careless(good, tmp_path / "c", ssl.PROTOCOL_TLS_CLIENT))
+    handshake(_careless(good, tmp_path / "s", ssl.PROTOCOL_TLS_SERVER), member.client_context())
     assert not any(member.statistics.refused.values())
 
 
@@ -67,9 +67,9 @@ def test_a_client_of_another_trust_domain_is_refused(
     member: TlsMaterial, tmp_path: Path, case: str, require_client: bool
 ) -> None:
     """The handshake fails, also where no certificate would do, and is counted for its reason."""
-    thief = _thief(_stolen(FOREIGN[case]), tmp_path, ssl.PROTOCOL_TLS_CLIENT)
+    hostile = _careless(_stolen(FOREIGN[case]), tmp_path, ssl.PROTOCOL_TLS_CLIENT)
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
-        handshake(member.server_context(require_client=require_client), thief)
+        handshake(member.server_context(require_client=require_client), hostile)
     assert caught.value.verify_message == "identity of another trust domain"
     assert len(str(caught.value)) < 300
     assert member.statistics.refused[Refusal.WRONG_TRUST_DOMAIN] == 1
@@ -78,9 +78,9 @@ def test_a_client_of_another_trust_domain_is_refused(
 @pytest.mark.parametrize("case", FOREIGN)
 def test_a_server_of_another_trust_domain_is_not_believed(member: TlsMaterial, tmp_path: Path, case: str) -> None:
     """A dialler ends the handshake although address and chain are good."""
-    thief = _thief(_stolen(FOREIGN[case]), tmp_path, ssl.PROTOCOL_TLS_SERVER)
+    hostile = _careless(_stolen(FOREIGN[case]), tmp_path, ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
-        handshake(thief, member.client_context())
+        handshake(hostile, member.client_context())
     assert member.statistics.refused[Refusal.WRONG_TRUST_DOMAIN] == 1
 
 
@@ -98,6 +98,6 @@ def test_the_trust_domain_holds_after_a_reload(member: TlsMaterial, tmp_path: Pa
     HONEST.issue("worker-1", Role.WORKER, HOSTS, now=NOW).write(tmp_path / "member", replace=True)
     assert member.reload()
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(context, _thief(_stolen(FOREIGN["foreign"]), tmp_path / "c", ssl.PROTOCOL_TLS_CLIENT))
-    listening, _ = handshake(context, _thief(GOOD, tmp_path / "good", ssl.PROTOCOL_TLS_CLIENT))
+        handshake(context, _careless(_stolen(FOREIGN["foreign"]), tmp_path / "c", ssl.PROTOCOL_TLS_CLIENT))
+    listening, _ = handshake(context, _careless(GOOD, tmp_path / "good", ssl.PROTOCOL_TLS_CLIENT))
     assert peer_certificate(listening).identity == GOOD.identity
