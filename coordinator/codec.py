@@ -5,7 +5,6 @@ Every node must decode the same bytes to the same values. Broken bytes are broke
 others and not to this one: it raises `LaterVersionError`, and the replica stops.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -123,6 +122,13 @@ def _says_more(message: Message) -> bool:
 # ------------------------------------------------------------ snapshots
 
 _PORTION = 50
+_PIECE_BYTES = 16 << 10
+"""Decoded at once: a millisecond, some fifty tasks."""
+_INDEXED_AT_ONCE = _FREED_AT_ONCE = 1_000
+_VARINT, _LENGTH_DELIMITED = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
+"""The kinds of fields in the protobuf encoding, those of a fixed size with their bytes."""
+_LONGEST_VARINT_BYTES = 10
 Stored = TypeVar("Stored")
 Slotted = model.Task | model.Attempt | model.Worker | model.Circuit | model.Revocation
 
@@ -219,38 +225,106 @@ def _portions(values: list[Stored]) -> Iterator[list[Stored]]:
     return (values[begin : begin + _PORTION] for begin in range(0, len(values), _PORTION))
 
 
-def decode_state(data: bytes) -> State:
-    """A state that goes on exactly as the encoded one would. Raises CodecError, also for a later version's."""
+def decode_state(data: bytes | memoryview, give_way: Callable[[], None] = lambda: None) -> State:
+    """A state that goes on exactly as the encoded one would. Raises CodecError, also for a later version's.
+
+    give_way: called after each millisecond or so of work, which may be in another thread.
+    """
+    state = State()
     try:
-        m = pb.State.FromString(data)
-    except DecodeError as error:
+        for piece in _pieces(memoryview(data)):
+            _add_piece(state, piece)
+            give_way()
+    except (ValueError, DecodeError) as error:
+        if isinstance(error, CodecError):
+            raise
         raise CodecError(f"snapshot does not decode: {error}") from error
-    if _says_more(m):
-        raise LaterVersionError("it was written by a later version of the coordinator: upgrade this node")
-    try:
-        state = State()
-        state.revision, state.projected, state.clock_ms = m.revision, m.projected, m.clock_ms
-        state.tasks = {task.id: _task_from_pb(task) for task in m.tasks}
-        state.inputs = {task.id: task.inputs for task in m.tasks if not state.tasks[task.id].state.final}
-        state.workers = {worker.id: _worker_from_pb(worker) for worker in m.workers}
-        state.circuits = {circuit.name: _circuit_from_pb(circuit) for circuit in m.circuits}
-        state.outbox = deque(_event_from_pb(event) for event in m.outbox)
-        state.queue = OrderedDict.fromkeys(m.queue)
-        state.revoked = {revocation.serial: _revocation_from_pb(revocation) for revocation in m.revoked}
-    except ValueError as error:
-        raise CodecError(f"snapshot does not decode: {error}") from error
-    _rebuild_indexes(state)
+    _rebuild_indexes(state, give_way)
     return state
 
 
-def _rebuild_indexes(state: State) -> None:
+def _pieces(data: memoryview) -> Iterator[bytes]:
+    """The encoded state, cut between its fields: each piece is a part of a message, and decodes by itself."""
+    begin = end = 0
+    while end < len(data):
+        end = _end_of_field(data, end)
+        if end - begin >= _PIECE_BYTES:
+            yield bytes(data[begin:end])
+            begin = end
+    yield bytes(data[begin:end])
+
+
+def _end_of_field(data: memoryview, position: int) -> int:
+    """Where the field that begins at `position` ends. Raises CodecError."""
+    tag, position = _varint(data, position)
+    kind = tag & 7
+    if kind == _LENGTH_DELIMITED:
+        size, position = _varint(data, position)
+    elif kind == _VARINT:
+        size, position = 0, _varint(data, position)[1]
+    elif kind in _FIXED_BYTES:
+        size = _FIXED_BYTES[kind]
+    else:
+        raise CodecError("snapshot does not decode: it holds a field of an unknown kind")
+    if position + size > len(data):
+        raise CodecError("snapshot does not decode: it ends within a field")
+    return position + size
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """A number of the protobuf encoding, and where it ends. Raises CodecError."""
+    value = 0
+    for shift, byte in enumerate(data[position : position + _LONGEST_VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return value, position + shift + 1
+    raise CodecError("snapshot does not decode: it holds a number without an end")
+
+
+def _add_piece(state: State, piece: bytes) -> None:
+    m = pb.State.FromString(piece)
+    if _says_more(m):
+        raise LaterVersionError("it was written by a later version of the coordinator: upgrade this node")
+    # The single values are in one of the pieces, and 0 in the others.
+    state.revision, state.projected = m.revision or state.revision, m.projected or state.projected
+    state.clock_ms = m.clock_ms or state.clock_ms
+    for message in m.tasks:
+        task = state.tasks[message.id] = _task_from_pb(message)
+        if not task.state.final:
+            state.inputs[task.id] = message.inputs
+    state.workers.update((worker.id, _worker_from_pb(worker)) for worker in m.workers)
+    state.circuits.update((circuit.name, _circuit_from_pb(circuit)) for circuit in m.circuits)
+    state.outbox.extend(map(_event_from_pb, m.outbox))
+    state.queue.update(dict.fromkeys(m.queue))
+    state.revoked.update((revocation.serial, _revocation_from_pb(revocation)) for revocation in m.revoked)
+
+
+def _rebuild_indexes(state: State, give_way: Callable[[], None]) -> None:
     """Leases, counts and the order of endings follow from the tasks: they are not stored."""
-    ended = []
-    for task in state.tasks.values():
+    ended: dict[int, str] = {}
+    for number, task in enumerate(state.tasks.values()):
         state.count(task, 1)
         if task.state.leased:
             state.leases.setdefault(task.worker_id, set()).add(task.id)
         elif task.state.final:
-            ended.append(task)
+            ended[task.revision] = task.id
+        if not number % _INDEXED_AT_ONCE:
+            give_way()
     # A task's last revision is the one that ended it, so revisions give the order of endings.
-    state.finished = OrderedDict.fromkeys(task.id for task in sorted(ended, key=lambda task: task.revision))
+    for number, revision in enumerate(sorted(ended)):
+        state.finished[ended[revision]] = None
+        if not number % _INDEXED_AT_ONCE:
+            give_way()
+
+
+def free_state(state: State) -> Iterator[None]:
+    """Empty a state that is not used any more, a piece at a time: freeing a large one keeps every thread waiting."""
+    for values in (state.tasks, state.inputs, state.queue, state.finished):
+        while values:
+            for _ in range(min(len(values), _FREED_AT_ONCE)):
+                values.popitem()
+            yield
+    while state.outbox:
+        for _ in range(min(len(state.outbox), _FREED_AT_ONCE)):
+            state.outbox.pop()
+        yield

@@ -60,8 +60,19 @@ class ReplicatedState:
     def capture(self) -> Iterator[bytes]:
         return codec.capture_state(self.state)
 
-    def restore(self, state: bytes) -> None:
-        self.state = codec.decode_state(state)
+    def load(self, state: memoryview, give_way: Callable[[], None]) -> Callable[[], Iterator[None]]:
+        """Decode a state; the returned function puts it in the place of the present one, and returns the old one's
+        end: it is freed in pieces by whoever iterates over them, since freeing it at once takes long.
+
+        Raises CodecError.
+        """
+        loaded = codec.decode_state(state, give_way)
+
+        def swap() -> Iterator[None]:
+            old, self.state = self.state, loaded
+            return codec.free_state(old)
+
+        return swap
 
 
 class Log(Protocol):

@@ -17,6 +17,7 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.sending import Sender
 from coordinator.raft.wire import CoreWire
 
 PINNED_VERSION = "0.3.17"
@@ -27,8 +28,6 @@ _REGULAR, _NO_OP = b"\x00", b"\x01"
 SUCCESS = FAIL_REASON.SUCCESS
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 _NEVER = float("inf")
-_BATCH_BYTES = 512 << 10
-_BACKLOG_BYTES = 1 << 20
 _SLICES_PER_HEARTBEAT = 5
 """Entries are applied for this part of a heartbeat interval, and until the entry that has begun is finished."""
 _REST = 0.25
@@ -119,7 +118,9 @@ class _SnapshotExchange:
         return 0, None
 
     def setTransmissionData(self, chunk: tuple[bytes, bool, bool]) -> bool:  # noqa: N802
-        return self._wire.receive_chunk(*chunk, self._applied())
+        """Never complete for the engine, which would load it at once: `Core.install_snapshot` follows later."""
+        self._wire.receive_chunk(*chunk, self._applied())
+        return False
 
 
 class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
@@ -141,6 +142,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
     ) -> None:
         self._wire = wire
         self._journal = journal
+        self._sender = Sender(journal, wire)
         self._conflict = False
         self._may_campaign = True
         self._commit_is_decided = False
@@ -246,67 +248,13 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         if heartbeat_due:
             self._heartbeat_due = time_now + self.conf.appendEntriesPeriod
             self._SyncObj__newAppendEntriesTime = self._heartbeat_due
+        stamp = {"term": self.raftCurrentTerm, "commit_index": self.raftCommitIndex}
         for peer, node in self._nodes.items():
             if self.isNodeConnected(node):
-                self._send_to(peer, node, heartbeat_due)
+                following = self._next_index()[node]
+                self._next_index()[node] = self._sender.send(peer, following, stamp, heartbeat_due=heartbeat_due)
             else:
                 self._wire.cancel_snapshot(peer)
-
-    def _send_to(self, peer: str, node: Node, heartbeat_due: bool) -> None:
-        first, last = self._journal[0][1], self._journal[-1][1]
-        sent = False
-        while self._next_index()[node] <= last and self._wire.backlog(peer) < _BACKLOG_BYTES:
-            following = self._next_index()[node]
-            if following <= first:
-                if not self._send_snapshot_chunk(peer, node):
-                    break
-            else:
-                entries = self._batch(following - first)
-                self._send_entries(peer, following - 1, entries)
-                self._next_index()[node] = entries[-1][1] + 1
-            sent = True
-        if heartbeat_due and not sent:
-            # Behind the first entry there is nothing to compare with: then the heartbeat speaks of that one.
-            self._send_entries(peer, max(self._next_index()[node] - 1, first), [])
-
-    def _send_snapshot_chunk(self, peer: str, node: Node) -> bool:
-        chunk = self._wire.snapshot_chunk(peer)
-        if chunk is None:
-            return False
-        self._wire.send(
-            peer,
-            {
-                "type": "append_entries",
-                "term": self.raftCurrentTerm,
-                "commit_index": self.raftCommitIndex,
-                "serialized": chunk,
-            },
-        )
-        if chunk[2]:
-            self._next_index()[node] = self._wire.snapshot_index(peer) + 1
-        return True
-
-    def _send_entries(self, peer: str, previous: int, entries: list[Entry]) -> None:
-        first = self._journal[0][1]
-        self._wire.send(
-            peer,
-            {
-                "type": "append_entries",
-                "term": self.raftCurrentTerm,
-                "commit_index": self.raftCommitIndex,
-                "entries": entries,
-                "prevLogIdx": previous,
-                "prevLogTerm": self._journal[previous - first][2],
-            },
-        )
-
-    def _batch(self, position: int) -> list[Entry]:
-        """Entries from `position` on, at least one, about _BATCH_BYTES at most."""
-        size, end = 0, position
-        while end < len(self._journal) and size < _BATCH_BYTES:
-            size += len(self._journal[end][0])
-            end += 1
-        return self._journal[position:end]
 
     def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
         """The engine truncates whenever its log goes on behind a message, even where nothing conflicts.
@@ -392,6 +340,24 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         proven = entries[-1][1] if entries else message["prevLogIdx"]
         message["commit_index"] = min(message["commit_index"], proven)
         self.feed(peer, message)
+
+    def feed_sign(self, peer: str, term: int) -> None:
+        """Give the engine a sign of life from the leader of `term`, and nothing else of its message."""
+        nothing = {"commit_index": self.raftCommitIndex, "serialized": (b"", False, False)}
+        self.feed(peer, {"type": "append_entries", "term": term, **nothing})
+
+    def install_snapshot(self, index: int) -> None:
+        """Go on from the snapshot of `index`, which has been received, and acknowledge it to whoever leads now.
+
+        What a snapshot holds is committed: every later leader has it too. A node that has applied as much meanwhile,
+        or leads, goes on from its log.
+        """
+        if index <= self.raftLastApplied or self.role() == LEADER:
+            return
+        self._SyncObj__loadDumpFile(clearJournal=True)
+        leader = self._getLeader()
+        if leader is not None:
+            self._SyncObj__sendNextNodeIdx(leader, success=True)
 
     def _unknown(self, entries: list[Entry]) -> list[Entry]:
         """The entries from the first on that the log lacks or holds with another term."""

@@ -109,6 +109,7 @@ class RaftNode:
             self._machine,
             self._offload,
             trailing_entries=self._options.trailing_entries,
+            on_received=self._install_snapshot,
         )
         self._core = Core(
             self._options.node_id,
@@ -323,6 +324,11 @@ class RaftNode:
             self._show_term(core, peer)
             return
         self._elections.hear_leader()
+        if self._snapshots.installing:
+            # They may follow the snapshot, and must not be acknowledged before it is in effect. They are sent again.
+            core.feed_sign(peer, message["term"])
+            self._give_sign(core, peer)
+            return
         core.feed_entries(peer, message)
         vouched = envelope.append_entries.vouched_index
         if self._membership.standing is Standing.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
@@ -337,9 +343,12 @@ class RaftNode:
         # A part of a snapshot proves nothing about this node's log, yet the engine would commit by it.
         message["commit_index"] = core.raftCommitIndex
         core.feed(peer, message)
-        if not envelope.install_snapshot.last:
-            # On a slow line the heartbeats wait behind the parts: the leader must not miss this node meanwhile.
-            self._give_sign(core, peer)
+        # On a slow line the heartbeats wait behind the parts: the leader must not miss this node meanwhile.
+        self._give_sign(core, peer)
+
+    def _install_snapshot(self, index: int) -> None:
+        if self._core is not None:
+            self._core.install_snapshot(index)
 
     def _show_term(self, core: Core, peer: str) -> None:
         """Tell a leader of an older term that it is over; the engine would stay silent, cut off for ever."""

@@ -6,6 +6,7 @@ Whoever calls owns the directory meanwhile (see `ownership`). Every function rai
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import StorageError
@@ -108,7 +109,7 @@ def vote_regardless(directory: Path) -> str:
     return node_id
 
 
-def _never(_work: Work, _done: Callable[[int], None]) -> None:
+def _never(_work: Work, _done: Callable[[Any], None]) -> None:
     """A node that is not driven makes no snapshot."""
 
 

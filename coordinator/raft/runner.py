@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError, TransferRefused
@@ -233,12 +234,12 @@ class RaftRunner:
         self._tick()
         self._timer = self._loop.call_later(self._tick_period, self._on_timer)
 
-    def _offload(self, work: Work, done: Callable[[int], None]) -> None:
-        def in_turns() -> int:
+    def _offload(self, work: Work, done: Callable[[Any], None]) -> None:
+        def in_turns() -> object:
             # A node that stops waits for its snapshot, which does not pause then.
             return work(Turns(self._stopping.wait).give_way)
 
-        def finished(worked: asyncio.Future[int]) -> None:
+        def finished(worked: asyncio.Future[object]) -> None:
             if worked.cancelled():
                 return
             worked.exception()  # Looked at in any case: a node that has failed meanwhile asks for no result.

@@ -23,6 +23,9 @@ _CRC = struct.Struct("<I")
 _SUFFIX = ".snapshot"
 _KEPT = 2
 _PIECE = 1 << 20
+Buffer = bytes | bytearray | memoryview
+GiveWay = Callable[[], None]
+"""Called by a thread after at most a millisecond or so of work, to leave the interpreter to others."""
 _SOUND = google_crc32c.value(_CRC.pack(google_crc32c.value(b"")))
 """The checksum of anything that is followed by its own checksum."""
 
@@ -33,7 +36,7 @@ class Snapshot:
 
     before: Entry
     last: Entry
-    state: bytes
+    state: memoryview
 
     @property
     def index(self) -> int:
@@ -44,8 +47,8 @@ class SnapshotError(Exception):
     """The bytes are no sound snapshot of this cluster."""
 
 
-def _busy_alone() -> None:
-    """Nobody else waits for the interpreter."""
+def busy_alone() -> None:
+    """A `GiveWay` for when no other thread waits for the interpreter."""
 
 
 def encode(
@@ -53,7 +56,7 @@ def encode(
     last: Entry,
     state: Iterable[bytes],
     cluster_id: str,
-    give_way: Callable[[], None] = _busy_alone,
+    give_way: GiveWay = busy_alone,
 ) -> bytearray:
     """A snapshot file from the parts of a state. `give_way` is called after each of them, and in between.
 
@@ -78,21 +81,21 @@ def encode(
         len(last[0]),
         len(data) - begin,
     )
-    checksum = 0
-    for offset in range(0, len(data), _PIECE):
-        checksum = google_crc32c.extend(checksum, bytes(data[offset : offset + _PIECE]))
-        give_way()
-    data += _CRC.pack(checksum)
+    data += _CRC.pack(_checksum(data, give_way))
     return data
 
 
-def decode(data: bytes, cluster_id: str) -> Snapshot:
-    """Raises SnapshotError; nothing is read from bytes whose checksum is wrong."""
+def decode(data: Buffer, cluster_id: str, give_way: GiveWay = busy_alone) -> Snapshot:
+    """Raises SnapshotError; nothing is read from bytes whose checksum is wrong.
+
+    The state is not copied. `give_way` is called between the pieces whose checksum is taken.
+    """
     if len(data) < _HEADER.size + _CRC.size or data[:8] != _MAGIC:
         raise SnapshotError("is no snapshot")
-    body, (checksum,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
-    if google_crc32c.value(body) != checksum:
+    view = memoryview(data).toreadonly()
+    if _checksum(view, give_way) != _SOUND:
         raise SnapshotError("is damaged")
+    body = view[: -_CRC.size]
     _, version, cluster, index0, term0, size0, index1, term1, size1, state_size = _HEADER.unpack_from(body)
     if version != _VERSION:
         raise SnapshotError(f"has format version {version}; this program reads version {_VERSION}")
@@ -102,10 +105,18 @@ def decode(data: bytes, cluster_id: str) -> Snapshot:
     if second + state_size != len(body):
         raise SnapshotError("is damaged")
     return Snapshot(
-        before=(body[_HEADER.size : first], index0, term0),
-        last=(body[first:second], index1, term1),
+        before=(bytes(body[_HEADER.size : first]), index0, term0),
+        last=(bytes(body[first:second]), index1, term1),
         state=body[second:],
     )
+
+
+def _checksum(data: Buffer, give_way: GiveWay) -> int:
+    checksum = 0
+    for offset in range(0, len(data), _PIECE):
+        checksum = google_crc32c.extend(checksum, bytes(data[offset : offset + _PIECE]))
+        give_way()
+    return checksum
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from coordinator.raft.disk import Disk
 from coordinator.raft.errors import StorageError
 from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.snapshot import SnapshotError, SnapshotStore, decode, encode
+from coordinator.raft.snapshot import GiveWay, Snapshot, SnapshotError, SnapshotStore, busy_alone, decode, encode
 
 log = logging.getLogger("zkp.raft")
 
@@ -17,8 +18,13 @@ TRAILING_ENTRIES = 1_000
 """Kept before a snapshot's end, so that a follower which lags a little needs no snapshot; fewer if they are large."""
 
 
+Swap = Callable[[], Iterator[None]]
+"""swap(): puts a loaded state in the place of the present one, in one step. What it returns frees the old state as it
+is iterated, a piece of a millisecond at a time; any thread may do that."""
+
+
 class StateMachine(Protocol):
-    """What is replicated. Everything is called on the node's own thread; what `capture` gives is used in another."""
+    """What is replicated. All but `load` is called on the node's own thread; what they return is used in another."""
 
     def apply(self, entry: bytes, index: int) -> object:
         """Carry out one log entry. Must not raise: every node would stop at the same entry.
@@ -29,16 +35,25 @@ class StateMachine(Protocol):
     def capture(self) -> Iterator[bytes]:
         """Freeze the state as it is now, quickly. Its parts are encoded as they are asked for, a millisecond each."""
 
-    def restore(self, state: bytes) -> None:
-        """Replace the state. Raises ValueError when the bytes do not decode."""
+    def load(self, state: memoryview, give_way: GiveWay) -> Swap:
+        """Decode a state, in any thread, and change nothing yet. Raises ValueError when the bytes do not decode."""
 
 
-Work = Callable[[Callable[[], None]], int]
+Work = Callable[[GiveWay], Any]
 """work(give_way): calls `give_way` at least every millisecond or so that it keeps the interpreter busy."""
 
-Offload = Callable[[Work, Callable[[int], None]], None]
+Offload = Callable[[Work, Callable[[Any], None]], None]
 """offload(work, done): run `work` away from the node's thread, then `done(result)` on it, where what `work` raises is
 raised, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A snapshot from the leader that is durable and decoded, and not in effect yet."""
+
+    before: Entry
+    last: Entry
+    swap: Swap
 
 
 class Snapshots:
@@ -53,7 +68,9 @@ class Snapshots:
         offload: Offload,
         *,
         trailing_entries: int = TRAILING_ENTRIES,
+        on_received: Callable[[int], None],
     ) -> None:
+        """on_received(index): a snapshot from the leader is durable and decoded; `restore` puts it into effect."""
         self._store = SnapshotStore(disk, cluster_id)
         self._cluster_id = cluster_id
         self._journal = journal
@@ -63,7 +80,12 @@ class Snapshots:
         self._taking = False
         self._sending: dict[str, tuple[int, int, int]] = {}
         """Peer → (snapshot index, offset of the next part, checksum of what went before it)."""
-        self._receiving = bytearray()
+        self._on_received = on_received
+        self._receiving: bytearray | None = None
+        """The parts so far; None before the first part."""
+        self.installing = False
+        """True from the last part on until the snapshot is in effect, or dropped."""
+        self._received: _Received | None = None
         self.index = 0
         """Last entry of the latest durable snapshot."""
 
@@ -75,7 +97,7 @@ class Snapshots:
         behind: entries wait to be applied. They count as bytes of the log, and a snapshot would not remove them.
         """
         applied = last_applied - max(self.index, 1)
-        if self._taking or not applied:
+        if self._taking or self.installing or not applied:
             return
         if applied < max_entries and (behind or self._journal.payload_bytes < max_bytes):
             return
@@ -90,7 +112,7 @@ class Snapshots:
         state = self._machine.capture()
         self._taking = True
 
-        def work(give_way: Callable[[], None]) -> int:
+        def work(give_way: GiveWay) -> int:
             try:
                 data = encode(before, last, state, self._cluster_id, give_way)
             except Exception as error:
@@ -123,17 +145,29 @@ class Snapshots:
             self._journal.deleteEntriesTo(position)
 
     def restore(self) -> tuple[Entry, Entry] | None:
-        """Load the latest snapshot into the state machine; its last two entries. Raises StorageError."""
-        found = self._store.latest()
-        if found is None:
-            return None
-        snapshot, _ = found
+        """Put the latest snapshot into effect: the one just received, else that on the disk. Its last two entries.
+
+        Raises StorageError.
+        """
+        found, self._received = self._received, None
+        if found is not None:
+            old_state = found.swap()
+            self._offload(lambda give_way: _use_up(old_state, give_way), lambda _: None)
+        else:
+            stored = self._store.latest()
+            if stored is None:
+                return None
+            found = self._load(stored[0], busy_alone)
+            found.swap()
+        self.index = found.last[1]
+        return found.before, found.last
+
+    def _load(self, snapshot: Snapshot, give_way: GiveWay) -> _Received:
         try:
-            self._machine.restore(snapshot.state)
+            swap = self._machine.load(snapshot.state, give_way)
         except ValueError as error:
             raise StorageError(f"snapshot {snapshot.index} does not load: {error}") from error
-        self.index = snapshot.index
-        return snapshot.before, snapshot.last
+        return _Received(snapshot.before, snapshot.last, swap)
 
     # ------------------------------------------------------------ sending
 
@@ -165,26 +199,51 @@ class Snapshots:
 
     # ------------------------------------------------------------ receiving
 
-    def receive(self, data: bytes, *, first: bool, last: bool, last_applied: int) -> bool:
-        """Take one part from the leader. True when a newer snapshot than our own state is complete and durable."""
+    def receive(self, data: bytes, *, first: bool, last: bool, last_applied: int) -> None:
+        """Take one part from the leader. After the last one, `on_received` follows if the snapshot is of use."""
+        if self.installing:
+            return  # The leader goes on behind what is acknowledged, or sends its own from the first part on.
         if first:
             self._receiving = bytearray()
+        if self._receiving is None:
+            return
         self._receiving += data
         if len(self._receiving) > MAX_SNAPSHOT_BYTES:
             log.error("a snapshot from the leader is larger than %d bytes: dropped", MAX_SNAPSHOT_BYTES)
-            self._receiving = bytearray()
-            return False
-        if not last:
-            return False
-        received, self._receiving = bytes(self._receiving), bytearray()
+            self._receiving = None
+        elif last:
+            received, self._receiving = self._receiving, None
+            self.installing = True
+            self._install(received, last_applied)
+
+    def _install(self, received: bytearray, last_applied: int) -> None:
+        """Check, decode and store it in another thread: for a large one this takes many election timeouts."""
+        self._offload(lambda give_way: self._prepare(received, last_applied, give_way), self._installed)
+
+    def _prepare(self, received: bytearray, last_applied: int, give_way: GiveWay) -> _Received | None:
+        """Run in another thread. None when the snapshot is damaged or of no use; raises StorageError."""
         try:
-            snapshot = decode(received, self._cluster_id)
+            snapshot = decode(received, self._cluster_id, give_way)
         except SnapshotError as error:
             log.warning("a snapshot from the leader %s: dropped", error)
-            return False
+            return None
         if snapshot.index <= last_applied:
-            return False
+            return None
+        found = self._load(snapshot, give_way)
         self._store.save(snapshot.index, received)
+        return found
+
+    def _installed(self, found: _Received | None) -> None:
+        self.installing = False
+        if found is None:
+            return
         self._store.prune()
-        log.info("snapshot of entry %d received", snapshot.index)
-        return True
+        log.info("snapshot of entry %d received", found.last[1])
+        self._received = found
+        self._on_received(found.last[1])
+        self._received = None
+
+
+def _use_up(pieces: Iterator[None], give_way: GiveWay) -> None:
+    for _ in pieces:
+        give_way()

@@ -53,16 +53,20 @@ class CoreWire:
             return RaftError("the command could not be applied")
 
     def snapshot_chunk(self, peer_id: str) -> tuple[bytes, bool, bool] | None:
+        """The next part of the latest snapshot for the peer: (data, first, last)."""
         return self._snapshots.next_chunk(peer_id)
 
     def snapshot_index(self, peer_id: str) -> int:
+        """Index of the last entry in the snapshot whose last part was just handed out."""
         return self._snapshots.sent_index(peer_id)
 
     def cancel_snapshot(self, peer_id: str) -> None:
         self._snapshots.cancel(peer_id)
 
-    def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> bool:
-        return self._snapshots.receive(data, first=first, last=last, last_applied=applied)
+    def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> None:
+        """Take a part of the leader's snapshot, which is of use if it is newer than entry `applied`."""
+        self._snapshots.receive(data, first=first, last=last, last_applied=applied)
 
     def restore(self) -> tuple[Entry, Entry] | None:
+        """Put the latest durable snapshot into effect; its last two log entries."""
         return self._snapshots.restore()

@@ -186,7 +186,7 @@ class Cluster:
         self.network.release_all()
         for node in self.nodes.values():
             node.disk.full, node.disk.slow, node.disk.die_in, node.disk.die_at = False, 0.0, 0, None
-            node.apply_seconds = 0.0
+            node.apply_seconds = node.disk.slow_snapshots = 0.0
             node.resume()
             node.start()
         self.run_until(lambda: self.leader() is not None, _LIMIT)

@@ -76,6 +76,8 @@ class SimDisk:
         """Asked before each call whether the process dies now; once."""
         self.slow = 0.0
         """Seconds that a sync takes."""
+        self.slow_snapshots = 0.0
+        """Seconds that it takes to store a snapshot."""
         self.on_slow: Callable[[float], None] = lambda _seconds: None
 
     def step(self, call: Call) -> None:
@@ -151,6 +153,8 @@ class SimDisk:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._files[name] = _Content(bytearray(data), bytearray(data))
+        if self.slow_snapshots and name.endswith(".snapshot"):
+            self.on_slow(self.slow_snapshots)
         self.step(Call("replaced", name))
 
     def remove(self, name: str) -> None:

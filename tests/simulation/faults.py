@@ -109,6 +109,21 @@ def slow_disk(scene: Scene) -> None:
     scene.later(0.2, 2.0, fast)
 
 
+def slow_snapshots(scene: Scene) -> None:
+    """Storing a snapshot takes seconds, and a node falls so far behind that it needs one."""
+    for node in scene.cluster.nodes.values():
+        node.disk.slow_snapshots = scene.rng.uniform(0.1, 2.0)
+    node = scene.node()
+    node.kill(power_loss=False)
+    scene.cluster.at(1.0, node.start)
+
+    def fast() -> None:
+        for node in scene.cluster.nodes.values():
+            node.disk.slow_snapshots = 0.0
+
+    scene.later(1.5, 4.0, fast)
+
+
 # ------------------------------------------------------------ network
 
 
@@ -193,6 +208,7 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
         wipe_disk,
         fill_disk,
         slow_disk,
+        slow_snapshots,
         drop_connection,
         isolate,
         cut_one_way,

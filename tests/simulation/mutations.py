@@ -91,6 +91,34 @@ def cuts_the_log_before_the_snapshot_is_there(patch: pytest.MonkeyPatch) -> None
     patch.setattr(Snapshots, "_take", cut_and_take)
 
 
+def installs_a_snapshot_on_its_own_thread(patch: pytest.MonkeyPatch) -> None:
+    def install(snapshots: Snapshots, received: bytearray, last_applied: int) -> None:
+        snapshots._installed(snapshots._prepare(received, last_applied, lambda: None))
+
+    patch.setattr(Snapshots, "_install", install)
+
+
+def acknowledges_what_follows_a_snapshot_too_soon(patch: pytest.MonkeyPatch) -> None:
+    def take(node: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        position = pb.NextIndex(next_index=_end(envelope) + 1, reset=False, success=True)
+        node.send(peer, pb.Envelope(next_index=position))
+
+    entries = RaftNode._on_append_entries
+
+    def too_soon(node: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        if node._snapshots.installing and envelope.term == core.raftCurrentTerm:
+            take(node, core, peer, envelope)
+        else:
+            entries(node, core, peer, envelope)
+
+    patch.setattr(RaftNode, "_on_append_entries", too_soon)
+
+
+def _end(envelope: pb.Envelope) -> int:
+    message = envelope.append_entries
+    return message.entries[-1].index if message.entries else message.prev_index
+
+
 # ------------------------------------------------------------ safety
 
 
@@ -325,6 +353,8 @@ MUTATIONS = (
     Mutation(believes_the_page_cache_after_a_restart, ("die_at_io_call", "kill_process"), seed=2),
     Mutation(leaves_a_torn_tail_behind, ("die_in_a_write",)),
     Mutation(cuts_the_log_before_the_snapshot_is_there, ("die_storing_a_snapshot",)),
+    Mutation(installs_a_snapshot_on_its_own_thread, ("slow_snapshots",)),
+    Mutation(acknowledges_what_follows_a_snapshot_too_soon, ("slow_snapshots",)),
     Mutation(truncates_on_repeated_entries, CUTS, seed=5),
     Mutation(leads_before_its_state_is_current, DEATHS),
     Mutation(votes_without_its_memory, WIPES, seed=1),

@@ -1,7 +1,7 @@
 """One simulated process: the real node and the real state machine, on a disk and a network that can fail."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from coordinator.codec import encode_command, encode_group
 from coordinator.commands import Command
@@ -93,6 +93,8 @@ class SimNode:
         self._ticks_soon = False
         self._inbox: list[Callable[[], None]] = []
         self._busy_until = 0.0
+        self._worker_is_late: float | None = None
+        """Seconds that the other thread has waited for the disk so far; None while it has nothing to do."""
 
     # ------------------------------------------------------------ life and death
 
@@ -210,9 +212,17 @@ class SimNode:
                 self.guarded(step)
 
     def _stall(self, seconds: float) -> None:
-        """A sync takes this long: nothing leaves and nothing is taken in before it is done."""
+        """A sync takes this long: nothing leaves and nothing is taken in before it is done.
+
+        In the other thread it keeps nobody waiting but for the result.
+        """
         if not self.alive:
             return
+        if self._worker_is_late is not None:
+            self._worker_is_late += seconds
+            return
+        if seconds > _LONGEST_STEP and self.disk.slow_snapshots:
+            self._world.broken(f"{self.name} stands still for {seconds:.2f} s while it stores a snapshot")
         until = max(self._busy_until, self._world.time) + seconds
         self._busy_until, self.paused = until, True
         generation = self.life
@@ -249,17 +259,21 @@ class SimNode:
 
         self._world.at(pause, tick)
 
-    def _offload(self, generation: int, work: Work, done: Callable[[int], None]) -> None:
-        def soon(step: Callable[[], None]) -> None:
+    def _offload(self, generation: int, work: Work, done: Callable[[Any], None]) -> None:
+        def soon(step: Callable[[], None], late: float = 0.0) -> None:
             def in_this_life() -> None:
                 if self.alive and generation == self.life:
                     self.guarded(step)
 
-            self._world.at(self._world.chance(0.0, 0.05), in_this_life)
+            self._world.at(late + self._world.chance(0.0, 0.05), in_this_life)
 
         def run() -> None:
-            result = work(lambda: None)
-            soon(lambda: done(result))
+            self._worker_is_late = 0.0
+            try:
+                result = work(lambda: None)
+            finally:
+                late, self._worker_is_late = self._worker_is_late, None
+            soon(lambda: done(result), late)
 
         soon(run)
 

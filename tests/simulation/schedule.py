@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from coordinator.raft import engine, snapshots
+from coordinator.raft import sending, snapshots
 from tests.simulation.clients import Clients
 from tests.simulation.cluster import Cluster, Violation
 from tests.simulation.faults import FAULTS
@@ -50,8 +50,8 @@ def play(seed: int, size: int, steps: Schedule, cluster_made: Callable[[Cluster]
 def _small_parts() -> Iterator[None]:
     """A few entries a message, many parts a snapshot, little on the way: what else only large clusters meet."""
     with (
-        patch.object(engine, "_BATCH_BYTES", 400),
-        patch.object(engine, "_BACKLOG_BYTES", 16 << 10),
+        patch.object(sending, "_BATCH_BYTES", 400),
+        patch.object(sending, "_BACKLOG_BYTES", 16 << 10),
         patch.object(snapshots, "CHUNK_BYTES", 4 << 10),
     ):
         yield

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coordinator.raft import Address, NotLeader, OutcomeUnknown, RaftOptions, RaftRunner
+from coordinator.raft.snapshots import Swap
 from pki.authority import Authority
 from pki.identity import Role
 from pki.tls import TlsMaterial
@@ -44,9 +45,14 @@ class Words:
     def capture(self) -> Iterator[bytes]:
         return iter(["\n".join(self.said).encode(), b"\0", bytes(self._ballast)])
 
-    def restore(self, state: bytes) -> None:
-        words, _, _ = state.partition(b"\0")
-        self.said = words.decode().split("\n")
+    def load(self, state: memoryview, give_way: Callable[[], None]) -> Swap:
+        words, _, _ = bytes(state).partition(b"\0")
+
+        def swap() -> Iterator[None]:
+            self.said = words.decode().split("\n")
+            return iter(())
+
+        return swap
 
 
 class Member:

@@ -219,7 +219,8 @@ async def test_a_state_from_a_snapshot_is_caught_up_with(side: Side) -> None:
     side.agree("a1", "b2")
     fresh = Side(LocalReplicator())
     fresh.revocations.catch_up()
-    fresh.replicator.replica.restore(b"".join(capture_state(side.replicator.state)))
+    state = memoryview(b"".join(capture_state(side.replicator.state)))
+    fresh.replicator.replica.load(state, lambda: None)()
 
     fresh.revocations.catch_up()
     fresh.revocations.catch_up()

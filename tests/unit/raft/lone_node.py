@@ -11,7 +11,7 @@ from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.membership import Standing
 from coordinator.raft.node import RaftNode
 from coordinator.raft.sealed import seal, unseal
-from coordinator.raft.snapshots import Work
+from coordinator.raft.snapshots import Swap, Work
 from protocol.v1 import raft_pb2 as pb
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, contents
@@ -91,10 +91,16 @@ class Machine:
     def capture(self) -> Iterator[bytes]:
         return iter([repr(self.applied).encode()])
 
-    def restore(self, state: bytes) -> None:
+    def load(self, state: memoryview, give_way: Callable[[], None]) -> Swap:
         if state == b"does not decode":
             raise ValueError("the state does not decode")
-        self.applied = [(0, state)]
+        loaded = bytes(state)
+
+        def swap() -> Iterator[None]:
+            self.applied = [(0, loaded)]
+            return iter(())
+
+        return swap
 
 
 class LoneNode:
@@ -124,7 +130,7 @@ class LoneNode:
         self.heard: list[int | None] = []
         """What the listener was told: a term, or None for following."""
         self.results: list[object] = []
-        self.offloaded: list[tuple[Work, Callable[[int], None]]] = []
+        self.offloaded: list[tuple[Work, Callable[[Any], None]]] = []
         self.machine = Machine()
         self.disk = disk or _new_disk(standing, term, voted_for, entries)
         self._options = RaftOptions(
@@ -151,6 +157,13 @@ class LoneNode:
             offload=lambda work, done: self.offloaded.append((work, done)),
             make_id=lambda: CLUSTER,
         )
+
+    def work_off(self) -> None:
+        """The other thread does what it was given; then a tick follows, as in a running node."""
+        while self.offloaded:
+            work, done = self.offloaded.pop(0)
+            done(work(lambda: None))
+            self.raft.tick()
 
     # ------------------------------------------------------------ Outbox, Listener
 

@@ -102,6 +102,7 @@ def test_a_peer_that_lags_behind_the_log_is_sent_the_snapshot_in_parts(clock: Cl
     other.connect("n2")
     for message in messages:
         other.give("n2", install_snapshot=message)
+    other.work_off()
     assert other.core.raftLastApplied == node.raft.status().snapshot_index
     assert indexes_for(node, "n3")[0][0] == node.raft.status().snapshot_index + 1
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,19 @@ class Bench:
         self.disk = disk or new_disk()
         self.journal: Journal = open_journal(self.disk, segment_size=1 << 20)
         self.machine = Machine()
-        self.pending: list[tuple[Work, Callable[[int], None]]] = []
+        self.pending: list[tuple[Work, Callable[[Any], None]]] = []
         self.at_once = at_once
-        self.snapshots = Snapshots(self.disk, CLUSTER, self.journal, self.machine, self._offload)
+        self.received: list[int] = []
+        self.snapshots = Snapshots(
+            self.disk, CLUSTER, self.journal, self.machine, self._offload, on_received=self._put_into_effect
+        )
 
-    def _offload(self, work: Work, done: Callable[[int], None]) -> None:
+    def _put_into_effect(self, index: int) -> None:
+        self.received.append(index)
+        before, last = self.snapshots.restore() or (entry(0), entry(0))
+        self.journal.restart_from(before, last)
+
+    def _offload(self, work: Work, done: Callable[[Any], None]) -> None:
         self.pending.append((work, done))
         if self.at_once:
             self.finish()
@@ -129,9 +138,10 @@ def test_a_newer_snapshot_from_the_leader_is_not_set_back() -> None:
     other.grow(50)
     other.snapshots.take_when_due(50, max_entries=5, max_bytes=NEVER)
     data, first, last = other.snapshots.next_chunk("n2") or (b"", False, False)
-    assert bench.snapshots.receive(data, first=first, last=last, last_applied=10)
-    before, latest = bench.snapshots.restore() or (entry(0), entry(0))
-    bench.journal.restart_from(before, latest)
+    bench.snapshots.receive(data, first=first, last=last, last_applied=10)
+    bench.pending.reverse()  # what came last is done first
+    bench.finish()
+    assert bench.received == [50]
     bench.finish()
     assert bench.snapshots.index == 50
     assert contents(bench.journal) == [entry(49), entry(50)]
@@ -244,7 +254,9 @@ def test_a_snapshot_beyond_all_bounds_is_dropped(monkeypatch: pytest.MonkeyPatch
     """A leader gone wrong does not exhaust this node's memory."""
     monkeypatch.setattr("coordinator.raft.snapshots.MAX_SNAPSHOT_BYTES", 100)
     bench = Bench()
-    assert not bench.snapshots.receive(b"x" * 60, first=True, last=False, last_applied=0)
-    assert not bench.snapshots.receive(b"x" * 60, first=False, last=False, last_applied=0)
-    assert len(bench.snapshots._receiving) == 0
+    bench.snapshots.receive(b"x" * 60, first=True, last=False, last_applied=0)
+    bench.snapshots.receive(b"x" * 60, first=False, last=False, last_applied=0)
+    assert bench.snapshots._receiving is None
+    bench.snapshots.receive(b"x", first=False, last=True, last_applied=0)
+    assert not bench.pending
     assert MAX_SNAPSHOT_BYTES > 1 << 30

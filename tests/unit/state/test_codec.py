@@ -16,9 +16,11 @@ from coordinator.codec import (
     decode_state,
     encode_command,
     encode_group,
+    free_state,
 )
 from coordinator.commands import (
     Assign,
+    Cancel,
     Command,
     Complete,
     Group,
@@ -173,3 +175,34 @@ def test_a_restored_state_equals_the_original() -> None:
     assert list(restored.finished) == list(state.finished) == ["t2"]
     assert restored.leases == state.leases == {"w": {"t1"}}
     assert list(restored.revoked) == ["b0b", "a11ce"]
+
+
+def many_tasks(count: int) -> State:
+    state = State()
+    state.apply(RegisterCircuit("addition", "ab" * 32), 1, 1)
+    for number in range(count):
+        state.apply(Submit(f"t{number}", "client", "addition", b"{}", ("3",), 3), 1, 1)
+        state.apply(Cancel(f"t{number}") if number % 2 else Projected(0, 0), 1, 1)
+    return state
+
+
+def test_a_large_state_leaves_the_interpreter_to_others_while_it_is_decoded() -> None:
+    """After at most a thousand tasks, whatever is done with them, and with each kind of value."""
+    state = many_tasks(3_000)
+    data = memoryview(b"".join(capture_state(state)))
+    pauses: list[int] = []
+    decoded = decode_state(data, lambda: pauses.append(1))
+    assert len(pauses) > len(data) // (20 << 10) + 3_000 // 1_000
+    assert bytes_of(decoded) == bytes_of(state)
+    assert (decoded.finished, decoded.counts) == (state.finished, state.counts)
+
+
+def test_an_old_state_is_freed_in_pieces() -> None:
+    """Freeing it at once would keep every thread waiting; whatever is captured of it before is not touched."""
+    state = many_tasks(3_000)
+    expected = bytes_of(state)
+    captured = capture_state(state)
+    sizes = [len(state.tasks) for _ in free_state(state)]
+    assert sizes[:3] == [2_000, 1_000, 0]
+    assert not any((state.tasks, state.inputs, state.queue, state.finished, state.outbox))
+    assert b"".join(captured) == expected

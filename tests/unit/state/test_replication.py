@@ -215,10 +215,12 @@ def test_a_restored_replica_equals_the_one_that_was_captured() -> None:
     """Through bytes, as a snapshot goes."""
     replica, other = ReplicatedState(), ReplicatedState()
     replica.apply(encode_group(0, 1, [encode_command(CIRCUIT), encode_command(submit(1))]), 2)
-    other.restore(b"".join(replica.capture()))
+    swap = other.load(memoryview(b"".join(replica.capture())), lambda: None)
+    assert not other.state.tasks, "nothing changes before the swap"
+    swap()
     assert other.state.tasks == replica.state.tasks
     with pytest.raises(ValueError, match="snapshot"):
-        other.restore(b"\xff\xff")
+        other.load(memoryview(b"\xff\xff"), lambda: None)
 
 
 def test_leadership_is_passed_on() -> None:
