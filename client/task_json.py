@@ -1,6 +1,6 @@
 """A task as a JSON object: what the API, the `--json` of commands and their readers have in common. Pure."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from client.records import Task
 from proofs.document import document
@@ -35,4 +35,6 @@ def proof_document(task: Task) -> dict[str, object] | None:
 
 def moment(instant: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds; None for what has not happened."""
-    return None if instant is None else instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if instant is None:
+        return None
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

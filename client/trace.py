@@ -6,6 +6,7 @@ task itself, which is asked for and joins the timeline as the node "cluster".
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from client.records import Task
 CLUSTER = "cluster"
 _LEVELS = {"0": "critical", "1": "critical", "2": "critical", "3": "error", "4": "warning", "7": "debug"}
 _FIELD = "ZKP_"
+_NUMBERS = frozenset({"attempt", "term", "revision", "lag", "migration"})
+"""The fields of log lines that are numbers."""
 _TOLD = frozenset({"task_id", "node_id"})  # in the heading and in the column of nodes already
 
 
@@ -26,7 +29,7 @@ class Moment:
     node: str
     level: str
     words: str
-    fields: Mapping[str, str] = field(default_factory=dict, compare=False)
+    fields: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 def of_log(node: str, lines: Iterable[str], task_id: str) -> Iterator[Moment]:
@@ -58,7 +61,8 @@ def of_journal(host: str, lines: Iterable[str], task_id: str) -> Iterator[Moment
         if record.get("ZKP_TASK_ID") != task_id or "__REALTIME_TIMESTAMP" not in record:
             continue
         at = datetime.fromtimestamp(int(record["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
-        fields = {key.removeprefix(_FIELD).lower(): value for key, value in record.items() if key.startswith(_FIELD)}
+        own = {key.removeprefix(_FIELD).lower(): value for key, value in record.items() if key.startswith(_FIELD)}
+        fields = {key: _number(value) if key in _NUMBERS else value for key, value in own.items()}
         yield Moment(
             at,
             record.get("ZKP_NODE_ID", host),
@@ -70,7 +74,7 @@ def of_journal(host: str, lines: Iterable[str], task_id: str) -> Iterator[Moment
 
 def of_task(task: Task) -> Iterator[Moment]:
     """The times that the cluster keeps: those of the task and of its current or last attempt."""
-    attempt = {"attempt": str(task.attempt), **({"worker_id": task.worker_id} if task.worker_id else {})}
+    attempt = {"attempt": task.attempt, **({"worker_id": task.worker_id} if task.worker_id else {})}
     error = f", {task.error.code}: {task.error.message}" if task.error else ""
     for at, words, fields in (
         (task.created_at, f"accepted, {task.circuit}", {}),
@@ -82,8 +86,13 @@ def of_task(task: Task) -> Iterator[Moment]:
             yield Moment(at, CLUSTER, "info", words, fields)
 
 
-def _without_told(fields: Mapping[str, object]) -> dict[str, str]:
-    return {key: str(value) for key, value in fields.items() if key not in _TOLD}
+def _without_told(fields: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in fields.items() if key not in _TOLD}
+
+
+def _number(text: str) -> int | str:
+    """A number of a log field: the journal keeps all fields as text."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else text
 
 
 def _object(line: str) -> dict[str, str]:

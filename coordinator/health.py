@@ -7,6 +7,7 @@ from typing import Protocol
 from coordinator.cluster import Cluster
 from coordinator.model import WorkerState
 from coordinator.replication import Replicator
+from daemon.health import Answer, Member, Status
 
 _WELL = ("ok", "catching_up")
 
@@ -59,7 +60,7 @@ class Health:
         self._cluster = cluster
         self._leader = leader
         self._record = record
-        self._version = version
+        self._member = Member("coordinator", replicator.node_id, version)
         self._stopping = stopping
 
     def can_serve(self) -> bool:
@@ -76,35 +77,22 @@ class Health:
             return RecordStatus("unknown", len(self._replicator.state.outbox), "")
         return self._record()
 
-    def health(self) -> tuple[bool, Mapping[str, object]]:
-        """(not 503, body) of /health."""
+    def health(self) -> Answer:
+        """Of /health."""
         database = self.database()
         served = self.can_serve()
-        overall = "unavailable"
+        overall = Status.UNAVAILABLE
         if served:
             degraded = self._replicator.is_leader and database.status not in _WELL
-            overall = "degraded" if degraded else "ok"
-        body = {
-            "status": overall,
-            "id": self._replicator.node_id,
-            "version": self._version,
-            "raft": self._raft(),
-            "database": _without_empty(
-                {"status": database.status, "backlog": database.backlog, "error": database.error}
-            ),
-            "workers": self._workers(),
-        }
-        return served, body
+            overall = Status.DEGRADED if degraded else Status.OK
+        kept = {"status": database.status, "backlog": database.backlog, "error": database.error}
+        return self._member.health(overall, raft=self._raft(), database=_without_empty(kept), workers=self._workers())
 
-    def ready(self) -> tuple[bool, Mapping[str, object]]:
-        """(not 503, body) of /ready."""
-        served = self.can_serve()
-        return served, {
-            "ready": served,
-            "id": self._replicator.node_id,
-            "leader": self._replicator.leader_id,
-            "is_leader": self._replicator.is_leader,
-        }
+    def ready(self) -> Answer:
+        """Of /ready."""
+        return self._member.ready(
+            self.can_serve(), leader=self._replicator.leader_id, is_leader=self._replicator.is_leader
+        )
 
     def _raft(self) -> Mapping[str, object]:
         status = self._replicator.status()

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from daemon.health import Status
 from gateway import openapi
 from gateway.edge import Edge, Guard
 from gateway.handlers import TaskPages
@@ -32,11 +33,11 @@ def application(
 
 
 def _state(well: Ready) -> Page:
-    """For load balancers, which have no certificate: one word, and nothing about the network."""
+    """For load balancers, which have no certificate: of the shape of /health only the status."""
 
     async def state(_: web.Request) -> web.Response:
         ok = well()
-        return web.json_response({"status": "ok" if ok else "unavailable"}, status=200 if ok else 503)
+        return web.json_response({"status": Status.OK if ok else Status.UNAVAILABLE}, status=200 if ok else 503)
 
     return state
 

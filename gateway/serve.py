@@ -13,6 +13,7 @@ from client import revocations
 from client.leader import LeaderConnection
 from client.streaming import StreamingTaskClient
 from daemon.certificates import Certificates
+from daemon.health import Member, Status
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
@@ -120,10 +121,11 @@ class Gateway:
         )
 
     def _watched(self) -> web.Application:
+        member = Member("gateway", self._settings.id, _version())
         return monitoring_application(
             self._material,
-            health=lambda: (self.reach.reachable, self._report()),
-            ready=lambda: (self._is_ready(), self._report()),
+            health=lambda: member.health(self._status(), **self._report()),
+            ready=lambda: member.ready(self._is_ready(), **self._report()),
             registry=self._registry,
             requests=PageRequests(self._registry),
             clock=self._clock,
@@ -132,9 +134,12 @@ class Gateway:
     def _is_ready(self) -> bool:
         return self.reach.reachable and not self._stopping()
 
+    def _status(self) -> Status:
+        return Status.OK if self.reach.reachable else Status.UNAVAILABLE
+
     def _report(self) -> Mapping[str, object]:
         network = "reachable" if self.reach.reachable else "unreachable"
-        return {"id": self._settings.id, "network": network, "stopping": self._stopping()}
+        return {"network": network, "stopping": self._stopping()}
 
     def _gauges(self) -> None:
         preparing = Gauge("zkp_gateway_bodies", "Bodies being read or prepared.", registry=self._registry)

@@ -11,6 +11,7 @@ from aiohttp import web
 from client import revocations
 from client.leader import LeaderConnection
 from daemon.certificates import Certificates
+from daemon.health import Answer, Member, Status
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
 from daemon.monitoring import monitoring_application
@@ -32,6 +33,12 @@ from worker.spool import Spool
 from worker.workbench import Workbench
 
 _SPOOL = "spool"
+_STATUS = {
+    Phase.ONLINE: Status.OK,
+    Phase.SEARCHING: Status.DEGRADED,
+    Phase.DRAINING: Status.DEGRADED,
+    Phase.REFUSED: Status.UNAVAILABLE,
+}
 
 
 def proving_keys(directory: Path) -> dict[str, str]:
@@ -142,20 +149,21 @@ def _monitoring(
     membership: Membership,
     workbench: Workbench,
 ) -> web.Application:
-    def health() -> tuple[bool, Mapping[str, object]]:
-        return agent.phase is not Phase.REFUSED, {
-            "id": membership.worker_id,
-            "state": agent.phase,
-            "leader": agent.leader,
-            "capacity": membership.capacity,
-            "proving": workbench.proving,
-            "held": len(workbench.held()),
-            "circuits": list(membership.verifying_keys),
-            "version": membership.version,
-        }
+    member = Member("worker", membership.worker_id, membership.version)
 
-    def ready() -> tuple[bool, Mapping[str, object]]:
-        return agent.phase is Phase.ONLINE, {"state": agent.phase}
+    def health() -> Answer:
+        return member.health(
+            _STATUS[agent.phase],
+            state=agent.phase,
+            leader=agent.leader,
+            capacity=membership.capacity,
+            proving=workbench.proving,
+            held=len(workbench.held()),
+            circuits=list(membership.verifying_keys),
+        )
+
+    def ready() -> Answer:
+        return member.ready(agent.phase is Phase.ONLINE, state=agent.phase)
 
     requests = PageRequests(metrics.registry)
     return monitoring_application(material, health=health, ready=ready, registry=metrics.registry, requests=requests)

@@ -1,10 +1,12 @@
 """`zkp circuits …`: make, list, hand on and take over the keys of circuits."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from client import task_json
 from client.cli import output
 from client.cli.errors import UsageProblem
 from proofs import circuits
@@ -54,7 +56,7 @@ def list_keys(*, keys: Keys, as_json: Json = False) -> None:
     store = KeyStore(keys)
     store.verifying_keys()
     if as_json:
-        output.as_json([record.model_dump(mode="json") for record in store.list()])
+        output.as_json([_to_json(record) for record in store.list()])
     else:
         output.table("Circuits", _COLUMNS, [_row(store, record) for record in store.list()])
 
@@ -90,6 +92,12 @@ def import_keys(
         raise UsageProblem(f"{zkey} is no file: give the ceremony's final .zkey")
     record = KeyStore(keys).import_zkey(circuit, zkey)
     output.line(f"{record.name} {record.verifying_key_sha256} {record.label}")
+
+
+def _to_json(record: KeyRecord) -> dict[str, object]:
+    """The key's record, with its time as all JSON outputs write times."""
+    created = datetime.fromisoformat(record.created_at)
+    return {**record.model_dump(mode="json"), "created_at": task_json.moment(created)}
 
 
 def _row(store: KeyStore, record: KeyRecord) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
+from client import task_json
 from client.admin import AdminClient, Revocation, RevocationResult
 from client.cli import access, output
 from client.cli.access import Access, Coordinators, Directory, Identity
@@ -158,9 +159,9 @@ def _time(moment: datetime | None) -> str:
 
 
 def _to_json(one: Revocation) -> dict[str, object]:
-    times = {"revoked_at": one.revoked_at, "not_after": one.not_after}
     return {
         **asdict(one),
         "serial": _shown(one.serial),
-        **{name: moment and moment.isoformat() for name, moment in times.items()},
+        "revoked_at": task_json.moment(one.revoked_at),
+        "not_after": task_json.moment(one.not_after),
     }

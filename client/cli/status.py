@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from client import task_json
 from client.admin import AdminClient, ClusterStatus, Node, Worker
 from client.cli import access, output
 from client.cli.access import Access, Coordinators, Directory, Identity
@@ -65,11 +66,10 @@ def show(found: ClusterStatus) -> None:
 
 
 def to_json(found: ClusterStatus) -> dict[str, object]:
-    """The same as JSON; times in RFC 3339."""
+    """The same as JSON."""
     document: dict[str, object] = asdict(found)
     document["workers"] = [
-        {**asdict(worker), "last_heartbeat": worker.last_heartbeat and worker.last_heartbeat.isoformat()}
-        for worker in found.workers
+        {**asdict(worker), "last_heartbeat": task_json.moment(worker.last_heartbeat)} for worker in found.workers
     ]
     return document
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from client import task_json
 from client.cli import access, output
 from client.cli.access import Access, Coordinators, Directory, Identity
 from client.cli.errors import CommandFailed, UsageProblem
@@ -129,7 +130,7 @@ def _show(moments: Sequence[Moment], *, as_json: bool) -> None:
         output.as_json(
             [
                 {
-                    "at": moment.at.isoformat(timespec="microseconds"),
+                    "at": task_json.moment(moment.at),
                     "node": moment.node,
                     "level": moment.level,
                     "message": moment.words,

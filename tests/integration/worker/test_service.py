@@ -246,6 +246,7 @@ async def test_health_and_metrics_are_served_to_whom_they_concern(host: Host) ->
     status, body = await host.ask("/health", client)
     health = json.loads(body)
     assert status == 200
+    assert (health["status"], health["daemon"]) == ("ok", "worker")
     assert (health["id"], health["state"], health["leader"]) == ("worker-1", "online", host.cluster.addresses[0])
     assert (health["capacity"], health["circuits"]) == (1, ["addition"])
     assert (await host.ask("/ready", client))[0] == 200

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client import task_json
 from client.admin import AdminClient, Revocation, RevocationResult
 from client.cli import app
 from pki.authority import Authority
@@ -182,4 +183,4 @@ def test_who_is_shut_out_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["admin", "revoked"]) == 0
     assert "0b0b    worker/worker-1  superseded" in capsys.readouterr().out
     assert app.run(["admin", "revoked", "--json"]) == 0
-    assert f'"revoked_at": "{NOW.isoformat()}"' in capsys.readouterr().out
+    assert f'"revoked_at": "{task_json.moment(NOW)}"' in capsys.readouterr().out

@@ -45,4 +45,4 @@ def test_json_is_the_same_for_programs() -> None:
     assert document["leader"] == "coordinator-2"
     assert (document["database"], document["database_reason"]) == ("degraded", "connection refused")
     assert [node["role"] for node in document["nodes"]] == ["unreachable", "leader"]
-    assert [worker["last_heartbeat"] for worker in document["workers"]] == ["2026-11-23T00:00:00+00:00", None]
+    assert [worker["last_heartbeat"] for worker in document["workers"]] == ["2026-11-23T00:00:00.000Z", None]

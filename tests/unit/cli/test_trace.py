@@ -32,6 +32,20 @@ def test_files_of_many_nodes_are_one_timeline(
     assert "without the cluster's own times" in err
 
 
+def test_json_has_numbers_as_numbers_and_one_form_of_times(
+    tmp_path: Path, nowhere: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same from a log, whose numbers are numbers, and from a journal, which keeps text."""
+    log, journal = tmp_path / "worker-1.log", tmp_path / "coordinator-1.json"
+    log.write_text(json.dumps({**LINE, "task_id": "t-1", "attempt": 2}) + "\n", encoding="utf-8")
+    record = {**RECORD, "ZKP_TASK_ID": "t-1", "ZKP_ATTEMPT": "2", "ZKP_TERM": "7", "ZKP_REASON": "7"}
+    journal.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    assert run(["trace", "t-1", "--json", "--log", str(log), "--log", str(journal), *nowhere]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["at"], second["at"]) == ("2026-11-23T12:00:00.000Z", "2026-11-23T12:00:00.250Z")
+    assert (first["attempt"], first["term"], first["reason"], second["attempt"]) == (2, 7, "7", 2)
+
+
 def test_a_host_that_does_not_answer_is_named(
     nowhere: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

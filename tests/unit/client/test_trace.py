@@ -30,7 +30,7 @@ def test_a_log_tells_of_one_task_alone() -> None:
     ]
     (found,) = of_log("worker-1", lines, "t-1")
     assert (found.at, found.node, found.words) == (NOON + timedelta(milliseconds=250), "worker-1", "task proved")
-    assert found.fields == {"attempt": "2"}
+    assert found.fields == {"attempt": 2}
 
 
 def test_a_line_says_itself_who_wrote_it() -> None:
@@ -53,7 +53,7 @@ def test_a_journal_is_read_as_journalctl_prints_it() -> None:
     lines = [json.dumps(record), json.dumps({**record, "ZKP_TASK_ID": "t-2"}), ""]
     (found,) = of_journal("c2.example", lines, "t-1")
     assert (found.at, found.node) == (NOON + timedelta(milliseconds=250), "coordinator-2")
-    assert (found.level, found.words, found.fields) == ("warning", "task failed", {"term": "7"})
+    assert (found.level, found.words, found.fields) == ("warning", "task failed", {"term": 7})
 
 
 def test_the_clusters_own_times_join() -> None:
@@ -80,7 +80,7 @@ def test_the_clusters_own_times_join() -> None:
     words = ["accepted, addition", "assigned", "failed, timeout: no result within 600 s"]
     assert [moment.words for moment in found] == words
     assert {moment.node for moment in found} == {CLUSTER}
-    assert found[1].fields == {"attempt": "2", "worker_id": "worker-1"}
+    assert found[1].fields == {"attempt": 2, "worker_id": "worker-1"}
 
 
 def test_a_timeline_is_in_order() -> None:

@@ -68,6 +68,7 @@ def test_a_leader_that_serves_is_ok(node: Watched) -> None:
     }
     assert json.loads(json.dumps(body)) == {
         "status": "ok",
+        "daemon": "coordinator",
         "id": "coordinator-1",
         "version": "1.2.3",
         "raft": raft,
@@ -100,7 +101,15 @@ def test_a_follower_that_knows_the_leader_is_ok(node: Watched) -> None:
     assert body["database"]["status"] == "unknown"  # type: ignore[index]
     assert node.health.ready() == (
         True,
-        {"ready": True, "id": "coordinator-1", "leader": "coordinator-2", "is_leader": False},
+        {
+            "status": "ok",
+            "ready": True,
+            "daemon": "coordinator",
+            "id": "coordinator-1",
+            "version": "1.2.3",
+            "leader": "coordinator-2",
+            "is_leader": False,
+        },
     )
 
 
