@@ -76,7 +76,9 @@ class GatewaySettings(Section):
     tls: TlsSettings
     rate: RateSettings = RateSettings()
     max_body: Annotated[Size, Field(le=1_000_000_000)] = Field(
-        default=5_000_000, description="the largest request body that is read", examples=["5MB"]
+        default=6_000_000,  # the longest list that is described, as decimal strings, is a body of 5.4 MB
+        description="the largest request body that is read",
+        examples=["6MB"],
     )
     api_keys_file: AnchoredPath | None = Field(
         default=None,

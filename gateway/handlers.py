@@ -11,7 +11,7 @@ from multidict import MultiMapping
 
 from client import task_json
 from client.errors import ClientError
-from client.records import Submission, Task
+from client.records import Submission, Task, TaskState
 from gateway import problems, requests, tasks_json
 from gateway.idempotency import HEADER, new_task_id, read_key
 from gateway.network import Network, refusal
@@ -65,7 +65,7 @@ class TaskPages:
         return submit
 
     async def _submit(self, request: web.Request, circuit: str | None) -> web.Response:
-        requests.read_nothing(_parameters(request))
+        requests.read_query(requests.Nothing, _parameters(request))
         caller, key = request[CALLER], read_key(request.headers.getall(HEADER, ()))
         with self._preparation.place(caller) as place:
             body = await read_body(request, self._limits)
@@ -87,10 +87,13 @@ class TaskPages:
 
     async def list_tasks(self, request: web.Request) -> web.Response:
         """One page of tasks, newest first."""
-        wanted = requests.read_listing(_parameters(request))
+        wanted = requests.read_query(requests.Listing, _parameters(request))
         page = await _answer(
             self._network.page(
-                state=wanted.state, circuit=wanted.circuit, size=wanted.page_size, token=wanted.page_token
+                state=None if wanted.state is None else TaskState(wanted.state),
+                circuit=wanted.circuit or "",
+                size=wanted.page_size,
+                token=wanted.page_token or "",
             )
         )
         tasks = [tasks_json.summary(task) for task in page.tasks]
@@ -111,13 +114,13 @@ class TaskPages:
 
     async def cancel_task(self, request: web.Request) -> web.Response:
         """Cancel a task that has not ended."""
-        requests.read_nothing(_parameters(request))
+        requests.read_query(requests.Nothing, _parameters(request))
         task_id = requests.read_task_id(request.match_info["id"])
         return web.json_response(tasks_json.detail(await _answer(self._network.cancel(task_id))))
 
     async def _task(self, request: web.Request) -> Task:
         task_id = requests.read_task_id(request.match_info["id"])
-        wait = requests.read_wait(_parameters(request))
+        wait = requests.read_query(requests.Wait, _parameters(request)).wait
         if wait and len(self._waits) < self._max_waiting and not self._stopping:
             latest = await _answer(self._newest_within(task_id, wait))
             if latest is not None:

@@ -6,14 +6,13 @@ written here by hand, a test holds against the router and against real answers.
 
 from collections.abc import Iterable, Mapping
 
-from client.records import TaskState
 from daemon.problems import CONTENT_TYPE
 from gateway import problems, requests
 from gateway.idempotency import HEADER, KEY_PATTERN
 from gateway.problems import Kind
-from gateway.schemas import SCHEMAS, reference
+from gateway.schemas import ANSWERS, parameters, reference, request_schemas
 from proofs import circuits
-from protocol.limits import MAX_PAGE_SIZE, PAGE_SIZE, TASK_ID_PATTERN, anchored
+from protocol.limits import TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 
@@ -70,7 +69,7 @@ def document(max_body: int) -> dict[str, object]:
             "/openapi.json": {"get": _description()},
         },
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": {**request_schemas(max_body), **ANSWERS},
             "securitySchemes": {
                 "clientCertificate": {
                     "type": "mutualTLS",
@@ -111,25 +110,16 @@ def _submit(operation: str, circuit: str, schema: str) -> Json:
 
 
 def _list() -> Json:
-    parameters = (
-        _query("state", "only tasks in this state", {"type": "string", "enum": [*TaskState]}),
-        _query("circuit", "only tasks of this circuit", {"type": "string", "enum": [*circuits.NAMES]}),
-        _query(
-            "page_size",
-            "tasks on a page",
-            {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE},
-        ),
-        _query(
-            "page_token",
-            "next_page_token of the page before",
-            {"type": "string", "pattern": anchored(requests.PAGING_PATTERN)},
-        ),
-    )
+    token = {"page_token": "$response.body#/next_page_token"}
+    page = {
+        **_json("a page of tasks, without their proofs", "TaskPage"),
+        "links": {"nextPage": {"operationId": "listTasks", "parameters": token, "description": "the page after"}},
+    }
     return {
         "operationId": "listTasks",
         "summary": "List tasks, newest first",
-        "parameters": list(parameters),
-        "responses": {"200": _json("a page of tasks, without their proofs", "TaskPage"), **_refusals(_READS)},
+        "parameters": parameters(requests.Listing),
+        "responses": {"200": page, **_refusals(_READS)},
     }
 
 
@@ -137,7 +127,7 @@ def _get() -> Json:
     return {
         "operationId": "getTask",
         "summary": "Look at a task, or wait for its end",
-        "parameters": [_wait()],
+        "parameters": parameters(requests.Wait),
         "responses": {"200": _json("the task as it is now", "Task"), **_refusals(_READS_ONE)},
     }
 
@@ -157,7 +147,7 @@ def _proof() -> Json:
     return {
         "operationId": "getProof",
         "summary": "Fetch what `zkp verify` reads, or wait for it",
-        "parameters": [_wait()],
+        "parameters": parameters(requests.Wait),
         "responses": {
             "200": _json("the proof document", "ProofDocument"),
             **_refusals((*_READS_ONE, problems.NOT_COMPLETED)),
@@ -212,17 +202,8 @@ def _refusal(status: int, causes: Iterable[Kind]) -> Json:
     return answer
 
 
-def _json(description: str, schema: str) -> Json:
+def _json(description: str, schema: str) -> dict[str, object]:
     return {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
-
-
-def _query(name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-
-
-def _wait() -> Json:
-    schema = {"type": "integer", "minimum": 0, "maximum": requests.MAX_WAIT_S, "default": 0}
-    return _query("wait", "answer when the task has ended, or after so many seconds", schema)
 
 
 def _parameter_id() -> Json:

@@ -5,34 +5,89 @@ Pure, and run on a process of its own for bodies (see `preparation`): hashing a 
 
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, create_model
 
 from client.records import TaskState
+from gateway.fields import Choice, Text, Whole
 from gateway.idempotency import HEADER
 from gateway.json_body import parse_object
 from gateway.problems import NO_SUCH_TASK, Problem, wrong_field
 from proofs import InputError, circuits
+from proofs.circuit import Circuit
 from proofs.field import ORDER
+from proofs.request import Fields, Request
 from protocol.limits import (
     MAX_PAGE_SIZE,
-    MAX_PAGE_TOKEN_CHARACTERS,
     MAX_RETRIES,
     PAGE_SIZE,
+    PAGE_TOKEN_PATTERN,
     TASK_ID_PATTERN,
     TASK_ID_RULE,
 )
 
 MAX_WAIT_S = 60
-PAGING_PATTERN = rf"[A-Za-z0-9._~=+/:,-]{{1,{MAX_PAGE_TOKEN_CHARACTERS}}}"
-STATES = tuple(TaskState)
 
-_TASK_ID = re.compile(TASK_ID_PATTERN)
-_PAGING = re.compile(PAGING_PATTERN)
-_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _BLINDING = "blinding"
-_SHOWN = 64  # characters of a caller's own name that are repeated in a refusal
+_CIRCUIT = Choice(circuits.NAMES)
+_TASK_ID = re.compile(TASK_ID_PATTERN)
+
+F = TypeVar("F", bound=Fields)
+
+
+class Submission(Fields):
+    """A body of the general page: a circuit's request with its name. Each circuit has a model of its own."""
+
+    circuit: Annotated[str, _CIRCUIT]
+    inputs: Request
+    max_retries: Annotated[
+        Annotated[int, Whole(0, MAX_RETRIES)] | None,
+        Field(description="how often a lost or failed attempt is tried again; null: the network's default"),
+    ] = None
+
+
+def _submission(circuit: Circuit) -> type[Submission]:
+    name = circuit.request.__name__.removesuffix("Request")
+    named = Literal[circuit.name]  # type: ignore[name-defined]  # the catalogue's names are data
+    return create_model(f"{name}Submission", __base__=Submission, circuit=(named, ...), inputs=(circuit.request, ...))
+
+
+SUBMISSIONS: Mapping[str, type[Submission]] = {
+    name: _submission(circuit) for name, circuit in circuits.CATALOGUE.items()
+}
+"""The model of the general page's body, by circuit."""
+
+
+class Nothing(Fields):
+    """A query without parameters."""
+
+
+class Wait(Fields):
+    """The query of a page that can wait."""
+
+    wait: Annotated[
+        Annotated[int, Whole(0, MAX_WAIT_S, "seconds", text=True)],
+        Field(description="answer when the task has ended, or after this many seconds"),
+    ] = 0
+
+
+class Listing(Fields):
+    """The query of a listing: None is every state, and every circuit."""
+
+    state: Annotated[
+        Annotated[str, Choice(tuple(TaskState))] | None, Field(description="only tasks in this state")
+    ] = None
+    circuit: Annotated[Annotated[str, _CIRCUIT] | None, Field(description="only tasks of this circuit")] = None
+    page_size: Annotated[
+        Annotated[int, Whole(1, MAX_PAGE_SIZE, "tasks", text=True)], Field(description="tasks on a page")
+    ] = PAGE_SIZE
+    page_token: Annotated[
+        Annotated[str, Text(PAGE_TOKEN_PATTERN, "is invalid; pass next_page_token unchanged")] | None,
+        Field(description="next_page_token of the page before, for the same filters; opaque"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +103,6 @@ class Prepared:
     drawn_blinding: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Which tasks to list: None is every state, an empty circuit every circuit."""
-
-    state: TaskState | None
-    circuit: str
-    page_size: int
-    page_token: str
-
-
 def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepared:
     """Prepare the submission that a body asks for; raises a `Problem`.
 
@@ -66,13 +111,13 @@ def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepare
     """
     document = parse_object(body)
     if circuit is not None:
-        return _prepare(circuit, document, "", None, keyed=keyed)
-    _refuse_unknown(document, ("circuit", "inputs", "max_retries"))
-    name = _circuit(document.get("circuit"))
-    inputs = document.get("inputs")
-    if not isinstance(inputs, dict):
-        raise wrong_field("inputs", f"must be an object with {', '.join(circuits.find(name).request)}")
-    return _prepare(name, inputs, "inputs.", _max_retries(document.get("max_retries")), keyed=keyed)
+        known = circuits.find(circuit)
+        return _prepare(known, _read(known.request, document), "", None, keyed=keyed)
+    name = document.get("circuit")
+    model = SUBMISSIONS.get(name, Submission) if isinstance(name, str) else Submission
+    submission = _read(model, document)
+    known = circuits.find(submission.circuit)
+    return _prepare(known, submission.inputs, "inputs.", submission.max_retries, keyed=keyed)
 
 
 def read_task_id(text: str) -> str:
@@ -82,94 +127,33 @@ def read_task_id(text: str) -> str:
     return text
 
 
-def read_wait(query: Mapping[str, Sequence[str]]) -> int:
-    """The seconds for which a reader is ready to wait for the task's end."""
-    parameters = _parameters(query, ("wait",))
-    return _whole("wait", parameters.get("wait", "0"), 0, MAX_WAIT_S, "seconds")
+def read_query(model: type[F], query: Mapping[str, Sequence[str]]) -> F:
+    """The parameters of a query string; raises a `Problem`."""
+    parameters = {name: values[0] for name, values in query.items()}
+    found = _read(model, parameters)
+    for name, values in query.items():
+        if len(values) > 1:
+            raise wrong_field(name, f"appears {len(values)} times; give it once")
+    return found
 
 
-def read_listing(query: Mapping[str, Sequence[str]]) -> Listing:
-    """Which tasks a query string asks for; raises a `Problem`."""
-    parameters = _parameters(query, ("state", "circuit", "page_size", "page_token"))
-    state, circuit, token = (parameters.get(name) for name in ("state", "circuit", "page_token"))
-    if state is not None and state not in STATES:
-        raise wrong_field("state", f"is no state; known are {', '.join(STATES)}")
-    if token is not None and _PAGING.fullmatch(token) is None:
-        raise wrong_field("page_token", "is none of ours; send next_page_token as it came")
-    size = parameters.get("page_size")
-    return Listing(
-        state=None if state is None else TaskState(state),
-        circuit="" if circuit is None else _circuit(circuit),
-        page_size=PAGE_SIZE if size is None else _whole("page_size", size, 1, MAX_PAGE_SIZE, "tasks"),
-        page_token=token or "",
-    )
-
-
-def read_nothing(query: Mapping[str, Sequence[str]]) -> None:
-    """Refuse any query parameter."""
-    _parameters(query, ())
-
-
-def _prepare(
-    circuit: str, request: Mapping[str, object], prefix: str, max_retries: int | None, *, keyed: bool
-) -> Prepared:
+def _prepare(circuit: Circuit, request: Request, prefix: str, max_retries: int | None, *, keyed: bool) -> Prepared:
     drawn = None
-    if _BLINDING in circuits.find(circuit).request and request.get(_BLINDING) is None:
+    if _BLINDING in type(request).model_fields and getattr(request, _BLINDING) is None:
         if keyed:
             # A blinding that follows from the request alone hides nothing, and a random one would make
             # every repetition another submission.
             cure = "draw a random number below the field's order, keep it, and send it with every repetition"
             raise wrong_field(f"{prefix}{_BLINDING}", f"must be given together with {HEADER}; {cure}")
-        drawn = str(secrets.randbelow(ORDER))
-        request = {**request, _BLINDING: drawn}
+        drawn = secrets.randbelow(ORDER)
+        request = request.model_copy(update={_BLINDING: drawn})
+    prepared = circuits.prepare_request(circuit, request)
+    shown = None if drawn is None else str(drawn)
+    return Prepared(circuit.name, prepared.inputs, prepared.public_inputs, max_retries, shown)
+
+
+def _read(model: type[F], document: Mapping[str, object]) -> F:
     try:
-        prepared = circuits.prepare(circuit, request)
+        return model.read(document)
     except InputError as error:
-        raise wrong_field(f"{prefix}{error.field}", error.message) from None
-    return Prepared(circuit, prepared.inputs, prepared.public_inputs, max_retries, drawn)
-
-
-def _circuit(value: object) -> str:
-    if not isinstance(value, str) or value not in circuits.NAMES:
-        raise wrong_field("circuit", _unknown_circuit(value))
-    return value
-
-
-def _unknown_circuit(value: object) -> str:
-    known = ", ".join(circuits.NAMES)
-    if not isinstance(value, str):
-        return f"{'is missing' if value is None else 'must be a string'}; known are {known}"
-    nearest = get_close_matches(value[:_SHOWN], circuits.NAMES, n=1, cutoff=0.5)
-    return f"is unknown; did you mean {nearest[0]}?" if nearest else f"is unknown; known are {known}"
-
-
-def _max_retries(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
-        raise wrong_field("max_retries", f"must be a whole number from 0 to {MAX_RETRIES}")
-    return value
-
-
-def _whole(name: str, text: str, low: int, high: int, unit: str) -> int:
-    if _WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-        raise wrong_field(name, f"must be a whole number of {unit} from {low} to {high}")
-    return int(text)
-
-
-def _parameters(query: Mapping[str, Sequence[str]], known: Collection[str]) -> dict[str, str]:
-    _refuse_unknown(query, known)
-    for name, values in query.items():
-        if len(values) > 1:
-            raise wrong_field(name, f"is there {len(values)} times; give it once")
-    return {name: values[0] for name, values in query.items()}
-
-
-def _refuse_unknown(members: Collection[str], known: Collection[str]) -> None:
-    for name in members:
-        if name not in known:
-            shown = ascii(name)[1:-1][:_SHOWN]
-            nearest = get_close_matches(shown, known, n=1)
-            if nearest:
-                raise wrong_field(shown, f"is unknown; did you mean {nearest[0]}?")
-            raise wrong_field(shown, f"is unknown; known are: {', '.join(known) or 'none'}")
+        raise wrong_field(error.field, error.message) from None

@@ -1,23 +1,29 @@
-"""The shapes of bodies, as JSON schemas for the API description; bounds come from where they are enforced."""
+"""The shapes of bodies, as JSON schemas for the API description.
+
+Those of requests are generated from the models that validate them; those of answers are held by tests against real
+answers.
+"""
 
 from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from client.records import TaskState
+from daemon.health import Status
 from gateway.problems import KINDS
+from gateway.requests import SUBMISSIONS
 from proofs import circuits
-from proofs.merkle_proof import MAX_LEAVES
-from protocol.limits import MAX_RETRIES, SHA256_PATTERN, TASK_ID_PATTERN, anchored
+from proofs.field import ORDER
+from protocol.limits import SHA256_PATTERN, TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 
+_NUMBER = "a whole number: as such, as a decimal string, or as a 0x… hex string"
+_LEAF_BYTES = len(str(ORDER)) + len('"", ')  # of a body, at most, for each leaf that is written as a decimal string
+_OTHER_BYTES = 512  # of a body, around its leaves
 _DECIMAL = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,76})$"}
-_NUMBER = {
-    "description": "a whole number: as such, as a decimal string, or as a 0x… hex string",
-    "anyOf": [
-        {"type": "integer", "minimum": 0},
-        {"type": "string", "pattern": "^([0-9]+|0[xX][0-9a-fA-F]+)$"},
-    ],
-}
 _CIRCUIT = {"type": "string", "enum": [*circuits.NAMES]}
 _MOMENT = {"type": ["string", "null"], "format": "date-time"}
 _SHA256 = {"type": ["string", "null"], "pattern": anchored(SHA256_PATTERN)}
@@ -41,10 +47,6 @@ def _object(properties: Json, optional: tuple[str, ...] = (), **more: object) ->
     }
 
 
-def _request(circuit: str, properties: Json, optional: tuple[str, ...] = ()) -> Json:
-    return _object(properties, optional, examples=[dict(circuits.find(circuit).sample)])
-
-
 _SUMMARY: Json = {
     "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
     "circuit": {"type": "string"},
@@ -63,49 +65,7 @@ _SUMMARY: Json = {
     "links": reference("Links"),
 }
 
-SCHEMAS: Json = {
-    "MerkleRequest": _request(
-        "merkle_proof",
-        {
-            "leaves": {"type": "array", "items": _NUMBER, "minItems": 1, "maxItems": MAX_LEAVES},
-            "leaf_index": {**_NUMBER, "description": "which leaf is the prover's, from 0"},
-        },
-    ),
-    "RangeRequest": _request(
-        "range_proof",
-        {
-            "value": _NUMBER,
-            "min": _NUMBER,
-            "max": _NUMBER,
-            "blinding": {
-                "description": (
-                    "hides the value in its commitment: random, below the field's order. Drawn here when it is "
-                    "not given, and returned once"
-                ),
-                "anyOf": [_NUMBER, {"type": "null"}],
-            },
-        },
-        optional=("blinding",),
-    ),
-    "AdditionRequest": _request("addition", {"a": _NUMBER, "b": _NUMBER}),
-    "Submission": _object(
-        {
-            "circuit": _CIRCUIT,
-            "inputs": {
-                "anyOf": [
-                    reference("MerkleRequest"),
-                    reference("RangeRequest"),
-                    reference("AdditionRequest"),
-                ]
-            },
-            "max_retries": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_RETRIES},
-        },
-        optional=("max_retries",),
-        examples=[
-            {"circuit": name, "inputs": dict(circuit.sample), "max_retries": 3}
-            for name, circuit in circuits.CATALOGUE.items()
-        ],
-    ),
+ANSWERS: Json = {
     "Accepted": _object(
         {
             "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
@@ -153,7 +113,7 @@ SCHEMAS: Json = {
             "verifying_key_sha256": {"type": "string", "pattern": anchored(SHA256_PATTERN)},
         }
     ),
-    "State": _object({"status": {"type": "string", "enum": ["ok", "unavailable"]}}),
+    "State": _object({"status": {"type": "string", "enum": [Status.OK, Status.UNAVAILABLE]}}),
     "Problem": _object(
         {
             "type": {"type": "string", "enum": [kind.type_uri for kind in KINDS]},
@@ -166,3 +126,55 @@ SCHEMAS: Json = {
         optional=("field",),
     ),
 }
+
+
+def request_schemas(max_body: int) -> dict[str, object]:
+    """The schemas of bodies, as their models read them, for a gateway that reads up to `max_body` bytes."""
+    models = tuple(SUBMISSIONS.values())
+    template = "#/components/schemas/{model}"
+    _, generated = models_json_schema([(model, "validation") for model in models], ref_template=template)
+    shared: dict[str, object] = {}
+    schemas = {name: _tidied(schema, shared) for name, schema in generated["$defs"].items()}
+    for circuit, model in zip(circuits.CATALOGUE.values(), models, strict=True):
+        sample = dict(circuit.sample)
+        schemas[circuit.request.__name__]["examples"] = [sample]
+        schemas[model.__name__]["examples"] = [{"circuit": circuit.name, "inputs": sample, "max_retries": 3}]
+    leaves = schemas["MerkleRequest"]["properties"]["leaves"]
+    leaves["maxItems"] = max(1, min(leaves["maxItems"], (max_body - _OTHER_BYTES) // _LEAF_BYTES))
+    schemas["Submission"] = {
+        "oneOf": [reference(model.__name__) for model in models],
+        "discriminator": {
+            "propertyName": "circuit",
+            "mapping": {name: reference(model.__name__)["$ref"] for name, model in SUBMISSIONS.items()},
+        },
+        "examples": [example for model in models for example in schemas[model.__name__]["examples"]],
+    }
+    return {**shared, **schemas}
+
+
+def parameters(model: type[BaseModel]) -> list[Json]:
+    """The query parameters that a model reads."""
+    properties = _tidied(model.model_json_schema(), {})["properties"]
+    return [_parameter(name, schema) for name, schema in properties.items()]
+
+
+def _parameter(name: str, schema: dict[str, Any]) -> Json:
+    description = schema.pop("description")
+    if "anyOf" in schema:  # or null, which is the absence of the parameter
+        schema = schema["anyOf"][0]
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _tidied(schema: Any, shared: dict[str, object]) -> Any:  # noqa: ANN401 - any part of a JSON schema
+    """Without pydantic's titles; numbers, whose patterns are long, are moved to `shared` and referred to."""
+    if isinstance(schema, list):
+        return [_tidied(part, shared) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    forms = schema.get("anyOf", ())
+    if any("maxLength" in form for form in forms):
+        name = schema["title"]
+        shared[name] = {"description": _NUMBER, "anyOf": forms}
+        own = {"description": schema["description"]} if "description" in schema else {}
+        return {**reference(name), **own}
+    return {key: _tidied(value, shared) for key, value in schema.items() if key != "title" or isinstance(value, dict)}

@@ -1,14 +1,19 @@
 """`addition`: I know two 64-bit numbers whose sum is `sum`."""
 
-from collections.abc import Mapping
-
-from proofs.circuit import WORD, Circuit, word
+from proofs.circuit import WORD, Circuit, Word
 from proofs.errors import UnsatisfiedInputs
+from proofs.request import Request
 from proofs.signals import Signals
 
 
-def _read(request: Mapping[str, object]) -> Signals:
-    return {name: (word(name, request.get(name)),) for name in ("a", "b")}
+class AdditionRequest(Request):
+    """Two numbers."""
+
+    a: Word
+    b: Word
+
+    def signals(self) -> Signals:
+        return {"a": (self.a,), "b": (self.b,)}
 
 
 def _evaluate(signals: Signals) -> tuple[int, ...]:
@@ -24,8 +29,7 @@ CIRCUIT = Circuit(
     statement="the prover knows two numbers below 2^64 whose sum is `sum`",
     shape={"a": None, "b": None},
     public=("sum",),
-    request=("a", "b"),
-    read=_read,
+    request=AdditionRequest,
     evaluate=_evaluate,
     sample={"a": 20, "b": 22},
 )

@@ -9,9 +9,10 @@ from proofs import addition, merkle_proof, range_proof
 from proofs.circuit import Circuit, Prepared
 from proofs.errors import CircuitError, InputError
 from proofs.field import from_decimal
-from proofs.signals import ELEMENT, canonical, decode, encode, refuse_unknown
+from proofs.request import Request
+from proofs.signals import ELEMENT, canonical, decode, encode
 
-__all__ = ["CATALOGUE", "NAMES", "Circuit", "Prepared", "check", "evaluate", "find", "prepare"]
+__all__ = ["CATALOGUE", "NAMES", "Circuit", "Prepared", "check", "evaluate", "find", "prepare", "prepare_request"]
 
 CATALOGUE: Mapping[str, Circuit] = {
     circuit.name: circuit for circuit in (merkle_proof.CIRCUIT, range_proof.CIRCUIT, addition.CIRCUIT)
@@ -34,8 +35,12 @@ def prepare(name: str, request: Mapping[str, object]) -> Prepared:
     CircuitError for an unknown circuit and InputError for a wrong field.
     """
     circuit = find(name)
-    refuse_unknown(request, circuit.request)
-    signals = circuit.read(request)
+    return prepare_request(circuit, circuit.request.read(request))
+
+
+def prepare_request(circuit: Circuit, request: Request) -> Prepared:
+    """Like `prepare`, from a request that was read."""
+    signals = request.signals()
     public_inputs = tuple(map(str, circuit.evaluate(signals)))
     return Prepared(encode(circuit.shape, signals), public_inputs)
 

@@ -1,32 +1,61 @@
 """`merkle_proof`: I know an entry of the list whose Merkle root is `root`, without saying which."""
 
-from collections.abc import Mapping
+from typing import Annotated, Self
 
-from proofs.circuit import Circuit, element, integer
+from pydantic import FailFast, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from proofs.circuit import FIELD_ELEMENT, Circuit, Element
 from proofs.errors import InputError, UnsatisfiedInputs
+from proofs.numbers import Number, wrong
+from proofs.request import Request
 from proofs.signals import Signals
 from proofs.tree import DEPTH, EMPTY, root_of, tree_of
 
 MAX_LEAVES = 65_536  # a request's; the circuit itself allows 2^DEPTH
+_EMPTY_ENTRY = "is the mark of an empty place; leave it out"
 
 
 def leaf(name: str, value: object) -> int:
     """An entry of a list; InputError, naming `name`, for what no list can hold."""
-    entry = element(name, value)
+    try:
+        entry = FIELD_ELEMENT.read(value)
+    except PydanticCustomError as error:
+        raise InputError(name, error.message()) from None
     if entry == EMPTY:
-        raise InputError(name, "is the mark of an empty place; leave it out")
+        raise InputError(name, _EMPTY_ENTRY)
     return entry
 
 
-def _read(request: Mapping[str, object]) -> Signals:
-    entries = request.get("leaves")
-    if not isinstance(entries, list | tuple) or not entries:
-        raise InputError("leaves", "must be a list of at least one field element")
-    if len(entries) > MAX_LEAVES:
-        raise InputError("leaves", f"has {len(entries)} entries; at most {MAX_LEAVES} are taken")
-    leaves = tuple(leaf(f"leaves[{position}]", entry) for position, entry in enumerate(entries))
-    index = integer("leaf_index", request.get("leaf_index"), len(leaves), f"{len(leaves)}, the number of leaves")
-    return {"leaf": (leaves[index],), "leaf_index": (index,), "siblings": tree_of(leaves).path(index)}
+class MerkleRequest(Request):
+    """A list and the place of an entry."""
+
+    leaves: Annotated[
+        list[Element],
+        FailFast(),
+        Field(
+            min_length=1,
+            max_length=MAX_LEAVES,
+            description=f"the list, in order; none of its entries is {EMPTY}, which marks an empty place",
+        ),
+    ]
+    leaf_index: Annotated[
+        Annotated[int, Number("LeafIndex", MAX_LEAVES, f"{MAX_LEAVES} and the number of leaves")],
+        Field(description="which leaf is the prover's, from 0; below the number of leaves"),
+    ]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if EMPTY in self.leaves:
+            raise wrong(_EMPTY_ENTRY, f"leaves[{self.leaves.index(EMPTY)}]")
+        if self.leaf_index >= len(self.leaves):
+            message = f"is out of range; it must be 0 or more and below {len(self.leaves)}, the number of leaves"
+            raise wrong(message, "leaf_index")
+        return self
+
+    def signals(self) -> Signals:
+        leaves, index = tuple(self.leaves), self.leaf_index
+        return {"leaf": (leaves[index],), "leaf_index": (index,), "siblings": tree_of(leaves).path(index)}
 
 
 def _evaluate(signals: Signals) -> tuple[int, ...]:
@@ -43,8 +72,7 @@ CIRCUIT = Circuit(
     statement="the prover knows an entry of the list whose Merkle root is `root`",
     shape={"leaf": None, "leaf_index": None, "siblings": DEPTH},
     public=("root",),
-    request=("leaves", "leaf_index"),
-    read=_read,
+    request=MerkleRequest,
     evaluate=_evaluate,
     sample={"leaves": [11, 22, 33], "leaf_index": 2},
 )

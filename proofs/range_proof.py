@@ -1,27 +1,47 @@
 """`range_proof`: the number that I committed to lies in [min, max]."""
 
 import secrets
-from collections.abc import Mapping
+from typing import Annotated, Self
 
-from proofs.circuit import WORD, Circuit, element, word
-from proofs.errors import InputError, UnsatisfiedInputs
+from pydantic import Field, model_validator
+
+from proofs.circuit import WORD, Circuit, Element, Word
+from proofs.errors import UnsatisfiedInputs
 from proofs.field import ORDER
+from proofs.numbers import wrong
 from proofs.poseidon import poseidon
+from proofs.request import Request
 from proofs.signals import Signals
 
 
-def _read(request: Mapping[str, object]) -> Signals:
-    value, low, high = (word(name, request.get(name)) for name in ("value", "min", "max"))
-    if low > high:
-        raise InputError("min", "is above max; the range would be empty")
-    if value < low:
-        raise InputError("value", "is below min; no proof of that can exist")
-    if value > high:
-        raise InputError("value", "is above max; no proof of that can exist")
-    given = request.get("blinding")
-    # Without blinding, a commitment to a number from a small range could be found by trying.
-    blinding = secrets.randbelow(ORDER) if given is None else element("blinding", given)
-    return {"value": (value,), "blinding": (blinding,), "min": (low,), "max": (high,)}
+class RangeRequest(Request):
+    """A number, the range that it lies in, and what hides it."""
+
+    value: Annotated[Word, Field(description="at least min, and at most max")]
+    min: Word
+    max: Annotated[Word, Field(description="at least min")]
+    blinding: Annotated[
+        Element | None,
+        Field(
+            description="hides the value in its commitment: random. Drawn when it is not given, and returned once; "
+            "must be given together with an Idempotency-Key"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min > self.max:
+            raise wrong("is above max; the range would be empty", "min")
+        if self.value < self.min:
+            raise wrong("is below min; no proof of that can exist", "value")
+        if self.value > self.max:
+            raise wrong("is above max; no proof of that can exist", "value")
+        return self
+
+    def signals(self) -> Signals:
+        # Without blinding, a commitment to a number from a small range could be found by trying.
+        blinding = secrets.randbelow(ORDER) if self.blinding is None else self.blinding
+        return {"value": (self.value,), "blinding": (blinding,), "min": (self.min,), "max": (self.max,)}
 
 
 def _evaluate(signals: Signals) -> tuple[int, ...]:
@@ -40,8 +60,7 @@ CIRCUIT = Circuit(
     statement="the number committed to in `commitment` lies in [`min`, `max`]",
     shape={"value": None, "blinding": None, "min": None, "max": None},
     public=("commitment", "min", "max"),
-    request=("value", "min", "max", "blinding"),
-    read=_read,
+    request=RangeRequest,
     evaluate=_evaluate,
     sample={"value": 42, "min": 18, "max": 120, "blinding": 7},
 )

@@ -7,9 +7,11 @@ depth up to the interpreter's recursion limit. Callers bound the size before the
 import json
 import math
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
 MAX_DEPTH = 32  # levels of lists and objects; a verifying key, the deepest document in use, has four
+_EXACT_DIGITS = 100  # of an integer that is written with a point or an exponent
 _SHOWN_CHARACTERS = 64  # of a key that an error repeats
 
 
@@ -21,7 +23,7 @@ def parse(text: str) -> object:
     """The value that `text` holds; JsonError names the line and column, or the key. A byte order mark is an error."""
     try:
         value: object = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_float
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=exact
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
@@ -81,8 +83,22 @@ def _integer(text: str) -> int:
         raise JsonError(f"a number has {len(text)} digits; field elements have at most 77") from None
 
 
-def _float(text: str) -> float:
-    number = float(text)
+def exact(literal: str) -> int | float:
+    """A number with a point or an exponent: the integer that it stands for ("415.0", "1e3"), else a float.
+
+    Exact where a float is not: "9007199254740993.0" is that integer.
+    """
+    try:
+        number = Decimal(literal)
+    except InvalidOperation:  # an exponent beyond any number
+        return _finite(literal)
+    if number.adjusted() < _EXACT_DIGITS and number == number.to_integral_value():
+        return int(number)
+    return _finite(literal)
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
     if not math.isfinite(number):
         raise JsonError("a number is too large for a floating-point number; give a whole number without exponent")
     return number

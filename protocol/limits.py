@@ -21,6 +21,8 @@ PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
 """Tasks on a page."""
 MAX_PAGE_TOKEN_CHARACTERS = 512
+PAGE_TOKEN_PATTERN = rf"[A-Za-z0-9_-]{{1,{MAX_PAGE_TOKEN_CHARACTERS}}}"
+"""base64url, without padding."""
 
 # ---------------------------------------------------------------- workers
 

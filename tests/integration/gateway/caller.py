@@ -12,7 +12,7 @@ import aiohttp
 from gateway import openapi
 from tests.unit.gateway.json_schema import complaint
 
-DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(5_000_000)))
+DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(6_000_000)))
 _OF_NO_PAGE = {
     "urn:zkp:problem:no-such-page",
     "urn:zkp:problem:method-not-allowed",

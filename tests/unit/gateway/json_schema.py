@@ -14,10 +14,17 @@ _TYPES: Mapping[str, Callable[[object], bool]] = {
     "array": lambda value: isinstance(value, list),
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "integer": lambda value: (isinstance(value, int) and not isinstance(value, bool)) or _is_whole(value),
     "null": lambda value: value is None,
 }
-_NOTES = {"description", "examples", "format", "default"}
+
+
+def _is_whole(value: object) -> bool:
+    """JSON Schema's integers have no form of their own: 415.0 is one."""
+    return isinstance(value, float) and value.is_integer()
+
+
+_NOTES = {"description", "examples", "format", "default", "discriminator"}
 
 
 def complaint(value: object, schema: Schema, document: Schema, place: str = "$") -> str | None:
@@ -59,6 +66,11 @@ def _any_of(value: object, wanted: list[Schema], document: Schema, place: str) -
     return None if None in found else f"{place}: {found}"
 
 
+def _one_of(value: object, wanted: list[Schema], document: Schema, place: str) -> str | None:
+    found = [complaint(value, schema, document, place) for schema in wanted]
+    return None if found.count(None) == 1 else f"{place}: fits {found.count(None)} of {len(wanted)}: {found}"
+
+
 def _all_of(value: object, wanted: list[Schema], document: Schema, place: str) -> str | None:
     found = [complaint(value, schema, document, place) for schema in wanted]
     return next((one for one in found if one is not None), None)
@@ -80,7 +92,9 @@ def _items(value: object, wanted: Schema, document: Schema, place: str) -> str |
     return next((one for one in found if one is not None), None)
 
 
-def _when(kind: type, fits: Callable[[Any, Any], bool]) -> Callable[[object, Any, Schema, str], str | None]:
+def _when(
+    kind: type | tuple[type, ...], fits: Callable[[Any, Any], bool]
+) -> Callable[[object, Any, Schema, str], str | None]:
     def check(value: object, wanted: Any, _: Schema, place: str) -> str | None:
         return None if not isinstance(value, kind) or fits(value, wanted) else f"{place}: {value!r} is not {wanted!r}"
 
@@ -92,13 +106,15 @@ _KEYWORDS: Mapping[str, Callable[[object, Any, Schema, str], str | None]] = {
     "type": _type,
     "anyOf": _any_of,
     "allOf": _all_of,
+    "oneOf": _one_of,
     "properties": _properties,
     "items": _items,
     "enum": _when(object, lambda value, wanted: value in wanted),
     "const": _when(object, lambda value, wanted: value == wanted),
     "pattern": _when(str, lambda value, wanted: re.search(wanted, value) is not None),
-    "minimum": _when(int, lambda value, wanted: value >= wanted),
-    "maximum": _when(int, lambda value, wanted: value <= wanted),
+    "minimum": _when((int, float), lambda value, wanted: value >= wanted),
+    "maximum": _when((int, float), lambda value, wanted: value <= wanted),
+    "maxLength": _when(str, lambda value, wanted: len(value) <= wanted),
     "minItems": _when(list, lambda value, wanted: len(value) >= wanted),
     "maxItems": _when(list, lambda value, wanted: len(value) <= wanted),
 }

@@ -50,11 +50,11 @@ def test_a_good_configuration_is_taken(path: Path) -> None:
     """Limits have their stated defaults, and each can be set from the environment."""
     settings = check(path, {})
     assert (settings.rate.per_second, settings.rate.burst) == (10.0, 20)
-    assert settings.max_body == 5_000_000
+    assert settings.max_body == 6_000_000
     assert str(settings.metrics.bind) == "0.0.0.0:9093"
-    changed = check(path, {"GATEWAY_RATE_PER_SECOND": "0.5", "GATEWAY_MAX_BODY": "6MB"})
+    changed = check(path, {"GATEWAY_RATE_PER_SECOND": "0.5", "GATEWAY_MAX_BODY": "7MB"})
     assert changed.rate.per_second == 0.5
-    assert changed.max_body == 6_000_000
+    assert changed.max_body == 7_000_000
 
 
 def test_every_key_has_its_own_variable_and_a_description() -> None:

@@ -21,7 +21,7 @@ from gateway.requests import read_submission
 from tests.unit.gateway.json_schema import complaint
 from tests.unit.gateway.sample_tasks import COMPLETED, CREATED, FAILED, PENDING
 
-DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(5_000_000)))
+DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(6_000_000)))
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 ELSEWHERE = {problems.NO_SUCH_PAGE, problems.METHOD_NOT_ALLOWED}  # of no page, so of no operation
 

@@ -98,7 +98,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("merkle_proof", MERKLE | {"leaf_index": 3}, "leaf_index", "below 3, the number of leaves"),
     ("merkle_proof", MERKLE | {"leaf_index": -1}, "leaf_index", "0 or more"),
     ("merkle_proof", MERKLE | {"leaf_index": True}, "leaf_index", "not a whole number"),
-    ("merkle_proof", MERKLE | {"leaf_index": 1.0}, "leaf_index", "not a whole number"),
+    ("merkle_proof", MERKLE | {"leaf_index": 1.5}, "leaf_index", "not a whole number"),
     ("merkle_proof", MERKLE | {"leaf_index": None}, "leaf_index", "is missing"),
     ("merkle_proof", {"leaves": [1]}, "leaf_index", "is missing"),
     ("merkle_proof", {"leaf_index": 0}, "leaves", "at least one"),

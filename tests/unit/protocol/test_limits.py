@@ -24,8 +24,10 @@ PACKAGES = ("client", "coordinator", "daemon", "gateway", "proofs", "protocol", 
 
 def described_maximum() -> int:
     """The largest `max_retries` that the API description allows."""
-    document: dict[str, Any] = openapi.document(5_000_000)
-    maximum = document["components"]["schemas"]["Submission"]["properties"]["max_retries"]["maximum"]
+    document: dict[str, Any] = openapi.document(6_000_000)
+    maximum = document["components"]["schemas"]["AdditionSubmission"]["properties"]["max_retries"]["anyOf"][0][
+        "maximum"
+    ]
     assert isinstance(maximum, int)
     return maximum
 
