@@ -60,7 +60,7 @@ class ReplicatedState:
     def capture(self) -> Iterator[bytes]:
         return codec.capture_state(self.state)
 
-    def load(self, state: memoryview, give_way: Callable[[], None]) -> Callable[[], Iterator[None]]:
+    def load(self, state: bytes | memoryview, give_way: Callable[[], None]) -> Callable[[], Iterator[None]]:
         """Decode a state; the returned function puts it in the place of the present one, and returns the old one's
         end: it is freed in pieces by whoever iterates over them, since freeing it at once takes long.
 

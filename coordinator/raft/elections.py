@@ -35,6 +35,11 @@ class Elections:
         self._leader_heard = engine.now()
         self._prevote.forget()
 
+    def postpone(self, core: Core, seconds: float) -> None:
+        """This node did not run for so long: what was sent to it meanwhile is not read yet."""
+        self._leader_heard = min(self._leader_heard + seconds, engine.now())
+        core.postpone(seconds)
+
     def silence(self) -> float:
         """Seconds since the leader was last heard."""
         return engine.now() - self._leader_heard

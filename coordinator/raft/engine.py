@@ -427,6 +427,12 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         """Set the time at which the engine starts an election by itself."""
         self._SyncObj__raftElectionDeadline = time
 
+    def postpone(self, seconds: float) -> None:
+        """Leave so many seconds out of every silence: of the leader's, and of each peer's towards a leader."""
+        self._SyncObj__raftElectionDeadline += seconds
+        for node, heard in self._SyncObj__lastResponseTime.items():
+            self._SyncObj__lastResponseTime[node] = min(heard + seconds, now())
+
     def election_deadline(self) -> float:
         return float(self._SyncObj__raftElectionDeadline)
 

@@ -77,6 +77,8 @@ class RaftNode:
         self._transfer: tuple[str | None, float] | None = None
         """Who is to lead (None once it was asked to) and until when to wait, while leadership is handed over."""
         self._core: Core | None = None
+        self._ran_at = engine.now()
+        """When the node last took a frame or a tick, which comes several times in each heartbeat interval."""
         self._membership = Membership(
             disk, options.node_id, list(options.peer_ids), bootstrap=options.bootstrap, make_id=make_id
         )
@@ -153,6 +155,7 @@ class RaftNode:
         core = self._core
         if core is None or peer not in self._links:
             return
+        self._look_at_clock(core)
         if envelope.cluster_id != self._membership.cluster_id:
             raise FrameError(f"frame of cluster {envelope.cluster_id or 'none'}")
         if envelope.term > core.raftCurrentTerm and kind != "pre_vote_request":
@@ -164,6 +167,7 @@ class RaftNode:
         core = self._core
         if core is None:
             return
+        self._look_at_clock(core)
         self._elections.campaign_if_due(core, self._links)
         core.doTick(0)
         if not self._options.peer_ids and core.raftCommitIndex < core.last_log_index():
@@ -177,6 +181,15 @@ class RaftNode:
             self._options.snapshot_bytes,
             behind=core.apply_pause() is not None,
         )
+
+    def _look_at_clock(self, core: Core) -> None:
+        """A machine with too much work may not run this process for longer than an election timeout. The frames that
+        came meanwhile are still to be read: a tick that comes first must not take that for silence."""
+        time = engine.now()
+        late = time - self._ran_at - self._options.heartbeat
+        self._ran_at = time
+        if late > 0:
+            self._elections.postpone(core, late)
 
     def propose(self, command: bytes, done: Done) -> None:
         """Replicate a command; takes effect at the next tick. Raises NotLeader, and ValueError for a wrong size."""

@@ -36,7 +36,7 @@ class Snapshot:
 
     before: Entry
     last: Entry
-    state: memoryview
+    state: bytes | memoryview
 
     @property
     def index(self) -> int:

@@ -35,7 +35,7 @@ class StateMachine(Protocol):
     def capture(self) -> Iterator[bytes]:
         """Freeze the state as it is now, quickly. Its parts are encoded as they are asked for, a millisecond each."""
 
-    def load(self, state: memoryview, give_way: GiveWay) -> Swap:
+    def load(self, state: bytes | memoryview, give_way: GiveWay) -> Swap:
         """Decode a state, in any thread, and change nothing yet. Raises ValueError when the bytes do not decode."""
 
 

@@ -45,7 +45,7 @@ class Words:
     def capture(self) -> Iterator[bytes]:
         return iter(["\n".join(self.said).encode(), b"\0", bytes(self._ballast)])
 
-    def load(self, state: memoryview, give_way: Callable[[], None]) -> Swap:
+    def load(self, state: bytes | memoryview, give_way: Callable[[], None]) -> Swap:
         words, _, _ = bytes(state).partition(b"\0")
 
         def swap() -> Iterator[None]:

@@ -91,7 +91,7 @@ class Machine:
     def capture(self) -> Iterator[bytes]:
         return iter([repr(self.applied).encode()])
 
-    def load(self, state: memoryview, give_way: Callable[[], None]) -> Swap:
+    def load(self, state: bytes | memoryview, give_way: Callable[[], None]) -> Swap:
         if state == b"does not decode":
             raise ValueError("the state does not decode")
         loaded = bytes(state)

@@ -49,7 +49,7 @@ def test_a_process_that_stalls_between_two_looks_at_the_clock_starts_no_campaign
         monkeypatch.setattr(Core, "permit_campaign", lambda _core, _permitted: None)
     node = LoneNode(clock, standing=standing, term=3, entries=LOG)
     node.connect("n2")
-    looks = iter([clock.time])
+    looks = iter([clock.time] * 2)
     engine.use_clock(lambda: next(looks, clock.time + 2 * ELECTION_TIMEOUT))
     node.raft.tick()
     assert (node.term == 3) is holds_back
@@ -95,7 +95,7 @@ def test_nobody_is_encouraged_while_the_leader_is_heard(
     question = pb.PreVoteRequest(term=4, last_log_index=3, last_log_term=3)
     node.give("n3", pre_vote_request=question)
     assert [sent.envelope.pre_vote_answer.granted for sent in node.taken("pre_vote_answer")] == [not looks]
-    clock.time += ELECTION_TIMEOUT
+    node.elapse(ELECTION_TIMEOUT + 0.01)
     node.receive("n3", pre_vote_request=question)
     assert [sent.envelope.pre_vote_answer.granted for sent in node.taken("pre_vote_answer")] == [True]
 

@@ -22,7 +22,7 @@ def at(index: int) -> Snapshot:
 
 
 def written(snapshot: Snapshot, cluster: str = CLUSTER) -> bytes:
-    return snapshot_bytes(snapshot.before, snapshot.last, snapshot.state, cluster)
+    return snapshot_bytes(snapshot.before, snapshot.last, bytes(snapshot.state), cluster)
 
 
 def saved(disk: SimDisk, *indexes: int) -> SnapshotStore:
