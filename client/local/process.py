@@ -33,9 +33,13 @@ class ProcessRecord:
     boot_id: str
 
     def alive(self) -> bool:
-        """True while exactly this process runs; a zombie counts as ended."""
-        _reap(self.pid)
-        return _start_time(self.pid) == self.started_ticks and self.boot_id == boot_id()
+        """True while exactly this process runs; a zombie counts as ended, and is collected if it is our child."""
+        running = _start_time(self.pid) == self.started_ticks and self.boot_id == boot_id()
+        if not running:
+            # Only after looking: a process that ended in between would stay a zombie, and PostgreSQL takes the pid in
+            # its lock file for a server that runs.
+            _reap(self.pid)
+        return running
 
     def send(self, number: signal.Signals) -> bool:
         """Send a signal; False when the process has ended."""

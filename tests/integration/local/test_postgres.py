@@ -191,5 +191,5 @@ def initialise(data: Path, *, lacking: list[str]) -> subprocess.CompletedProcess
         f"try: EmbeddedPostgres(Path({str(data)!r})).initialise()\n"
         "except LocalClusterError as error: sys.exit(str(error))"
     )
-    command = ["setpriv", f"--bounding-set={dropped}", sys.executable, "-P", "-c", code]
+    command = ["setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}", sys.executable, "-P", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client.local import process
 from client.local.errors import LocalClusterError
 from client.local.process import MARKER, ProcessRecord, boot_id, end_remnants, remnants, spawn
 
@@ -96,6 +97,25 @@ def test_an_ended_child_counts_as_ended_before_anybody_waits_for_it(
 
     assert record.wait(_PATIENCE)
     assert not record.alive()
+
+
+def test_a_child_that_ends_while_it_is_looked_at_leaves_no_zombie(
+    tmp_path: Path, started: list[ProcessRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once `wait` has said that a child ended, its pid is free."""
+    record = start(tmp_path, _SLEEPER, started)
+    look = process._start_time
+
+    def look_too_late(pid: int) -> int | None:
+        os.kill(pid, signal.SIGKILL)
+        while look(pid) is not None:
+            pass
+        return None
+
+    monkeypatch.setattr(process, "_start_time", look_too_late)
+
+    assert record.wait(_PATIENCE)
+    assert not Path(f"/proc/{record.pid}").exists()
 
 
 def test_remnants_of_a_cluster_are_found_and_killed_and_others_are_left(
