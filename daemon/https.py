@@ -26,8 +26,9 @@ from aiohttp.http_exceptions import (
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
-from daemon.acceptor import TlsAcceptor
+from daemon.acceptor import BACKLOG, TlsAcceptor
 from daemon.bounded_log import BoundedLog
+from daemon.connections import Bounds, CallerOf, Connections
 from daemon.errors import ListenError
 from daemon.listening import listen, peer_text
 from daemon.problems import INTERNAL, MALFORMED, ErrorPage, Refusal, error_page, of_framework
@@ -38,12 +39,11 @@ log = logging.getLogger("zkp.daemon")
 
 KEEP_ALIVE_SECONDS = 60.0
 """How long a connection may be without a complete request: before its first one, and between two."""
-MAX_CONNECTIONS = 1024
-"""Open at a time on one address, for those who watch a daemon."""
+BOUNDS = Bounds(known=1024)
+"""For those who watch a daemon. All of them have a certificate."""
 
 _LOOK_PERIOD = 0.5
 _MAX_HEADER_BYTES = 8190  # each line
-_BACKLOG = 256
 
 
 class _Connection(RequestHandler):
@@ -102,8 +102,9 @@ def _reason(error: BaseException | None) -> str:
 class HttpsListener:
     """Serves an application on one address.
 
-    require_client: refuse who shows no certificate; who shows one is verified either way. max_connections: further
-    ones are closed at once. stop_timeout: seconds that requests may take to finish once the listener stops.
+    require_client: refuse who shows no certificate; who shows one is verified either way. bounds: see `connections`.
+    caller_of: who made a request, for applications that know callers by other means than a certificate.
+    stop_timeout: seconds that requests may take to finish once the listener stops.
     errors: answers what the application never sees, such as malformed requests. Bodies are not decompressed.
     """
 
@@ -115,7 +116,8 @@ class HttpsListener:
         material: TlsMaterial,
         *,
         require_client: bool = True,
-        max_connections: int = MAX_CONNECTIONS,
+        bounds: Bounds = BOUNDS,
+        caller_of: CallerOf = lambda _: None,
         stop_timeout: float = 5.0,
         errors: ErrorPage = error_page,
     ) -> None:
@@ -123,7 +125,8 @@ class HttpsListener:
         self._port = port
         self._material = material
         self._require_client = require_client
-        self._max_connections = max_connections
+        self._connections = Connections(bounds, caller_of)
+        application.middlewares.insert(0, self._connections.middleware())
         self._looking: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(
             application,
@@ -153,9 +156,7 @@ class HttpsListener:
         server.request_handler = self._answering(server.request_handler)
         connection = partial(_Connection, server, self._errors, BoundedLog(log, time.monotonic))
         context = self._material.server_context(require_client=self._require_client)
-        self._acceptor = TlsAcceptor(
-            listening, context, connection, has_room=lambda: len(server.connections) < self._max_connections
-        )
+        self._acceptor = TlsAcceptor(listening, context, connection, welcome=self._connections.welcome)
         self._acceptor.start()
         self._looking = asyncio.create_task(self._look_regularly(server), name=f"look at connections of {self._port}")
 
@@ -184,6 +185,7 @@ class HttpsListener:
     async def _look_regularly(self, server: web.Server) -> None:
         while True:
             await asyncio.sleep(_LOOK_PERIOD)
+            self._connections.look()
             now = datetime.now(UTC)
             for connection in server.connections:
                 if connection.transport is not None:
@@ -217,7 +219,7 @@ def certificate_of(request: web.BaseRequest, material: TlsMaterial, now: datetim
 async def _listen(host: str, port: int) -> socket.socket:
     place = Address(host, port)
     try:
-        return await listen(host, port, backlog=_BACKLOG)
+        return await listen(host, port, backlog=BACKLOG)
     except socket.gaierror as error:
         raise ListenError(f"cannot listen on {place}: {error.strerror}; give an address of this machine") from None
     except OSError as error:

@@ -13,6 +13,7 @@ from client import revocations
 from client.leader import LeaderConnection
 from client.streaming import StreamingTaskClient
 from daemon.certificates import Certificates
+from daemon.connections import Bounds
 from daemon.health import Member, Status
 from daemon.https import HttpsListener
 from daemon.lifecycle import Lifecycle
@@ -25,7 +26,7 @@ from gateway.app import application
 from gateway.callers import ApiKeys, Callers
 from gateway.config import GatewaySettings
 from gateway.edge import Edge, Guard
-from gateway.handlers import BodyLimits, TaskPages
+from gateway.handlers import CALLER, BodyLimits, TaskPages
 from gateway.network import Network
 from gateway.preparation import Preparation
 from gateway.ratelimit import RateLimit
@@ -39,7 +40,7 @@ _STOP_TIMEOUT_S = 10.0
 _REMEMBERED_CALLERS = 10_000
 _PROCESSES = 2
 _BODIES = 64  # in memory at a time, each of up to `max_body`; half of them for one caller: a burst fits
-_CONNECTIONS = 4_096  # open at a time: callers keep theirs between requests
+_BOUNDS = Bounds(known=4_096, anonymous=1_024)  # connections open at a time: callers keep theirs between requests
 _WAITING = 1_000  # long polls at a time, each a stream to the leader
 
 
@@ -83,7 +84,8 @@ class Gateway:
             settings.bind.port,
             self._material,
             require_client=False,
-            max_connections=_CONNECTIONS,
+            bounds=_BOUNDS,
+            caller_of=lambda request: request.get(CALLER),
             stop_timeout=_STOP_TIMEOUT_S,
             errors=self._edge.error_page,
         )

@@ -10,20 +10,23 @@ asks for that. So nobody misses a heartbeat, and no election begins.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
-import ssl
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from coordinator.raft.errors import FrameError
 from coordinator.raft.link import Link
-from daemon.acceptor import secure
-from daemon.listening import listen, peer_text
+from daemon.acceptor import BACKLOG, TlsAcceptor
+from daemon.admission import source_of
+from daemon.bounded_log import BoundedLog
+from daemon.listening import listen
 from pki.identity import IdentityError, Role
-from pki.tls import TlsMaterial, refusal_of
+from pki.tls import TlsMaterial
 from protocol.v1 import raft_pb2 as pb
 from settings import Address
 
@@ -37,8 +40,7 @@ _REMAKE_PAUSE = 0.2  # between two connections: one after another
 _LINGER = 2.0  # a connection whose place was taken is read on for so long
 _LONGEST_LIFE = 3600.0  # then it is re-made: a new handshake with the certificates of the day
 _LOOK_PERIOD = 0.5
-_BACKLOG = 128
-_MAX_HANDSHAKES = 64
+_RESOLVE_PERIOD_S = 60.0  # a peer's name may be given another address
 _MAX_BACKLOG = 64 << 20
 """A peer that does not read is cut off before this node's memory suffers."""
 _REMAKE_BACKLOG = 64 << 10
@@ -78,13 +80,27 @@ class Links:
         self._open: dict[Link, str] = {}
         """Every connection with an authenticated peer; the live ones, and those whose place was taken."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handshakes = asyncio.Semaphore(_MAX_HANDSHAKES)
+        self._log = BoundedLog(log, time.monotonic)
+        self._acceptor: TlsAcceptor | None = None
+        self._sources = frozenset(source_of(peer.host) for peer in peers.values())
+        """Where connections of peers come from, as far as that is known; names are resolved later."""
         self._remaking = asyncio.Lock()
 
     async def start(self) -> None:
         """Listen, and begin to dial. Raises OSError when the address cannot be bound."""
-        listener = await listen(self._bind.host, self._bind.port, backlog=_BACKLOG)
-        self._spawn(self._accept(listener))
+        self._acceptor = TlsAcceptor(
+            await listen(self._bind.host, self._bind.port, backlog=BACKLOG),
+            self._material.server_context(),
+            lambda: Link(self._material.client_context()),
+            welcome=self._welcome,
+            on_refused=self._events.on_refused,
+            expected=lambda source: source in self._sources,
+            speaks_http=False,
+            called="a Raft connection",
+            handshake_seconds=HANDSHAKE_TIMEOUT,
+        )
+        self._acceptor.start()
+        self._spawn(self._find_sources())
         self._spawn(self._look_regularly())
         for peer in self._peers:
             if self._dials(peer):
@@ -92,6 +108,8 @@ class Links:
 
     async def stop(self) -> None:
         """Close everything; nobody is told any more."""
+        if self._acceptor is not None:
+            await self._acceptor.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -160,44 +178,34 @@ class Links:
 
     # ------------------------------------------------------------ accepting
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Accept for ever: running out of file descriptors is waited out, not fatal."""
+    async def _find_sources(self) -> None:
+        """Keep up to date from which addresses peers come: those have places of their own."""
         loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                await self._handshakes.acquire()
-                try:
-                    connection, address = await loop.sock_accept(listener)
-                except OSError as error:
-                    self._handshakes.release()
-                    log.error("cannot accept connections: %s; trying again", error)
-                    await asyncio.sleep(0.2)
-                    continue
-                except BaseException:
-                    self._handshakes.release()
-                    raise
-                self._spawn(self._welcome(connection, peer_text(address)))
+        while True:
+            found: set[str] = set()
+            for address in self._peers.values():
+                # A name that cannot be resolved now: the peer is a source like any other until it has come once.
+                with contextlib.suppress(OSError):
+                    answers = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+                    found |= {source_of(str(answer[4][0])) for answer in answers}
+            self._sources = frozenset(found)
+            await asyncio.sleep(_RESOLVE_PERIOD_S)
 
-    async def _welcome(self, connection: socket.socket, address: str) -> None:
-        """Finish the handshake, learn who it is, and only then read."""
-        link = Link(self._material.client_context())
+    def _welcome(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, _: str, address: str) -> None:
+        """The handshake is done: learn who it is, and only then read."""
+        if not isinstance(protocol, Link):
+            raise TypeError("the acceptor was given another kind of protocol")
         try:
-            _tune(connection)
-            await secure(connection, self._material.server_context(), lambda: link, HANDSHAKE_TIMEOUT)
-        except (OSError, TimeoutError) as error:
-            kind = str(refusal_of(error)) if isinstance(error, ssl.SSLError) else "handshake"
-            self._refused(kind, address, _reason(error))
-            connection.close()
-            return
-        finally:
-            self._handshakes.release()
-        try:
-            peer = self._identify(link)
+            _tune(transport.get_extra_info("socket"))
+            peer = self._identify(protocol)
+        except OSError as error:  # it has gone
+            log.debug("connection lost: %s", error, extra={"peer": address})
+            protocol.close()
         except _NotOurPeer as error:
             self._refused(error.kind, address, str(error))
-            link.close()
-            return
-        self._begin(peer, link, address)
+            protocol.close()
+        else:
+            self._begin(peer, protocol, address)
 
     # ------------------------------------------------------------ dialing
 
@@ -332,7 +340,7 @@ class Links:
         link.close()
 
     def _refused(self, kind: str, address: str, reason: str) -> None:
-        log.warning("refused a Raft connection: %s", reason, extra={"peer": address})
+        self._log.warning(f"refused a Raft connection: {reason}", address)
         self._events.on_refused(kind)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from daemon import acceptor, https
+from daemon.connections import Bounds
 from daemon.errors import ListenError
 from daemon.https import HttpsListener
 from daemon.monitoring import monitoring_application
@@ -289,7 +291,7 @@ def test_too_many_silent_connections_push_out_the_oldest(
     serving: Serving, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flood of connections without a handshake costs the flood its own connections, and nobody a scrape."""
-    monkeypatch.setattr(acceptor, "MAX_HANDSHAKES", 4)
+    monkeypatch.setattr(acceptor, "MAX_WAITING", 4)
     monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 600.0)
 
     async def scenario(daemon: Daemon) -> None:
@@ -344,8 +346,8 @@ def test_running_out_of_file_descriptors_is_survived(
 
     serving(scenario)
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
-        "cannot accept connections, trying on: Too many open files",
-        "cannot accept connections, trying on: Too many open files in system",
+        "cannot accept connections: Too many open files; trying again",
+        "cannot accept connections: Too many open files in system; trying again",
     ]
 
 
@@ -519,38 +521,72 @@ def test_a_request_by_a_revoked_certificate_is_refused_before_its_connection_is_
     serving(scenario)
 
 
-def test_open_connections_are_bounded(serving: Serving, network: Network, caplog: pytest.LogCaptureFixture) -> None:
-    """One too many is closed at once, and that is logged; when one ends there is room again."""
+def test_open_connections_are_bounded(serving: Serving, network: Network) -> None:
+    """A newcomer beyond the bound is served, and the connection that has been idle longest is closed for it."""
     material = network.member(Role.COORDINATOR)
     context = network.member(Role.CLIENT).client_context()
     application = monitoring_application(material, ready=lambda: (True, {}))
 
     async def scenario(_daemon: Daemon) -> None:
-        listener = HttpsListener(application, HOST, 0, material, max_connections=2)
+        listener = HttpsListener(application, HOST, 0, material, bounds=Bounds(known=4))
         await listener.start()
         try:
             with ExitStack() as stack:
-                for _ in range(2):
+                opened = []
+                for _ in range(5):
                     connection = stack.enter_context(await asyncio.to_thread(Connection, listener.port, context))
                     assert (await asyncio.to_thread(connection.ask, "/ready")).status == 200
-                with pytest.raises(OSError, match=r"(?i)reset|eof|closed"):
-                    await asyncio.to_thread(ask, listener.port, context, "/ready")
-            async with asyncio.timeout(PATIENCE):
-                while not await asyncio.to_thread(answered, listener.port, context):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)  # the listener has yet to see that the others have gone
+                    opened.append(connection)
+                for connection in opened[:3]:
+                    assert await asyncio.to_thread(connection.rest) == b""
+                for connection in opened[3:]:
+                    assert (await asyncio.to_thread(connection.ask, "/ready")).status == 200
         finally:
             await listener.stop()
 
     serving(scenario)
-    assert "as many connections are open as may be" in caplog.text
 
 
-def answered(port: int, context: ssl.SSLContext) -> bool:
-    """Whether a connection was served."""
-    try:
-        return ask(port, context, "/ready").status == 200
-    except OSError:
-        return False
+def test_a_connection_with_a_request_under_way_is_left_alone(
+    serving: Serving, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When all are busy, a newcomer is refused in the log; an administrator still gets a place, and an answer."""
+    material = network.member(Role.COORDINATOR)
+    answering, begun = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        begun.set()
+        await answering.wait()
+        return web.json_response({})
+
+    application = monitoring_application(material, ready=lambda: (True, {}))
+    application.router.add_get("/slow", slow)
+
+    async def scenario(_daemon: Daemon) -> None:
+        answering.clear()
+        begun.clear()
+        caplog.clear()
+        listener = HttpsListener(application, HOST, 0, material, bounds=Bounds(known=1))
+        await listener.start()
+        try:
+            client = network.member(Role.CLIENT).client_context()
+            connection = await asyncio.to_thread(Connection, listener.port, client)
+            with connection:
+                waiting = asyncio.create_task(asyncio.to_thread(connection.ask, "/slow"))
+                await begun.wait()
+                with pytest.raises(OSError, match=r"(?i)reset|eof|closed"):
+                    await asyncio.to_thread(
+                        ask, listener.port, network.member(Role.WORKER).client_context(), "/ready"
+                    )
+                admin = network.member(Role.ADMIN).client_context()
+                assert (await asyncio.to_thread(ask, listener.port, admin, "/ready")).status == 200
+                answering.set()
+                assert (await waiting).status == 200
+        finally:
+            await listener.stop()
+
+    serving(scenario)
+    assert "refused a connection: all those that spiffe://zkp.local/worker/worker-1 may have are busy" in caplog.text
 
 
 @contextmanager

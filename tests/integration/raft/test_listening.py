@@ -28,12 +28,12 @@ async def test_running_out_of_file_descriptors_is_waited_out(
         return await accept(listener)
 
     monkeypatch.setattr(loop, "sock_accept", scarce)
-    with caplog.at_level(logging.ERROR, "zkp.raft.links"):
+    with caplog.at_level(logging.ERROR, "zkp.daemon"):
         async with three_members(tmp_path) as trio:
             await trio.say("one")
             await trio.agreed("one")
     assert failures == 0
-    assert "cannot accept connections: [Errno 24] Too many open files; trying again" in caplog.text
+    assert "cannot accept connections: Too many open files; trying again" in caplog.text
 
 
 async def test_a_port_that_is_taken_is_an_error_at_the_start(tmp_path: Path) -> None:
