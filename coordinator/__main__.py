@@ -13,7 +13,7 @@ from coordinator import config, rejoin
 from coordinator.config import CoordinatorSettings
 from coordinator.rejoin import RejoinRefused
 from coordinator.serve import serve
-from daemon import logs
+from daemon import logs, native_stderr
 from daemon.lifecycle import run
 from proofs import ProofsError
 from proofs.keys import KeyStore
@@ -39,7 +39,7 @@ def start(context: typer.Context, config_file: ConfigOption = None) -> int:
         context.obj = config_file
         return 0
     settings = config.check(_given(config_file), os.environ)
-    logs.configure(settings.node.log_level, node_id=settings.node.id)
+    logs.configure(settings.node.log_level, node_id=settings.node.id, stream=native_stderr.capture())
     return run(lambda life: serve(settings, life))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Never
 import typer
 
 from client.errors import ClientError
-from daemon import logs
+from daemon import logs, native_stderr
 from daemon.lifecycle import run
 from gateway import config
 from gateway.callers import ApiKeyError, new_key
@@ -47,7 +47,7 @@ def start(
     if config_file is None:
         raise _misused("--config FILE is missing; see gateway --help")
     settings = config.check(config_file, os.environ)
-    logs.configure(settings.log_level, node_id=settings.id)
+    logs.configure(settings.log_level, node_id=settings.id, stream=native_stderr.capture())
     context.exit(run(lambda life: serve(settings, life), stop_timeout=_STOP_TIMEOUT_S))
 
 

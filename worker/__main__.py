@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from daemon import logs
+from daemon import logs, native_stderr
 from daemon.errors import DaemonError
 from daemon.lifecycle import run
 from settings import SettingsError
@@ -37,7 +37,7 @@ def work(context: typer.Context, file: ConfigOption = None) -> int:
     if context.invoked_subcommand is not None:
         return 0
     settings = config.check(_given(file), os.environ)
-    logs.configure(settings.log_level, node_id=settings.id)
+    logs.configure(settings.log_level, node_id=settings.id, stream=native_stderr.capture())
     return run(lambda life: serve(settings, life), stop_timeout=settings.drain_timeout + _STOP_MARGIN_S)
 
 

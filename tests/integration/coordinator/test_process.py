@@ -1,6 +1,7 @@
 """`python -m coordinator` as an operator runs it: a cluster of one, with PostgreSQL there, away and back."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import ssl
@@ -235,3 +236,26 @@ def test_check_says_what_the_node_would_be(away: OneNode) -> None:
     assert done.stdout.startswith("ok: coordinator-1")
     assert "addition" in done.stdout
     assert list((away.directory / "data").iterdir()) == []
+
+
+async def test_the_log_has_json_lines_alone_also_for_what_grpc_refuses(away: OneNode) -> None:
+    """gRPC's core writes refused handshakes to standard error by itself; they become warnings like all others."""
+    with away.running() as process:
+        await until_ready(away)
+        bare = ssl.create_default_context(cafile=str(away.identities.material("some-admin", Role.ADMIN).files.ca))
+        bare.set_alpn_protocols(["h2"])
+        for data in (b"GET / HTTP/1.1\r\n\r\n", None):
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(HOST, away.grpc, ssl=bare if data is None else None)
+                writer.write(data or b"PRI")
+                await reader.read()
+                writer.close()
+        async with asyncio.timeout(STARTS_WITHIN):
+            while away.lines().count("refused a gRPC connection") < 2:  # noqa: ASYNC110 - a log tells no one
+                await asyncio.sleep(0.05)
+        assert stop(process) == 0
+    lines = [json.loads(line) for line in away.lines().splitlines()]
+    refused = [line for line in lines if line["message"].startswith("refused a gRPC connection")]
+    assert {line["level"] for line in refused} == {"warning"}
+    assert any("the peer showed no certificate" in line["message"] for line in refused)
+    assert any("the peer speaks plain HTTP" in line["message"] for line in refused)
