@@ -56,6 +56,10 @@ class Overloaded(CoordinatorError):
         self.retry_after_s = retry_after_s
 
 
+class TooLarge(CoordinatorError):
+    """A message is longer than one may be."""
+
+
 class Unavailable(CoordinatorError):
     """Not now, though it may work a moment later or at another node."""
 

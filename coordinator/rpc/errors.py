@@ -19,6 +19,7 @@ from coordinator.refusals import (
     Superseded,
     TaskEnded,
     TimedOut,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -39,6 +40,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     TimedOut: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

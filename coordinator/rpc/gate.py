@@ -16,13 +16,17 @@ import grpc
 
 from coordinator.authorization import Authorization
 from coordinator.raft import NotLeader
-from coordinator.refusals import TimedOut, Unavailable
+from coordinator.refusals import TimedOut, TooLarge, Unavailable
 from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
 from coordinator.rpc.open_calls import OpenCalls
+from daemon.bounded_log import BoundedLog
 from pki.identity import Identity
 from pki.tls import PeerCertificate
 
 log = logging.getLogger("zkp.coordinator")
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""Of one message; a request with a thousand submissions fits."""
 
 _LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
 _CLOCKS_DIFFER_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
@@ -75,6 +79,7 @@ class Gate(grpc.GenericRpcHandler):
         self._open_calls = open_calls
         self._behind: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, Handler] = {}
+        self._log = BoundedLog(log, time.monotonic)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Put a service behind the gate."""
@@ -96,8 +101,9 @@ class Gate(grpc.GenericRpcHandler):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
+        bounded = _bounded_stream if handler.request_streaming else _bounded
         serializers = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": bounded(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.response_streaming:
@@ -114,7 +120,7 @@ class Gate(grpc.GenericRpcHandler):
 
     def _unary(self, method: str, inner: Handler) -> Handler:
         async def behaviour(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
-            return await self._guard(method, context, lambda: inner(request, context), self._unary_limit_s)
+            return await self._guard(method, context, lambda: _answer(inner, request, context), self._unary_limit_s)
 
         return behaviour
 
@@ -180,6 +186,10 @@ class Gate(grpc.GenericRpcHandler):
             # Expired, or revoked? Then this says so.
             self._authorization.admit(method, context.auth_context(), context.peer())
             return status_of(_too_long(limit_s), self._find_leader), None
+        except TooLarge as error:
+            who = _caller.get().identity
+            self._log.warning(f"call of {method} by {who} refused: {error}", context.peer())
+            return status_of(error, self._find_leader), None
         except KNOWN as error:
             if isinstance(error, NotLeader) and limit_s is None:
                 await self._leader_known()
@@ -199,6 +209,37 @@ class Gate(grpc.GenericRpcHandler):
             if self._find_leader() is not None:
                 return
             await asyncio.sleep(_ELECTION_LOOK_S)
+
+
+def _bounded(deserialize: Handler) -> Handler:
+    """A deserializer that gives the refusal in the message's place: gRPC would answer one that raises by itself."""
+
+    def read(data: bytes) -> object:
+        if len(data) > MAX_MESSAGE_BYTES:
+            return TooLarge(f"message of {len(data)} bytes: send at most {MAX_MESSAGE_BYTES} in one")
+        return deserialize(data)
+
+    return read
+
+
+def _bounded_stream(deserialize: Handler) -> Handler:
+    """The same for a handler that reads its messages itself: there the refusal is raised."""
+    bounded = _bounded(deserialize)
+
+    def read(data: bytes) -> object:
+        message = bounded(data)
+        if isinstance(message, TooLarge):
+            raise message
+        return message
+
+    return read
+
+
+def _answer(inner: Handler, request: object, context: Context) -> Awaitable[Any]:
+    if isinstance(request, TooLarge):
+        raise request
+    answer: Awaitable[Any] = inner(request, context)
+    return answer
 
 
 def _code_name(context: Context) -> str:

@@ -1,6 +1,7 @@
 """The gRPC server: every bound in one place, the standard health and reflection services beside our own."""
 
 import asyncio
+import resource
 from collections.abc import Callable
 from typing import cast
 
@@ -9,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from coordinator.rpc.admin_service import AdminService
-from coordinator.rpc.gate import Gate
+from coordinator.rpc.gate import MAX_MESSAGE_BYTES, Gate
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService
@@ -21,8 +22,10 @@ from protocol.v1 import coordinator_pb2_grpc as pb_grpc
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 
 _HEALTH_PERIOD_S = 0.5
+_HANDSHAKE_S = 10.0
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # What gRPC itself refuses, no one hears of: up to here the gate does, and says in the log whose message it was.
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1024),  # of one connection
@@ -53,7 +56,13 @@ class RpcServer:
         revocations: RevocationService,
         can_serve: Callable[[], bool],
     ) -> None:
-        self._server = grpc.aio.server(handlers=[gate], options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        options = (
+            *_OPTIONS,
+            ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_S * 1000)),
+            # gRPC has no fairness between sources; this leaves descriptors to the other ports.
+            ("grpc.max_allowed_incoming_connections", resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
+        )
+        self._server = grpc.aio.server(handlers=[gate], options=options, maximum_concurrent_rpcs=_MAX_CALLS)
         behind = cast("grpc.aio.Server", gate)  # as far as the generated functions use one
         pb_grpc.add_TaskServiceServicer_to_server(tasks, behind)
         pb_grpc.add_WorkerServiceServicer_to_server(workers, behind)

@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from coordinator.rpc import server
 from pki.identity import Role
 from protocol.v1 import coordinator_pb2 as pb
 from protocol.v1 import coordinator_pb2_grpc as pb_grpc
@@ -141,13 +142,37 @@ async def test_noise_on_the_port_hurts_nobody(leader: Front, noise: bytes) -> No
         assert await code_of(check) is grpc.StatusCode.OK
 
 
-async def test_messages_are_bounded(leader: Front) -> None:
-    """Nine MiB are refused before they are looked at."""
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_messages_are_bounded(leader: Front, caplog: pytest.LogCaptureFixture, streamed: bool) -> None:
+    """Nine MiB are refused before they are looked at, and the log says whose they were and from where."""
+    large = pb.Submission(task_id="t", inputs=bytes(9 * 1024 * 1024))
     async with leader.channel("alice", Role.CLIENT) as channel:
-        large = pb.SubmitTaskRequest(submission=pb.Submission(task_id="t", inputs=bytes(9 * 1024 * 1024)))
-        code = await code_of(pb_grpc.TaskServiceStub(channel).SubmitTask(large, timeout=10))
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        tasks = pb_grpc.TaskServiceStub(channel)
+        if streamed:
+            stream = tasks.StreamSubmissions(iter([large]), timeout=10)
+            assert await stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        else:
+            assert (
+                await code_of(tasks.SubmitTask(pb.SubmitTaskRequest(submission=large), timeout=10))
+                is grpc.StatusCode.RESOURCE_EXHAUSTED
+            )
     assert leader.replicator.state.tasks == {}
+    (record,) = [record for record in caplog.records if "message of 94" in record.getMessage()]
+    assert "by spiffe://zkp.local/client/alice refused" in record.getMessage()
+    assert record.__dict__["peer"].startswith("ipv4:127.0.0.1:")
+
+
+async def test_a_silent_connection_does_not_stay(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed once a handshake should have been done, and not two minutes later, as gRPC would do."""
+    monkeypatch.setattr(server, "_HANDSHAKE_S", 0.2)
+    front = Front(identities)
+    await front.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+    finally:
+        await front.stop()
 
 
 async def test_unknown_methods_are_unimplemented(leader: Front) -> None:
