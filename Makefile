@@ -11,7 +11,7 @@ ROUNDS ?= 20
 HOSTS ?= 3
 MINUTES ?= 30
 EVENTS ?= 0
-CHECKED := fleet site logs verification preflight
+CHECKED := fleet site logs umask verification preflight
 YAML := ansible configs monitoring .yamllint.yml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -19,6 +19,8 @@ from tests.integration.cluster.conftest import pytest_runtest_makereport as _wit
 
 __all__ = ["keys"]
 
+UMASKS = {"host-1": "077", "host-3": "027"}
+"""What CIS and stricter rules ask, on the database host and the monitoring host; the others are as Debian is."""
 SPARE = "host-4"
 """A host of the fleet that is in no inventory at first."""
 _DEPLOYED: list[Deployment] = []
@@ -34,7 +36,7 @@ def undeployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     name = f"test-{os.getpid()}"
     try:
         require()
-        fleet = Fleet.create(name, [*HOSTS, SPARE])
+        fleet = Fleet.create(name, [*HOSTS, SPARE], UMASKS)
     except HostsError as error:
         pytest.fail(str(error), pytrace=False)
     directory = tmp_path_factory.mktemp("controller")

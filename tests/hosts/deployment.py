@@ -27,6 +27,7 @@ _TRACES = (
     "find /etc/zkp /etc/systemd/system /etc/haproxy /etc/prometheus /etc/postgresql /etc/nftables.conf /etc/default"
     " /opt/zkp/keys /var/lib/zkp /usr/local /usr/sbin/policy-rc.d /run/systemd/system -maxdepth 4"
     " -not -name '*.segment' -not -name '*.snapshot' -printf '%p %M %u %g\\n' 2>/dev/null | sort;"
+    " find /opt/zkp/current/ -printf '%M %u %g\\n' | sort | uniq --count;"
     " systemctl list-unit-files --state=enabled --no-legend;"
     " dpkg-query --show; getent passwd | cut -d: -f1,6,7 | sort"
 )

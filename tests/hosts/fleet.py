@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -42,13 +42,22 @@ class Fleet:
         self.network = ipaddress.IPv4Network(facts["network"])
         self.network_6 = ipaddress.IPv6Network(_NETWORKS_6.format(self.network.network_address.packed[2]))
         self.versions: tuple[int, ...] = tuple(facts["versions"])
+        self._umasks = facts.get("umasks", {})
         self.hosts = {each: self._host(number, each) for number, each in enumerate(facts["hosts"])}
 
     @classmethod
-    def create(cls, name: str, hosts: Sequence[str], *, versions: Sequence[int] = (4,)) -> "Fleet":
+    def create(
+        cls,
+        name: str,
+        hosts: Sequence[str],
+        *,
+        versions: Sequence[int] = (4,),
+        umasks: Mapping[str, str] | None = None,
+    ) -> "Fleet":
         """Boot hosts of these names and wait until all are up; raises HostsError and leaves nothing if that fails.
 
         versions: of IP, by which each host has an address; Ansible and ssh use the first.
+        umasks: host → the umask that its installation sets for every login, in octal, where it is not Debian's own.
         """
         require()
         base = base_tree()
@@ -57,7 +66,12 @@ class Fleet:
             if directory.exists():
                 raise HostsError(f"fleet {name!r} exists: take it down first, or give another --name")
             directory.mkdir(mode=0o700)
-            facts = {"network": str(_free_network()), "hosts": list(hosts), "versions": list(versions)}
+            facts = {
+                "network": str(_free_network()),
+                "hosts": list(hosts),
+                "versions": list(versions),
+                "umasks": dict(umasks or {}),
+            }
             (directory / "fleet.json").write_text(json.dumps(facts))
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"fleet {name}", "-f", str(directory / "key"))
         fleet = cls(name)
@@ -194,6 +208,7 @@ class Fleet:
             key=self.directory / "key",
             known_hosts=self.directory / "known_hosts",
             machine=f"{self.bridge.removeprefix('zkp-')}-{number}",
+            umask=self._umasks.get(name, ""),
         )
 
 

@@ -30,6 +30,16 @@ set -e
 while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift
 exec setsid --fork sh -c 'while systemd-nspawn "$@"; [ $? -eq 133 ]; do :; done' host "$@"
 """
+# Every login and every sudo session takes the umask of login.defs; shells take it again from the profile.
+_HARDEN = """
+set -eu
+sed -i 's/^UMASK.*/UMASK {umask}/' /etc/login.defs
+for stack in common-session common-session-noninteractive; do
+    echo 'session optional pam_umask.so' >> /etc/pam.d/$stack
+done
+echo 'umask {umask}' > /etc/profile.d/umask.sh
+echo 'umask {umask}' >> /root/.profile
+"""
 _NETWORK = """[Match]
 Name=host0
 
@@ -51,6 +61,7 @@ class Host:
     key: Path
     known_hosts: Path
     machine: str  # a name that no other machine of any fleet has
+    umask: str  # octal, as a hardened installation sets it; empty for Debian's own
 
     @property
     def root(self) -> Path:
@@ -89,6 +100,8 @@ class Host:
         authorized.parent.mkdir(mode=0o700)
         authorized.write_text(self.key.with_suffix(".pub").read_text())
         run("chroot", str(self.root), "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
+        if self.umask:
+            run("chroot", str(self.root), "sh", stdin=_HARDEN.format(umask=self.umask))
 
     def power_on(self, bridge: str) -> None:
         """Begin to boot; `wait` for it to be up."""

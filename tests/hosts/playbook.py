@@ -17,6 +17,8 @@ import psutil
 _PROJECT = Path(__file__).parents[2]
 ANSIBLE = _PROJECT / "ansible"
 _PATIENCE_S = 1_800.0
+_UMASK = 0o077
+"""Of a strict operator: no mode on a host may come from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Playbook:
                 [Path(sys.executable).with_name("ansible-playbook"), *chosen, "--extra-vars", json.dumps(variables),
                  *more, str(ANSIBLE / name)],
                 cwd=ANSIBLE, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True, umask=_UMASK,
             )  # fmt: skip
 
     def kill(self) -> Outcome:

@@ -21,9 +21,9 @@ _LAST = 6
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Deployment]:
-    """A second fleet, with the three hosts of the inventory and nothing on them."""
+    """A second fleet, with the three hosts of the inventory and nothing on them, and all with the umask 077."""
     try:
-        fleet = Fleet.create(f"killed-{os.getpid()}", HOSTS)
+        fleet = Fleet.create(f"killed-{os.getpid()}", HOSTS, dict.fromkeys(HOSTS, "077"))
     except HostsError as error:
         pytest.fail(str(error), pytrace=False)
     try:
@@ -36,7 +36,10 @@ def bare(tmp_path: Path) -> Iterator[Deployment]:
 def test_a_run_that_was_killed_at_ten_points_ends_in_the_same_state(
     first_run: Outcome, first_traces: dict[str, str], bare: Deployment
 ) -> None:
-    """Ten kills, spread over all its tasks, one run to the end: then it is what an unbroken run leaves."""
+    """Ten kills, spread over all its tasks, one run to the end: then it is what an unbroken run leaves.
+
+    Also the modes are the same, although the umask of most hosts is another.
+    """
     moments = random.Random(10)
     # By their place in the unbroken run: later ones have less and less to do.
     places = {task: place for place, task in enumerate(dict.fromkeys(step.task for step in first_run.steps))}
