@@ -22,11 +22,9 @@ from coordinator.rpc.open_calls import OpenCalls
 from daemon.bounded_log import BoundedLog
 from pki.identity import Identity
 from pki.tls import PeerCertificate
+from protocol.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("zkp.coordinator")
-
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Of one message; a request with a thousand submissions fits."""
 
 _LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
 _CLOCKS_DIFFER_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate

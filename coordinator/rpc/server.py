@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from coordinator.rpc.admin_service import AdminService
-from coordinator.rpc.gate import MAX_MESSAGE_BYTES, Gate
+from coordinator.rpc.gate import Gate
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService

@@ -36,7 +36,7 @@ def undeployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     name = f"test-{os.getpid()}"
     try:
         require()
-        fleet = Fleet.create(name, [*HOSTS, SPARE], UMASKS)
+        fleet = Fleet.create(name, [*HOSTS, SPARE], umasks=UMASKS)
     except HostsError as error:
         pytest.fail(str(error), pytrace=False)
     directory = tmp_path_factory.mktemp("controller")

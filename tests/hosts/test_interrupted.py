@@ -23,7 +23,7 @@ _LAST = 6
 def bare(tmp_path: Path) -> Iterator[Deployment]:
     """A second fleet, with the three hosts of the inventory and nothing on them, and all with the umask 077."""
     try:
-        fleet = Fleet.create(f"killed-{os.getpid()}", HOSTS, dict.fromkeys(HOSTS, "077"))
+        fleet = Fleet.create(f"killed-{os.getpid()}", HOSTS, umasks=dict.fromkeys(HOSTS, "077"))
     except HostsError as error:
         pytest.fail(str(error), pytrace=False)
     try:
