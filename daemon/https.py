@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -23,7 +24,6 @@ from aiohttp.http_exceptions import (
     LineTooLong,
     TransferEncodingError,
 )
-from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from daemon.acceptor import BACKLOG, TlsAcceptor
@@ -41,6 +41,8 @@ KEEP_ALIVE_SECONDS = 60.0
 """How long a connection may be without a complete request: before its first one, and between two."""
 BOUNDS = Bounds(known=1024)
 """For those who watch a daemon. All of them have a certificate."""
+
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _LOOK_PERIOD = 0.5
 _MAX_HEADER_BYTES = 8190  # each line
@@ -170,8 +172,8 @@ class HttpsListener:
             self._looking = None
         await self._runner.cleanup()
 
-    def _answering(self, handler: Handler) -> Handler:
-        async def answer(request: web.Request) -> web.StreamResponse:
+    def _answering(self, handler: _Handler) -> _Handler:
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
             try:
                 return await handler(request)
             except web.HTTPException as error:  # before the application's middlewares: an unknown Expect

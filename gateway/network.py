@@ -17,9 +17,10 @@ from client.errors import (
     NotFound,
 )
 from client.records import Accepted, Submission, Task, TaskPage, TaskState
+from daemon.problems import Kind
 from gateway import problems
 from gateway.idempotency import HEADER
-from gateway.problems import Kind, Problem
+from gateway.problems import Problem
 
 log = logging.getLogger("zkp.gateway")
 

@@ -6,10 +6,9 @@ written here by hand, a test holds against the router and against real answers.
 
 from collections.abc import Iterable, Mapping
 
-from daemon.problems import CONTENT_TYPE
+from daemon.problems import CONTENT_TYPE, Kind
 from gateway import problems, requests
 from gateway.idempotency import HEADER, KEY_PATTERN
-from gateway.problems import Kind
 from gateway.schemas import ANSWERS, parameters, reference, request_schemas
 from proofs import circuits
 from protocol.limits import TASK_ID_PATTERN, anchored
@@ -85,7 +84,8 @@ def _about(max_body: int) -> str:
     return (
         "Submit a task, wait for it, fetch its proof; anyone can check that with the circuit's verifying key.\n\n"
         "Refusals are problem details (RFC 9457); `field` names what is wrong, `type` tells causes apart. "
-        f"Bodies are UTF-8 JSON of at most {max_body} bytes, with no unknown and no doubled keys. Every answer "
+        f"Bodies are UTF-8 JSON of at most {max_body} bytes, with no unknown and no doubled keys; one that fits "
+        "its schema is accepted, except where a description states a rule between fields in words. Every answer "
         "carries X-Request-Id, the caller's own if it matches [A-Za-z0-9._-]{1,64}. Requests are limited "
         "for each caller; private inputs are never logged and never returned."
     )

@@ -70,7 +70,7 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
         return error["msg"]
     if error["type"] == "too_long":
         return f"has too many entries; at most {error['ctx']['max_length']} are taken"
-    expected: type | None = model
+    expected: object = model
     for part in error["loc"]:
         if _is_model(expected) and part in expected.model_fields:
             expected = expected.model_fields[str(part)].annotation
@@ -83,5 +83,5 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
     return "is missing"
 
 
-def _is_model(annotation: type | None) -> TypeGuard[type[BaseModel]]:
+def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -22,10 +22,10 @@ JSON = {"Content-Type": "application/json"}
         ("/merkle", {"leaves": [1], "leaf_index": 0, "depth": 20}, "depth", "unknown"),
         ("/range", {"value": 5, "min": 9, "max": 3}, "min", "above max"),
         ("/addition", {"a": 1, "b": 2, "c": 3}, "c", "unknown"),
-        ("/addition", {"a": 1.0, "b": 2}, "a", "whole number"),
+        ("/addition", {"a": 1.5, "b": 2}, "a", "whole number"),
         ("", {"circuit": "merkle", "inputs": {}}, "circuit", "did you mean merkle_proof?"),
         ("", {"circuit": "addition", "inputs": {"a": 1}}, "inputs.b", "is missing"),
-        ("", {"circuit": "addition", "input": {}}, "input", "did you mean inputs?"),
+        ("", {"circuit": "addition", "input": {}}, "input", "did you mean 'inputs'?"),
     ],
 )
 async def test_a_wrong_field_is_named_with_its_cure(
@@ -67,18 +67,18 @@ async def test_what_is_not_json_is_refused_with_the_place(running: Running, body
     assert (await caller.post(f"{TASKS}/addition", {"a": 1, "b": 2})).status == 202
 
 
-async def test_a_body_of_six_megabytes_is_too_large(running: Running) -> None:
+async def test_a_body_of_seven_megabytes_is_too_large(running: Running) -> None:
     """The limit is named, whether the length is announced or found out."""
 
     async def chunks() -> object:
-        for _ in range(60):
+        for _ in range(70):
             yield b" " * 100_000
 
     caller = running.caller()
-    for data in (io.BytesIO(b" " * 6_000_000), chunks()):
+    for data in (io.BytesIO(b" " * 7_000_000), chunks()):
         answer = await caller.call("POST", f"{TASKS}/merkle", data=data, headers=JSON)
         assert (answer.status, answer.problem) == (413, "body-too-large")
-        assert "5000000 bytes" in answer.body["detail"]
+        assert "6000000 bytes" in answer.body["detail"]
 
 
 async def test_a_body_up_to_the_limit_is_read(serve: Serve) -> None:

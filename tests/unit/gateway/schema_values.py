@@ -32,7 +32,8 @@ def values(schema: Schema, document: Schema) -> st.SearchStrategy[Any]:
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kind, bounds = schema["type"], {name: value for name, value in schema.items() if name not in _NOTES | {"type"}}
-    return _OF_TYPE[kind](document, **bounds)
+    made: st.SearchStrategy[Any] = _OF_TYPE[kind](document, **bounds)
+    return made
 
 
 def target(reference: str, document: Schema) -> Schema:

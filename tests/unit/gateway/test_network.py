@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from client import errors
+from daemon.problems import Kind
 from gateway import problems
 from gateway.network import refusal
 
@@ -22,7 +23,7 @@ from gateway.network import refusal
         (errors.ServerFault("INTERNAL at 10.0.0.1:9090"), problems.NETWORK_FAULT, None),
     ],
 )
-def test_each_answer_has_its_problem(error: errors.ClientError, kind: problems.Kind, retry_after: str | None) -> None:
+def test_each_answer_has_its_problem(error: errors.ClientError, kind: Kind, retry_after: str | None) -> None:
     """Whoever may try again is told when; nobody is told addresses."""
     problem = refusal(error)
     assert problem.kind is kind
