@@ -270,7 +270,8 @@ async def test_leadership_is_handed_over_on_request(leader: Front, admin: "pb_gr
     leader.replicator.log.connected["coordinator-2"] = False
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await admin.TransferLeadership(pb.TransferLeadershipRequest(), timeout=5)
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "Not leader" not in (refused.value.details() or "")
     assert leader.replicator.is_leader
     leader.replicator.log.connected["coordinator-2"] = True
     answer = await admin.TransferLeadership(pb.TransferLeadershipRequest(), timeout=5)
