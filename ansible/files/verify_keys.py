@@ -44,6 +44,14 @@ def identify(pem: bytes, path: Path) -> str | None:
     return hashlib.sha256(public).hexdigest()
 
 
+def owner(uid: int) -> str:
+    """The account's name, or "uid N" where there is none, as for files of a removed account."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def main() -> int:
     """The exit status: 0, whatever was found."""
     keys, unreadable = {}, []
@@ -58,8 +66,7 @@ def main() -> int:
             if key is None:
                 unreadable.append(str(path))
                 continue
-            owner = pwd.getpwuid(status.st_uid).pw_name
-            keys[str(path)] = {"id": key, "mode": f"{status.st_mode & 0o7777:04o}", "owner": owner}
+            keys[str(path)] = {"id": key, "mode": f"{status.st_mode & 0o7777:04o}", "owner": owner(status.st_uid)}
     json.dump({"keys": keys, "unreadable": unreadable}, sys.stdout)
     return 0
 

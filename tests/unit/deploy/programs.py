@@ -11,8 +11,16 @@ ROLES = PROJECT / "ansible" / "roles"
 
 def program(role: str, name: str) -> ModuleType:
     """A module from a role's files."""
-    path = ROLES / role / "files" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"role_{role}_{name}", path)
+    return _load(f"role_{role}_{name}", ROLES / role / "files" / f"{name}.py")
+
+
+def playbook_program(name: str) -> ModuleType:
+    """A module from the files that belong to playbooks."""
+    return _load(f"playbook_{name}", PROJECT / "ansible" / "files" / f"{name}.py")
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
