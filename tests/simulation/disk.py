@@ -79,6 +79,7 @@ class SimDisk:
         self.slow_snapshots = 0.0
         """Seconds that it takes to store a snapshot."""
         self.on_slow: Callable[[float], None] = lambda _seconds: None
+        self.on_slow_snapshot: Callable[[float], None] = lambda _seconds: None
 
     def step(self, call: Call) -> None:
         if self.die_at is not None and self.die_at(call):
@@ -154,7 +155,7 @@ class SimDisk:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._files[name] = _Content(bytearray(data), bytearray(data))
         if self.slow_snapshots and name.endswith(".snapshot"):
-            self.on_slow(self.slow_snapshots)
+            self.on_slow_snapshot(self.slow_snapshots)
         self.step(Call("replaced", name))
 
     def remove(self, name: str) -> None:

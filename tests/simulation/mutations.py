@@ -374,7 +374,7 @@ MUTATIONS = (
     Mutation(ignores_a_higher_term, ("cut_off_candidate",)),
     Mutation(does_not_show_its_term, ("cut_off_candidate",)),
     Mutation(forgets_who_waits, CUTS),
-    Mutation(follows_the_last_refusal, ("cut_off_leader", "hold_messages"), seed=13),
+    Mutation(follows_the_last_refusal, ("cut_off_leader", "hold_messages"), seed=138),
     Mutation(goes_where_a_longer_log_ends, DEPOSED),
     Mutation(accepts_reports_of_older_attempts, WORK, seed=1),
     Mutation(accepts_a_task_twice, WORK, seed=2),

@@ -77,7 +77,7 @@ class SimNode:
         self.alive = False
         self.paused = False
         self.disk = disk
-        disk.on_slow = self._stall
+        disk.on_slow, disk.on_slow_snapshot = self._stall, self._store_slowly
         self.clock_offset = 0.0
         """Seconds that this machine's wall clock is off."""
         self.apply_seconds = 0.0
@@ -212,17 +212,9 @@ class SimNode:
                 self.guarded(step)
 
     def _stall(self, seconds: float) -> None:
-        """A sync takes this long: nothing leaves and nothing is taken in before it is done.
-
-        In the other thread it keeps nobody waiting but for the result.
-        """
+        """A sync takes this long: nothing leaves and nothing is taken in before it is done."""
         if not self.alive:
             return
-        if self._worker_is_late is not None:
-            self._worker_is_late += seconds
-            return
-        if seconds > _LONGEST_STEP and self.disk.slow_snapshots:
-            self._world.broken(f"{self.name} stands still for {seconds:.2f} s while it stores a snapshot")
         until = max(self._busy_until, self._world.time) + seconds
         self._busy_until, self.paused = until, True
         generation = self.life
@@ -232,6 +224,14 @@ class SimNode:
                 self.resume()
 
         self._world.at(until - self._world.time, done)
+
+    def _store_slowly(self, seconds: float) -> None:
+        """In the other thread this delays the result only."""
+        if self._worker_is_late is None:
+            self._world.broken(f"{self.name} stands still for {seconds:.2f} s while it stores a snapshot")
+            self._stall(seconds)
+        else:
+            self._worker_is_late += seconds
 
     def _tick_for_ever(self, generation: int) -> None:
         if not self.alive or generation != self.life:
