@@ -22,7 +22,7 @@ grpc_log = logging.getLogger("zkp.grpc")
 _STDERR = 2
 _MAX_LINE_BYTES = 4096
 _ABSL_LINE = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\S+:\d+)\] (.*)")
-_HANDSHAKE = re.compile(r"Handshake failed with error \S+:(?: error:[0-9a-f]+:SSL routines:\w*:(\w+))?.*")
+_HANDSHAKE = re.compile(r"Handshake failed with error \S+:(?: error:[0-9a-f]+:SSL routines:\w*:(\w+)(?:: (.*))?)?.*")
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no certificate, or does not offer TLS 1.3",
     "CERTIFICATE_VERIFY_FAILED": "the peer's certificate does not verify",
@@ -67,7 +67,10 @@ def record(line: str, refused: BoundedLog) -> None:
     handshake = _HANDSHAKE.fullmatch(text)
     if handshake is not None:
         reason = handshake[1] or text
-        refused.warning(f"refused a gRPC connection: {_REASONS.get(reason, reason)} (gRPC does not tell its address)")
+        why = _REASONS.get(reason, reason)
+        if reason == "CERTIFICATE_VERIFY_FAILED" and handshake[2]:
+            why = f"{why} ({handshake[2]})"
+        refused.warning(f"refused a gRPC connection: {why}; gRPC does not tell its address")
     elif severity == "I":
         grpc_log.info("%s (%s)", text, place)
     else:

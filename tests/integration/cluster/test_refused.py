@@ -107,8 +107,8 @@ ALERTS = {
     "expired": ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "CERTIFICATE_EXPIRED"),
 }
 LOGGED = {
-    "nobody": {RAFT: "peer did not return a certificate", GRPC: "PEER_DID_NOT_RETURN_A_CERTIFICATE"},
-    "stranger": {RAFT: "certificate verify failed", GRPC: "CERTIFICATE_VERIFY_FAILED"},
+    "nobody": {RAFT: "it showed no client certificate", GRPC: "the peer showed no certificate"},
+    "stranger": {RAFT: "its certificate does not verify", GRPC: "the peer's certificate does not verify"},
     "expired": {RAFT: "certificate has expired", GRPC: "certificate has expired"},
 }
 LOGGED_BY_HTTPS = {
@@ -163,7 +163,7 @@ def test_what_is_no_tls_is_refused(door: Door, said: str) -> None:
         assert ending.received.endswith(b'"detail": "the request is plain HTTP; use https://"}')
     else:
         assert ending.received == b""
-    words = {RAFT: "refused a Raft connection", GRPC: "Handshake failed"}
+    words = {RAFT: "refused a Raft connection", GRPC: "refused a gRPC connection"}
     door.logged(words.get(door.purpose, "it does not speak TLS"))
 
 
@@ -210,7 +210,7 @@ def test_only_coordinators_speak_raft(network: Network, wardrobe: Wardrobe, targ
     ending = connect(door.address, hello("coordinator-2", target), wardrobe.member(name))
 
     assert ending.received == b""
-    door.logged("refused a Raft connection", f"/{name} is a ", "only coordinators speak Raft")
+    door.logged("refused a Raft connection", f"/{name} is a", "only coordinators speak Raft")
 
 
 def test_a_coordinator_cannot_claim_to_be_another(network: Network, wardrobe: Wardrobe) -> None:

@@ -25,7 +25,10 @@ def logged(caplog: pytest.LogCaptureFixture, *lines: str) -> list[tuple[str, str
     [
         ("PEER_DID_NOT_RETURN_A_CERTIFICATE: Invalid context", "the peer showed no certificate, or"),
         ("HTTP_REQUEST: Invalid certificate verification context", "the peer speaks plain HTTP"),
-        ("CERTIFICATE_VERIFY_FAILED: certificate has expired", "the peer's certificate does not verify"),
+        (
+            "CERTIFICATE_VERIFY_FAILED: certificate has expired",
+            "the peer's certificate does not verify (certificate has expired)",
+        ),
         ("SOMETHING_NEW: unheard of", "SOMETHING_NEW"),
     ],
 )
