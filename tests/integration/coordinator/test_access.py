@@ -69,7 +69,8 @@ async def test_a_refusal_is_clear_counted_and_without_effect(leader: Front, capl
     assert "call of /zkp.v1.TaskService/SubmitTask refused" in caplog.text
     assert leader.count("zkp_refused_total", port="grpc", reason="forbidden") == 1
     method = "/zkp.v1.TaskService/SubmitTask"
-    assert leader.count("zkp_rpc_requests_total", method=method, code="PERMISSION_DENIED") == 1
+    # The answer is on its way before its call is counted.
+    await leader.until(lambda: leader.count("zkp_rpc_requests_total", method=method, code="PERMISSION_DENIED") == 1)
     assert leader.replicator.log.index == before
 
 
