@@ -55,6 +55,13 @@ def test_secrets_apart(daemon: str) -> None:
     assert set(hidden) == {f"-{place}/{other}" for other in others for place in ("/etc/zkp/pki", "/var/lib/zkp")}
 
 
+def test_coordinators_get_the_processor_first() -> None:
+    """What else runs on the host, workers above all, must not keep heartbeats waiting; units have a weight of 100."""
+    weights = {name: int(_settings(name).get("CPUWeight", ["100"])[0]) for name in DAEMONS}
+    assert weights["zkp-coordinator.service"] >= 10 * weights["zkp-gateway.service"]
+    assert weights["zkp-worker.service"] < weights["zkp-gateway.service"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", SERVICES)
 def test_hardened(name: str) -> None:
