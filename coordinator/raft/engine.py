@@ -30,9 +30,10 @@ FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 _NEVER = float("inf")
 _SLICES_PER_HEARTBEAT = 5
 """Entries are applied for this part of a heartbeat interval, and until the entry that has begun is finished."""
-_REST = 0.25
+_LEADER_REST, _FOLLOWER_REST = 0.25, 1.0
 """Seconds without applying after each second of it: a frame takes several turns of the loop to come in or to leave,
-and a loop that applies in each turn delays it by as many slices."""
+and a loop that applies in each turn delays it by as many slices. Callers wait for the leader alone, and members on
+one machine share its processors."""
 
 
 class _NoPoller:
@@ -232,7 +233,8 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
                 spent = now() - began
         finally:
             self._SyncObj__raftCommitIndex = committed
-        self._apply_again_at = now() + spent * _REST if self.raftLastApplied < committed else 0.0
+        rest = _LEADER_REST if self.role() == LEADER else _FOLLOWER_REST
+        self._apply_again_at = now() + spent * rest if self.raftLastApplied < committed else 0.0
         return True
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> object:  # noqa: N802
