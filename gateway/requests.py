@@ -49,6 +49,14 @@ class Submission(Fields):
     ] = None
 
 
+class _Unnamed(Fields):
+    """A body without a known circuit. Reading it fails: for an unknown member, else for the circuit."""
+
+    circuit: Annotated[str, _CIRCUIT]
+    inputs: object = None
+    max_retries: object = None
+
+
 def _submission(circuit: Circuit) -> type[Submission]:
     name = circuit.request.__name__.removesuffix("Request")
     named = Literal[circuit.name]  # type: ignore[name-defined]  # the catalogue's names are data
@@ -114,9 +122,10 @@ def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepare
         known = circuits.find(circuit)
         return _prepare(known, _read(known.request, document), "", None, keyed=keyed)
     name = document.get("circuit")
-    model = SUBMISSIONS.get(name, Submission) if isinstance(name, str) else Submission
-    submission = _read(model, document)
-    known = circuits.find(submission.circuit)
+    if not isinstance(name, str) or name not in SUBMISSIONS:
+        name = _read(_Unnamed, document).circuit
+    submission = _read(SUBMISSIONS[name], document)
+    known = circuits.find(name)
     return _prepare(known, submission.inputs, "inputs.", submission.max_retries, keyed=keyed)
 
 
