@@ -6,11 +6,14 @@ all that `coordinator.store` sees.
 
 from collections.abc import Iterator
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr
 
 from coordinator.store import ConninfoError, check_values, parse_url
 from settings import Address, AnchoredPath, Count, Duration, Fault, Section
+
+_JDBC_SSL = "ssl"  # of JDBC, and of libpq as an old name of sslmode=require
 
 
 class DatabaseSettings(Section):
@@ -105,6 +108,8 @@ class DatabaseSettings(Section):
             in_url = self.url is not None and "sslmode" in parse_url(self.url.get_secret_value())
             key, setting = ("url", "sslmode=verify-full") if in_url else ("ssl_mode", "verify-full")
             cure = f"set {setting}, or use a Unix socket"
+            if in_url and _JDBC_SSL in parse_qs(urlsplit(self.url.get_secret_value()).query):
+                cure = f"remove ssl=…, which libpq reads as sslmode=require, and {cure}"
             yield Fault(key, "would leave the server unchecked on a network connection", cure)
         if "sslrootcert" not in parameters:
             yield Fault("ssl_root_cert", "is missing", "name the roots that the server's certificate chains to")

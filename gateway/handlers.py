@@ -149,9 +149,11 @@ class TaskPages:
 
 async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
     """The body of a request that must be JSON; raises a `Problem` as soon as it cannot be."""
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        detail = "Content-Type: must be application/json, without Content-Encoding"
-        raise Problem(problems.UNSUPPORTED_MEDIA_TYPE, detail, "Content-Type")
+    if "Content-Encoding" in request.headers:
+        detail = "Content-Encoding: is not supported; send the body as it is, without this header"
+        raise Problem(problems.UNSUPPORTED_MEDIA_TYPE, detail, "Content-Encoding")
+    if request.content_type != "application/json":
+        raise Problem(problems.UNSUPPORTED_MEDIA_TYPE, "Content-Type: must be application/json", "Content-Type")
     if request.content_length is not None and request.content_length > limits.max_bytes:
         raise _too_large(limits)
     body = bytearray()

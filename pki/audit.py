@@ -93,11 +93,11 @@ def _list_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
             yield f"the revocation list of {ca.stem} is missing: {cure}"
         elif not signed_by(one, ca.certificate):
             yield f"the revocation list of {ca.stem} is not its own: {cure}"
-        elif not lists.is_complete(register, ca, one, now):
-            yield f"the revocation list of {ca.stem} is not its last one: {cure}"
-        elif one.last_update_utc > now:
+        elif one.last_update_utc > now:  # may lack what has expired by then
             begin = f"{one.last_update_utc:%Y-%m-%d %H:%M} UTC"
             yield f"the revocation list of {ca.stem} is not valid before {begin}: check the clock, then {cure}"
+        elif not lists.is_complete(register, ca, one, now):
+            yield f"the revocation list of {ca.stem} is not its last one: {cure}"
 
 
 def _fault(check: Callable[[Ca], object], ca: Ca) -> Iterator[str]:

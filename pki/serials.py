@@ -10,19 +10,22 @@ from pki.errors import SerialError
 
 _OWN_DIGITS = 32  # this authority's serial numbers are 128 random bits
 _MAX_DIGITS = 40  # RFC 5280, section 4.1.2.2: at most 20 octets
+_SHOWN_CHARACTERS = 60
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 
 
 def parse_serial(text: str) -> int:
-    """Read a hexadecimal serial number: any case, with or without colons, `0x` and leading zeros.
+    """Read a hexadecimal serial number: any case, with or without colons, `0x`, `serial=` and leading zeros.
 
     Raises:
         SerialError: it is not hexadecimal, zero, longer than 20 octets, or possibly decimal: digits only, and longer
             than this authority's serial numbers. `0x` in front says that such a number is hexadecimal.
     """
-    written = text.strip().lower()
+    written = text.strip().lower().removeprefix("serial=")
     digits = written.replace(":", "").removeprefix("0x").lstrip("0")
-    shown = repr(text[:60])
+    shown = repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+    if not digits and _HEXADECIMAL.fullmatch(written.replace(":", "").removeprefix("0x")):
+        raise SerialError(f"{shown} is zero, which no certificate has: write a serial number as `pki list` shows it")
     if not _HEXADECIMAL.fullmatch(digits) or len(digits) > _MAX_DIGITS:
         raise SerialError(f"{shown} is not a serial number: write it in hexadecimal, as `pki list` shows it")
     if len(digits) > _OWN_DIGITS and digits.isdecimal() and ":" not in written and not written.startswith("0x"):

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
 MAX_DEPTH = 32  # levels of lists and objects; a verifying key, the deepest document in use, has four
+_BYTE_ORDER_MARK = "\ufeff"
 _EXACT_DIGITS = 100  # of an integer that is written with a point or an exponent
 _SHOWN_CHARACTERS = 64  # of a key that an error repeats
 
@@ -21,6 +22,10 @@ class JsonError(ValueError):
 
 def parse(text: str) -> object:
     """The value that `text` holds; JsonError names the line and column, or the key. A byte order mark is an error."""
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise JsonError("line 1, column 1: a byte order mark comes before the JSON; send the text without it")
+    if not text.strip():
+        raise JsonError("there is no text; give a JSON value")
     try:
         value: object = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=exact

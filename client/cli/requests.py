@@ -22,7 +22,7 @@ from proofs.field import ORDER
 Request = dict[str, object]
 
 _OBJECT = 'write a JSON object such as {"value": 42}'
-_NUMBER_LIKE = re.compile(r"(o?x)?[a-f]*|[oil]*")
+_NUMBER_LIKE = re.compile(r"(o?x)?[a-f]*|[oil]*|nan|inf|infinity|null|none|nil|na|nd|missing|true|false")
 _SHOWN_CHARACTERS = 64
 
 
@@ -90,7 +90,8 @@ def _entry(path: Path, line: int, text: str, cure: str = "") -> str:
 def _is_heading(text: str) -> bool:
     """Whether a list's first entry cannot be meant as a number: words without digits.
 
-    Hexadecimal letters alone (deadbeef), and letters that look like digits (O, l), are not such words.
+    Hexadecimal letters alone (deadbeef), letters that look like digits (O, l), and what programs write where a number
+    is missing (NaN, null, N/A) are not such words.
     """
     letters = "".join(filter(str.isalpha, text)).lower()
     return not any(map(str.isnumeric, text)) and _NUMBER_LIKE.fullmatch(letters) is None

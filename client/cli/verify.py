@@ -30,7 +30,7 @@ def verify(
     unless every proof is valid.
     """
     keys = dict(_key(path) for path in key)
-    results = {path: _check(path, keys) for path in proofs}
+    results = {path: _verdict(path, keys) for path in proofs}
     if as_json:
         output.as_json([_to_json(path, result) for path, result in results.items()])
     else:
@@ -48,6 +48,15 @@ def _key(path: Path) -> tuple[str, str]:
         return verifying_key.parse(text).sha256, text
     except DocumentError as error:
         raise CommandFailed(f"{path}: {error}") from None
+
+
+def _verdict(path: Path, keys: dict[str, str]) -> VerifyResult:
+    """A file that is no proof is not valid, whoever sent it, and hides no other file's verdict."""
+    try:
+        return _check(path, keys)
+    except CommandFailed as error:
+        reason = str(error).removeprefix(f"{files.label(path)}: ")
+        return VerifyResult(valid=False, reason=reason, task_id="", circuit="", public_inputs={}, statement="")
 
 
 def _check(path: Path, keys: dict[str, str]) -> VerifyResult:

@@ -132,8 +132,8 @@ class RaftRunner:
                 return self._node.leader_id or target
             if self._node.leading_term == term and not self._node.transferring:
                 raise TransferRefused(
-                    f"{target} did not take over in time, and {self.status().node_id} remains the leader; "
-                    f"check that {target} is running and reachable"
+                    f"{target} did not take over in time, and {self.status().node_id} remains the leader for now; "
+                    f"check that {target} is running and reachable: it may still take over when it answers again"
                 )
         raise OutcomeUnknown(f"leadership was not taken over by {target} in time")
 

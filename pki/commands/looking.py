@@ -159,7 +159,7 @@ def audit(
             print(f"note: {note}")
         if store.ledger.torn:
             print("half a line at the end, of a crash: it is overwritten by the next command")
-        verdict = f"{len(faults)} faults" if faults else "whole"
+        verdict = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "whole"
         print(f"{verdict}: {len(store.records())} events, head {store.ledger.head}")
     if faults:
         raise typer.Exit(1)

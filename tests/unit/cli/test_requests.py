@@ -132,6 +132,8 @@ def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None
         "l",
         "oI",
         "deadbeef",
+        "NaN",
+        "N/A",
         "xff",
         "OxFF",
         "'1",

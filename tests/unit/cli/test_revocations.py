@@ -101,7 +101,7 @@ def test_a_decimal_serial_number_is_questioned(asked: Asked, capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("admin")
-@pytest.mark.parametrize("text", ["worker-1", "0", "", "f" * 41, "0x"])
+@pytest.mark.parametrize("text", ["worker-1", "", "f" * 41, "g0"])
 def test_what_is_no_serial_number_is_refused(asked: Asked, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line, before anything is revoked."""
     assert app.run(["admin", "revoke", "b0b", text]) == 2

@@ -33,9 +33,24 @@ def test_a_hostile_proof_file_is_refused_in_one_line(
     assert app.run(["verify", str(proof), "--key", str(KEY)]) == 1
 
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {proof}: ")
+    assert said.startswith(f"error: 1 of 1 proofs are not valid; {proof}: ")
     assert reason in said
     assert said.count("\n") == 1
+
+
+def test_an_unusable_file_does_not_hide_the_verdict_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each file has its row, also in JSON; the exit status says that one is not valid."""
+    paths = [tmp_path / "list.json", tmp_path / "other.json"]
+    paths[0].write_text("[1]", encoding="utf-8")
+    paths[1].write_text("{}", encoding="utf-8")
+
+    assert app.run(["verify", *map(str, paths), "--key", str(KEY), "--json"]) == 1
+
+    out, err = capsys.readouterr()
+    assert [(one["file"], one["valid"]) for one in json.loads(out)] == [(str(path), False) for path in paths]
+    assert "2 of 2 proofs are not valid" in err
 
 
 @pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE)

@@ -389,8 +389,8 @@ def test_database_urls() -> None:
         ("postgresql://h/d?foo=bar", "database.url: has the unknown parameter 'foo'; remove it"),
         ("postgresql://h/d?sslmod=verify-full", "has the unknown parameter 'sslmod'; did you mean sslmode?"),
         (
-            "postgresql://h/d?ssl=true",
-            "would leave the server unchecked on a network connection; set sslmode=verify-full",
+            "postgresql://h/d?sslmode=verify-full&ssl=true",
+            "unchecked on a network connection; remove ssl=…, which libpq reads as sslmode=require, and set sslmode",
         ),
         ("postgresql://h/d?ssl=on", "database.url: has the unknown parameter 'ssl'; write sslmode=verify-full"),
         ("postgresql://u:hunter2/x?hunter2@h/d", "database.url: cannot be parsed by libpq"),

@@ -255,7 +255,7 @@ def test_the_audit_lists_and_verifies(capsys: pytest.CaptureFixture[str]) -> Non
     assert "half a line at the end" in said(capsys, "audit", *A)
     out = said(capsys, "audit", "--head", "0" * 64, *A, code=1)
     assert "fault: ledger does not contain 000" in out
-    assert "1 faults: 7 events" in out
+    assert "1 fault: 7 events" in out
 
 
 def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,8 @@ def test_a_list_that_begins_in_the_future_is_signed_again_before_it_is_handed_ou
     store: AuthorityStore, tmp_path: Path
 ) -> None:
     """Status and audit name it, and the next bundle or certificate carries a list that is valid now."""
-    store.sign_lists(now=AHEAD, by=BY)
+    store.revoke(store.find("worker-1", NOW), Reason.UNSPECIFIED, now=NOW, by=BY)
+    store.sign_lists(now=AHEAD, by=BY)  # the revoked certificate has expired by then, and is left out
     assert _late(store) == {"of issuer"}
     [fault] = audit.faults(store, NOW)
     assert fault.startswith("the revocation list of issuer is not valid before 2026-07-31")

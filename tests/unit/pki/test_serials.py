@@ -17,6 +17,7 @@ OWN = 0x0D1C0A9B00112233445566778899AABB  # 128 bits, as this authority draws th
         "0x0D1C0A9B00112233445566778899AABB",
         "0XD1C0A9B00112233445566778899AABB",
         "0d:1c:0a:9b:00:11:22:33:44:55:66:77:88:99:aa:bb",
+        "serial=0D1C0A9B00112233445566778899AABB",
         "  0D:1C:0A:9B:00:11:22:33:44:55:66:77:88:99:AA:BB\n",
     ],
 )
@@ -25,10 +26,17 @@ def test_every_way_of_writing_is_the_same_number(text: str) -> None:
     assert parse_serial(text) == OWN
 
 
-@pytest.mark.parametrize("text", ["", "0", "0x", ":", "00:00", "worker-1", "0x0x1", "-1", "1 2", "f" * 41, "²", "٣"])
+@pytest.mark.parametrize("text", ["", "0x", ":", "worker-1", "0x0x1", "-1", "1 2", "f" * 41, "²", "٣"])
 def test_other_text_is_refused(text: str) -> None:
     """The error says what is expected; no other alphabet's digits are taken for hexadecimal."""
     with pytest.raises(SerialError, match="hexadecimal, as `pki list` shows it"):
+        parse_serial(text)
+
+
+@pytest.mark.parametrize("text", ["0", "00:00", "0x0"])
+def test_zero_is_said_to_be_zero(text: str) -> None:
+    """It is hexadecimal, and no certificate's."""
+    with pytest.raises(SerialError, match="is zero"):
         parse_serial(text)
 
 

@@ -8,9 +8,9 @@ from proofs.strict_json import MAX_DEPTH, JsonError, kind, parse
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "line 1, column 1: Expecting value"),
+        ("", "there is no text"),
         ("{} x", "line 1, column 4: Extra data"),
-        ("\ufeff{}", "line 1, column 1: Unexpected UTF-8 BOM"),
+        ("\ufeff{}", "line 1, column 1: a byte order mark"),
         ('{"a": 1, "b": 2, "a": 1}', 'the key "a" is there twice; give it once'),
         ('[{"x": {"a": 1, "a": 2}}]', 'the key "a" is there twice; give it once'),
         ('{"\\ud800": 1, "\\ud800": 2}', r'the key "\ud800" is there twice'),
