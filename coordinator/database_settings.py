@@ -105,10 +105,11 @@ class DatabaseSettings(Section):
 
     def _network_rules(self, parameters: dict[str, str]) -> Iterator[Fault]:
         if parameters["sslmode"] != "verify-full":
-            in_url = self.url is not None and "sslmode" in parse_url(self.url.get_secret_value())
+            url = "" if self.url is None else self.url.get_secret_value()
+            in_url = self.url is not None and "sslmode" in parse_url(url)
             key, setting = ("url", "sslmode=verify-full") if in_url else ("ssl_mode", "verify-full")
             cure = f"set {setting}, or use a Unix socket"
-            if in_url and _JDBC_SSL in parse_qs(urlsplit(self.url.get_secret_value()).query):
+            if in_url and _JDBC_SSL in parse_qs(urlsplit(url).query):
                 cure = f"remove ssl=…, which libpq reads as sslmode=require, and {cure}"
             yield Fault(key, "would leave the server unchecked on a network connection", cure)
         if "sslrootcert" not in parameters:
