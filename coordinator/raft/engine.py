@@ -5,7 +5,9 @@ own seams (pinned version, asserted below): its journal, its transport, its snap
 poller and its pickling. DESIGN.md beside this file says why for each.
 """
 
+import socket
 import zlib
+from _socket import inet_ntop
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,10 @@ from coordinator.raft.wire import CoreWire
 PINNED_VERSION = "0.3.17"
 if VERSION != PINNED_VERSION:
     raise ImportError(f"pysyncobj {PINNED_VERSION} is required, {VERSION} is installed")
+
+# pysyncobj puts a function that only works on Windows in this place, on every system: psutil and others that turn an
+# IPv6 address into text would fail in this process.
+socket.inet_ntop = inet_ntop
 
 _REGULAR, _NO_OP = b"\x00", b"\x01"
 SUCCESS = FAIL_REASON.SUCCESS

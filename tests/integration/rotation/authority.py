@@ -11,6 +11,7 @@ from cryptography import x509
 from client.local.layout import ADMIN, CLIENT, Layout
 from pki import cli
 from pki.revocation import RevocationLists
+from pki.serials import format_serial
 
 BUNDLE = ("ca.pem", "crl.pem")
 
@@ -77,4 +78,4 @@ class Operator:
 
 def serials(file: Path) -> list[str]:
     """Of the certificates in a file, hexadecimal."""
-    return [f"{one.serial_number:x}" for one in x509.load_pem_x509_certificates(file.read_bytes())]
+    return [format_serial(one.serial_number) for one in x509.load_pem_x509_certificates(file.read_bytes())]

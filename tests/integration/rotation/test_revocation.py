@@ -108,8 +108,8 @@ async def test_a_revoked_worker_is_gone_its_task_is_proved_by_another_and_it_can
     async with network.admin() as admin:
         states = {worker.id: worker.state for worker in (await admin.cluster_status()).workers}
         assert states == {lost: "offline", other: "online"}
-        listed = {one.serial: (one.subject, one.reason) for one in await admin.revocations()}
-    assert listed[operator.serial(lost)] == (f"worker/{lost}", "key-compromise")
+        listed = {int(one.serial, 16): (one.subject, one.reason) for one in await admin.revocations()}
+    assert listed[int(operator.serial(lost), 16)] == (f"worker/{lost}", "key-compromise")
 
     issue(operator, lost, "worker")
     await to_thread(eventually, "it is back with another certificate", functools.partial(is_online, network, lost))
