@@ -67,7 +67,7 @@ hosts-down: $(READY) ## Take those hosts away again
 hosts-test: $(READY) ## Deploy on real hosts, and lose the power of all coordinators ROUNDS=20 times (root)
 	ZKP_TEST_POWER_LOSS_ROUNDS=$(ROUNDS) $(BIN)/pytest -q -rPs tests/hosts
 
-hosts-check: $(READY) ## Deploy on real hosts and look at them, in 12 minutes; says so where none can be booted (root)
+hosts-check: $(READY) ## Deploy on real hosts and look at them, in about 15 minutes; says so where none can be booted (root)
 	@$(BIN)/python -m tests.hosts probe || { [ $$? -eq 3 ]; exit; }; \
 	    $(BIN)/pytest -q -rPs -m "not slow" $(CHECKED:%=tests/hosts/test_%.py)
 
