@@ -82,7 +82,7 @@ async def test_a_transfer_that_the_target_does_not_take_says_what_happened(
         heir = trio.others(leader)[0]
         assert leader.runner is not None
         monkeypatch.setattr("coordinator.raft.engine.Core.hand_over", lambda core, target: True)
-        words = f"{heir.name} did not take over in time, and {leader.name} remains the leader; check that"
+        words = f"{heir.name} did not take over in time, and {leader.name} remains the leader for now; check that"
         with pytest.raises(TransferRefused, match=words):
             await leader.runner.transfer_leadership(heir.name)
         await trio.say("one")
