@@ -20,10 +20,15 @@ _ACCEPTED = 202
 
 @dataclass
 class Load:
-    """Ids of the tasks that were accepted, and every request that failed, in words."""
+    """Ids of the tasks that were accepted, every request that failed, and what the callers are known by."""
 
+    certificates: Certificates
     accepted: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    def serials(self) -> set[str]:
+        """Of the leaf and the roots that the connections are made with, hexadecimal."""
+        return {loaded.serial for loaded in self.certificates.loaded if loaded.kind != "issuer"}
 
     async def more(self, count: int) -> None:
         """Wait until that many more were accepted."""
@@ -36,8 +41,8 @@ class Load:
 @asynccontextmanager
 async def under_load(network: Network) -> AsyncIterator[Load]:
     """Tasks keep coming over gRPC, on connections that stay open, and over HTTPS, on one each."""
-    load = Load()
     certificates = Certificates.load(TlsFiles.in_directory(network.layout.identity(CLIENT)))
+    load = Load(certificates)
     async with LeaderConnection(network.cluster.profile.coordinators, certificates.material) as connection:
         certificates.on_change(connection.refresh)
         client = TaskClient(connection, timeout=PATIENCE_S)

@@ -44,6 +44,9 @@ class Rotation:
             await asyncio.to_thread(
                 eventually, f"{member} has taken it up", lambda name=member: self._is_current(name)
             )
+        # The callers look for themselves too, and may be the last: a revocation before that would rightly refuse them.
+        wanted, _ = self.operator.on_disk(CLIENT)
+        await asyncio.to_thread(eventually, "the callers have taken it up", lambda: self.load.serials() == wanted)
         await self.load.more(10)
 
     def _is_current(self, member: str) -> bool:
