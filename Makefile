@@ -5,8 +5,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROTOCOL := $(wildcard protocol/v1/*.proto)
-CODE := client coordinator daemon gateway pki proofs protocol settings worker
+PROTOCOL := $(wildcard zkp/protocol/v1/*.proto)
+CODE := coordinator gateway pki worker zkp
 ROUNDS ?= 20
 HOSTS ?= 3
 MINUTES ?= 30
@@ -78,19 +78,20 @@ check: $(READY) protocol-check monitoring-check ## Run every linter and the type
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/yamllint --strict $(YAML)
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/ansible-lint --offline --profile production -q
 
 monitoring-check:
 	@monitoring/check
 
-protocol: $(READY) ## Generate the Python code of protocol/v1/*.proto
+protocol: $(READY) ## Generate the Python code of zkp/protocol/v1/*.proto
 	$(call generate,.)
 
 protocol-check: $(READY)
-	@echo "Checking that protocol/v1 is what its .proto files generate"
+	@echo "Checking that zkp/protocol/v1 is what its .proto files generate"
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call generate,$$fresh) && \
-	for file in $$( { ls protocol/v1/*_pb2*; cd "$$fresh" && ls protocol/v1/*_pb2*; } | sort -u); do \
+	for file in $$( { ls zkp/protocol/v1/*_pb2*; cd "$$fresh" && ls zkp/protocol/v1/*_pb2*; } | sort -u); do \
 	    cmp -s "$$file" "$$fresh/$$file" || { echo "error: $$file is out of date: run \`make protocol\`" >&2; exit 1; }; \
 	done
 
@@ -117,5 +118,5 @@ $(READY): requirements.lock pyproject.toml
 define generate
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
     --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-    $(PROTOCOL) && rm -f $(foreach name,raft replicated,$(1)/protocol/v1/$(name)_pb2_grpc.py $(1)/protocol/v1/$(name)_pb2_grpc.pyi)
+    $(PROTOCOL) && rm -f $(foreach name,raft replicated,$(1)/zkp/protocol/v1/$(name)_pb2_grpc.py $(1)/zkp/protocol/v1/$(name)_pb2_grpc.pyi)
 endef

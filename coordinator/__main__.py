@@ -9,15 +9,16 @@ from typing import Annotated
 
 import typer
 
-from coordinator import config, rejoin
-from coordinator.config import CoordinatorSettings
-from coordinator.rejoin import RejoinRefused
+from coordinator import recovery
+from coordinator.config import settings as config
+from coordinator.config.settings import CoordinatorSettings
+from coordinator.recovery import RejoinRefused
 from coordinator.serve import serve
-from daemon import logs, native_stderr
-from daemon.lifecycle import run
-from proofs import ProofsError
-from proofs.keys import KeyStore
-from settings import SettingsError
+from zkp.daemon import logs, native_stderr
+from zkp.daemon.lifecycle import run
+from zkp.daemon.settings import SettingsError
+from zkp.proofs import ProofsError
+from zkp.proofs.keys import KeyStore
 
 app = typer.Typer(
     help="\b\nExample:\n  coordinator --config /etc/zkp/coordinator.yaml\n"
@@ -72,7 +73,7 @@ def set_aside(
     node again, and it adopts the cluster, is caught up by the others, and then votes again. Do this on one node at a
     time, while the others run: what no other node holds would be lost.
     """
-    print(rejoin.rejoin(directory, datetime.now(UTC), force=force))
+    print(recovery.rejoin(directory, datetime.now(UTC), force=force))
 
 
 @app.command(short_help="Let a node vote that cannot catch up, when a majority of disks is lost.")
@@ -84,7 +85,7 @@ def force_vote(directory: DataDirectory) -> None:
     For one node, stopped, when a majority has lost its files, so that nobody can be elected. Tasks that only the lost
     files held are gone. The node that kept its files must run when this one is started again.
     """
-    print(rejoin.force_vote(directory))
+    print(recovery.force_vote(directory))
 
 
 def _given(path: Path | None) -> Path:

@@ -8,47 +8,47 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib import metadata
 
-from coordinator.authorization import Authorization
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.cluster import Cluster, Member
-from coordinator.config import CoordinatorSettings
-from coordinator.health import Health, RecordStatus
-from coordinator.housekeeping import Housekeeping
-from coordinator.interpreter import collect_while_following, spare_the_leader
-from coordinator.leases import LeaseTiming
-from coordinator.metrics import Metrics
+from coordinator.config.settings import CoordinatorSettings
+from coordinator.errors import Unavailable
+from coordinator.gc_tuning import collect_while_following, spare_the_leader
+from coordinator.leader.leases import LeaseTiming
+from coordinator.leader.retention import Housekeeping
+from coordinator.monitoring.health import Health, RecordStatus
+from coordinator.monitoring.projection import RecordGauges
+from coordinator.monitoring.registry import Metrics
 from coordinator.raft import RaftError, RaftOptions, RaftRunner, StorageError
-from coordinator.raft.ownership import owned
-from coordinator.record_metrics import RecordGauges
-from coordinator.refusals import Unavailable
-from coordinator.replication import ReplicatedState, Replicator, wall_clock_ms
-from coordinator.revocations import Revocations
+from coordinator.raft.storage.directory_lock import owned
+from coordinator.replication.replicator import ReplicatedState, Replicator, wall_clock_ms
 from coordinator.rpc.admin_service import AdminService
+from coordinator.rpc.authorization import Authorization
 from coordinator.rpc.gate import Gate
 from coordinator.rpc.open_calls import OpenCalls
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
-from coordinator.services import Outside, Services
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.cluster import Cluster, Member
+from coordinator.services.revocations import Revocations
+from coordinator.services.task_reader import TaskRecord
+from coordinator.services.tasks import TaskLimits
+from coordinator.services.verification import Verification
 from coordinator.store import Database, Projector, Record, RecordError, StateOutbox
-from coordinator.task_record import TaskRecord
-from coordinator.tasks import TaskLimits
-from coordinator.verification import Verification
-from daemon.bounded_log import BoundedLog
-from daemon.certificates import Certificates
-from daemon.errors import DaemonError, ListenError
-from daemon.https import HttpsListener
-from daemon.lifecycle import Lifecycle
-from daemon.monitoring import monitoring_application
-from daemon.page_metrics import PageRequests
-from daemon.preflight import tls_files
-from daemon.process_metrics import watch_process
-from daemon.tls_metrics import TlsMetrics
-from pki.tls import TlsMaterial
-from proofs import ProofsError
-from proofs.groth16 import Verifier
-from proofs.keys import KeyStore
+from coordinator.wiring import Outside, Services
+from pki.tls.material import TlsMaterial
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.daemon.certificates import Certificates
+from zkp.daemon.errors import DaemonError, ListenError
+from zkp.daemon.http_metrics import PageRequests
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.lifecycle import Lifecycle
+from zkp.daemon.monitoring import monitoring_application
+from zkp.daemon.preflight import tls_files
+from zkp.daemon.process_metrics import watch_process
+from zkp.daemon.tls_metrics import TlsMetrics
+from zkp.proofs import ProofsError
+from zkp.proofs.groth16 import Verifier
+from zkp.proofs.keys import KeyStore
 
 log = logging.getLogger("zkp.coordinator")
 

@@ -8,14 +8,14 @@ from typing import Annotated, Never
 
 import typer
 
-from client.errors import ClientError
-from daemon import logs, native_stderr
-from daemon.lifecycle import run
 from gateway import config
 from gateway.callers import ApiKeyError, new_key
 from gateway.serve import serve
 from pki.errors import PkiError
-from settings import SettingsError
+from zkp.client.errors import ClientError
+from zkp.daemon import logs, native_stderr
+from zkp.daemon.lifecycle import run
+from zkp.daemon.settings import SettingsError
 
 _FAILED, _USED_WRONGLY = 1, 2
 _STOP_TIMEOUT_S = 30.0

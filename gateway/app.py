@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from daemon.health import Status
 from gateway import openapi
-from gateway.edge import Edge, Guard
 from gateway.handlers import TaskPages
+from gateway.middleware import Edge, Guard
+from zkp.daemon.health import Status
 
 Ready = Callable[[], bool]
 """Whether callers can be served now."""

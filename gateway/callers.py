@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, Problem
-from pki.identity import Identity, IdentityError, Role
+from pki.x509.identity import Identity, IdentityError, Role
 
 ROLES = frozenset({Role.CLIENT, Role.GATEWAY, Role.ADMIN})
 KEY_PREFIX = "zkp_"

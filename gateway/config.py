@@ -12,10 +12,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from daemon import preflight
 from gateway.callers import ApiKeyError, ApiKeys
-from pki.identity import Role
-from settings import (
+from pki.x509.identity import Role
+from zkp.daemon import preflight
+from zkp.daemon.settings import (
     Address,
     AnchoredPath,
     Count,

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from proofs.numbers import wrong
-from protocol.limits import anchored
+from zkp.proofs.numbers import wrong
+from zkp.protocol.limits import anchored
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SHOWN = 64  # characters of a caller's own name that are compared

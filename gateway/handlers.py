@@ -9,14 +9,14 @@ from typing import TypeVar
 from aiohttp import web
 from multidict import MultiMapping
 
-from client import task_json
-from client.errors import ClientError
-from client.records import Submission, Task, TaskState
 from gateway import problems, requests, tasks_json
 from gateway.idempotency import HEADER, new_task_id, read_key
 from gateway.network import Network, refusal
-from gateway.preparation import Preparation
 from gateway.problems import Problem
+from gateway.submission_pool import Preparation
+from zkp.client import task_json
+from zkp.client.errors import ClientError
+from zkp.client.model import Submission, Task, TaskState
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ What is read here came from anyone; its size was bounded before.
 """
 
 from gateway.problems import INVALID_JSON, Problem
-from proofs import strict_json
+from zkp.proofs import strict_json
 
 
 def parse_object(body: bytes) -> dict[str, object]:

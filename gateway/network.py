@@ -7,20 +7,12 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from client.errors import (
-    AlreadyExists,
-    ClientError,
-    Conflict,
-    Exhausted,
-    InvalidSubmission,
-    NoLeader,
-    NotFound,
-)
-from client.records import Accepted, Submission, Task, TaskPage, TaskState
-from daemon.problems import Kind
 from gateway import problems
 from gateway.idempotency import HEADER
 from gateway.problems import Problem
+from zkp.client.errors import AlreadyExists, ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound
+from zkp.client.model import Accepted, Submission, Task, TaskPage, TaskState
+from zkp.daemon.problems import Kind
 
 log = logging.getLogger("zkp.gateway")
 

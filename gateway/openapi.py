@@ -6,12 +6,12 @@ written here by hand, a test holds against the router and against real answers.
 
 from collections.abc import Iterable, Mapping
 
-from daemon.problems import CONTENT_TYPE, Kind
 from gateway import problems, requests
 from gateway.idempotency import HEADER, KEY_PATTERN
 from gateway.schemas import ANSWERS, parameters, reference, request_schemas
-from proofs import circuits
-from protocol.limits import TASK_ID_PATTERN, anchored
+from zkp.daemon.problems import CONTENT_TYPE, Kind
+from zkp.proofs import circuits
+from zkp.protocol.limits import TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 

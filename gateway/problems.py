@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from daemon import problems as common
-from daemon.problems import Kind
+from zkp.daemon import problems as common
+from zkp.daemon.problems import Kind
 
 MALFORMED = common.MALFORMED
 NO_SUCH_PAGE = common.NO_SUCH_PAGE

@@ -11,16 +11,16 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, create_model
 
-from client.records import TaskState
 from gateway.fields import Choice, Text, Whole
 from gateway.idempotency import HEADER
 from gateway.json_body import parse_object
 from gateway.problems import NO_SUCH_TASK, Problem, wrong_field
-from proofs import InputError, circuits
-from proofs.circuit import Circuit
-from proofs.field import ORDER
-from proofs.request import Fields, Request
-from protocol.limits import (
+from zkp.client.model import TaskState
+from zkp.proofs import InputError, circuits
+from zkp.proofs.circuit import Circuit
+from zkp.proofs.field import ORDER
+from zkp.proofs.request import Fields, Request
+from zkp.protocol.limits import (
     MAX_PAGE_SIZE,
     MAX_RETRIES,
     PAGE_SIZE,

@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from client.records import TaskState
-from daemon.health import Status
 from gateway.problems import KINDS
 from gateway.requests import SUBMISSIONS
-from proofs import circuits
-from proofs.field import ORDER
-from protocol.limits import SHA256_PATTERN, TASK_ID_PATTERN, anchored
+from zkp.client.model import TaskState
+from zkp.daemon.health import Status
+from zkp.proofs import circuits
+from zkp.proofs.field import ORDER
+from zkp.protocol.limits import SHA256_PATTERN, TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 

@@ -9,28 +9,28 @@ from importlib import metadata
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
 
-from client import revocations
-from client.leader import LeaderConnection
-from client.streaming import StreamingTaskClient
-from daemon.certificates import Certificates
-from daemon.connections import Bounds
-from daemon.health import Member, Status
-from daemon.https import HttpsListener
-from daemon.lifecycle import Lifecycle
-from daemon.monitoring import monitoring_application
-from daemon.page_metrics import PageRequests
-from daemon.preflight import tls_files
-from daemon.process_metrics import watch_process
-from daemon.tls_metrics import TlsMetrics
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
 from gateway.config import GatewaySettings
-from gateway.edge import Edge, Guard
 from gateway.handlers import CALLER, BodyLimits, TaskPages
+from gateway.leader_probe import Reach
+from gateway.middleware import Edge, Guard
 from gateway.network import Network
-from gateway.preparation import Preparation
 from gateway.ratelimit import RateLimit
-from gateway.reach import Reach
+from gateway.submission_pool import Preparation
+from zkp.client import revocations
+from zkp.client.leader import LeaderConnection
+from zkp.client.streaming import StreamingTaskClient
+from zkp.daemon.certificates import Certificates
+from zkp.daemon.connections import Bounds
+from zkp.daemon.health import Member, Status
+from zkp.daemon.http_metrics import PageRequests
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.lifecycle import Lifecycle
+from zkp.daemon.monitoring import monitoring_application
+from zkp.daemon.preflight import tls_files
+from zkp.daemon.process_metrics import watch_process
+from zkp.daemon.tls_metrics import TlsMetrics
 
 log = logging.getLogger("zkp.gateway")
 

@@ -1,8 +1,8 @@
 """Tasks as callers read them. Pure: the client library's records in, JSON objects out."""
 
-from client import task_json
-from client.records import Accepted, Task
-from proofs import snarkjs
+from zkp.client import task_json
+from zkp.client.model import Accepted, Task
+from zkp.proofs import snarkjs
 
 TASKS_PATH = "/api/v1/tasks"
 

@@ -1,7 +1,7 @@
 """The certificate authority, its files and its command; the one room that makes TLS contexts and credentials.
 
 The authority (`authority.py`) works in memory and is told the time; `store.py` keeps it on disk; `commands/`
-reads what is typed. Daemons meet this room through `identity.py` (who a certificate names) and `tls.py` (what
+reads what is typed. Daemons meet this room through `identity.py` (who a certificate names) and `material.py` (what
 they serve and dial with). DESIGN.md says why.
 """
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import typer
 
 # each of these adds its commands to the app
-from pki.commands import authority, checking, issuing, looking, revoking  # noqa: F401
-from pki.commands.terminal import app
+from pki.commands import authority, check, inspect, issue, revoke  # noqa: F401
+from pki.commands.common import app
 from pki.errors import PkiError
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from daemon import logs, native_stderr
-from daemon.errors import DaemonError
-from daemon.lifecycle import run
-from settings import SettingsError
 from worker import config
 from worker.service import proving_keys, serve
+from zkp.daemon import logs, native_stderr
+from zkp.daemon.errors import DaemonError
+from zkp.daemon.lifecycle import run
+from zkp.daemon.settings import SettingsError
 
 _FAILED = 1
 _STOP_MARGIN_S = 15.0  # after the drain: handing back, ending processes

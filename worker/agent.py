@@ -10,13 +10,13 @@ import logging
 import random
 from enum import StrEnum
 
-from client.errors import ClientError, NoLeader, NotFound
-from client.failures import CallFailed
-from client.leader import LeaderConnection, Route
+from worker.attempt_runner import Workbench
 from worker.reports import trouble
 from worker.retry import RetryPolicy, Trouble
 from worker.session import Membership, Registration, Session, first_of
-from worker.workbench import Workbench
+from zkp.client.errors import ClientError, NoLeader, NotFound
+from zkp.client.failures import CallFailed
+from zkp.client.leader import LeaderConnection, Route
 
 log = logging.getLogger("zkp.worker")
 

@@ -12,10 +12,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from daemon import preflight
-from pki.identity import Role
-from protocol.limits import MAX_CAPACITY
-from settings import (
+from pki.x509.identity import Role
+from zkp.daemon import preflight
+from zkp.daemon.settings import (
     Address,
     AnchoredPath,
     Count,
@@ -31,6 +30,7 @@ from settings import (
     read,
     repeated,
 )
+from zkp.protocol.limits import MAX_CAPACITY
 
 PREFIX = "WORKER"
 

@@ -1,6 +1,6 @@
 """Every error of this room: one line that names the file or the process and says the cure."""
 
-from daemon.errors import DaemonError
+from zkp.daemon.errors import DaemonError
 
 
 class WorkerError(DaemonError):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 _NO_LIMIT_S = 3600.0  # a coordinator always gives a limit; a missing one must not hold a slot for ever
 

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from proofs.errors import InputError, ProofsError, ProverFailed, UnsatisfiedInputs
-from proofs.groth16 import Prover
-from proofs.keys import KeyStore
 from worker.frames import Frame, encode, read
+from zkp.proofs.errors import InputError, ProofsError, ProverFailed, UnsatisfiedInputs
+from zkp.proofs.groth16 import Prover
+from zkp.proofs.keys import KeyStore
 
 _NICE = 5  # heartbeats go first
 _OOM_SCORE_ADJ = 500  # the kernel, out of memory, takes this process and not the agent

@@ -6,12 +6,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from client.errors import ClientError, Conflict, InvalidSubmission, NotFound, Refused, Untrusted
-from client.leader import LeaderConnection
-from client.line import Stubs
-from protocol.v1 import coordinator_pb2 as pb
 from worker.job import AttemptId, FinishedProof, ProvingFailed
 from worker.retry import RetryPolicy, Trouble
+from zkp.client.channel import Stubs
+from zkp.client.errors import ClientError, Conflict, InvalidSubmission, NotFound, Refused, Untrusted
+from zkp.client.leader import LeaderConnection
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:
     from grpc.aio import UnaryUnaryMultiCallable

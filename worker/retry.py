@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from client.backoff import Backoff
+from zkp.client.backoff import Backoff
 
 
 class Trouble(Enum):

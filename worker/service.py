@@ -8,21 +8,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from client import revocations
-from client.leader import LeaderConnection
-from daemon.certificates import Certificates
-from daemon.health import Answer, Member, Status
-from daemon.https import HttpsListener
-from daemon.lifecycle import Lifecycle
-from daemon.monitoring import monitoring_application
-from daemon.page_metrics import PageRequests
-from daemon.preflight import tls_files
-from daemon.process_metrics import watch_process
-from daemon.tls_metrics import TlsMetrics
-from pki.tls import TlsError, TlsMaterial
-from proofs.errors import ProofsError
-from proofs.keys import KeyStore
+from pki.tls.material import TlsError, TlsMaterial
 from worker.agent import Agent, Phase
+from worker.attempt_runner import Workbench
 from worker.config import WorkerSettings
 from worker.errors import KeysError, WorkerError
 from worker.metrics import WorkerMetrics
@@ -30,7 +18,19 @@ from worker.pool import ProverPool, prover_command
 from worker.reports import LeaderReports
 from worker.session import Membership
 from worker.spool import Spool
-from worker.workbench import Workbench
+from zkp.client import revocations
+from zkp.client.leader import LeaderConnection
+from zkp.daemon.certificates import Certificates
+from zkp.daemon.health import Answer, Member, Status
+from zkp.daemon.http_metrics import PageRequests
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.lifecycle import Lifecycle
+from zkp.daemon.monitoring import monitoring_application
+from zkp.daemon.preflight import tls_files
+from zkp.daemon.process_metrics import watch_process
+from zkp.daemon.tls_metrics import TlsMetrics
+from zkp.proofs.errors import ProofsError
+from zkp.proofs.keys import KeyStore
 
 _SPOOL = "spool"
 _STATUS = {

@@ -13,11 +13,11 @@ from typing import Any
 
 import grpc
 
-from client.failures import CallFailed, stream_ended
-from client.line import Line
-from protocol.v1 import coordinator_pb2 as pb
+from worker.attempt_runner import Workbench
 from worker.job import AttemptId, Job
-from worker.workbench import Workbench
+from zkp.client.channel import Line
+from zkp.client.failures import CallFailed, stream_ended
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 log = logging.getLogger("zkp.worker")
 

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from protocol.v1 import coordinator_pb2 as pb
 from worker.errors import SpoolError
 from worker.job import AttemptId, FinishedProof
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 log = logging.getLogger("zkp.worker")
 

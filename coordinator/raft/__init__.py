@@ -13,9 +13,9 @@ from coordinator.raft.errors import (
 )
 from coordinator.raft.node import MAX_COMMAND_BYTES
 from coordinator.raft.runner import RaftRunner
-from coordinator.raft.snapshot import SnapshotFile
 from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
-from settings import Address
+from coordinator.raft.storage.snapshot_file import SnapshotFile
+from zkp.daemon.settings import Address
 
 __all__ = [
     "MAX_COMMAND_BYTES",

@@ -6,11 +6,12 @@ node (pre-vote), or the leader must have asked for it (transfer). No clock but t
 
 from collections.abc import Callable, Iterable
 
-from coordinator.raft import engine, frames
+from coordinator.raft import engine
 from coordinator.raft.engine import LEADER, Core
 from coordinator.raft.membership import Membership, Standing
 from coordinator.raft.prevote import PreVote, would_vote
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport import framing
+from zkp.protocol.v1 import raft_pb2 as pb
 
 Send = Callable[[str, pb.Envelope], None]
 
@@ -79,18 +80,18 @@ class Elections:
 
     def on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         if self._membership.standing is Standing.VOTER:
-            core.feed(peer, frames.to_engine(envelope))
+            core.feed(peer, framing.to_engine(envelope))
 
     def on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         # The engine counts messages, not voters.
         if (envelope.vote.term, peer) not in self._votes:
             self._votes = {vote for vote in self._votes if vote[0] == envelope.vote.term}
             self._votes.add((envelope.vote.term, peer))
-            core.feed(peer, frames.to_engine(envelope))
+            core.feed(peer, framing.to_engine(envelope))
 
     def on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         if self._membership.standing is Standing.VOTER:
-            core.feed(peer, frames.to_engine(envelope))
+            core.feed(peer, framing.to_engine(envelope))
 
     def on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         request = envelope.pre_vote_request

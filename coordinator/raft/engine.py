@@ -18,8 +18,8 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
-from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.sending import Sender
+from coordinator.raft.storage.journal import Entry, Journal
 from coordinator.raft.wire import CoreWire
 
 PINNED_VERSION = "0.3.17"

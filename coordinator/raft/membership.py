@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coordinator.raft.disk import Disk
 from coordinator.raft.errors import REJOIN, StorageError
-from coordinator.raft.sealed import SealBroken, seal, unseal
+from coordinator.raft.storage.checksummed_json import SealBroken, seal, unseal
+from coordinator.raft.storage.disk import Disk
 
 log = logging.getLogger("zkp.raft")
 

@@ -10,18 +10,19 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from coordinator.raft import engine, frames
-from coordinator.raft.disk import Disk
+from coordinator.raft import engine
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import FrameError, NotLeader, TransferRefused
-from coordinator.raft.journal import Journal
 from coordinator.raft.membership import Membership, PeerView, Standing
+from coordinator.raft.proposals import Done, Waiting, tell
 from coordinator.raft.snapshots import Offload, Snapshots, StateMachine
 from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
-from coordinator.raft.waiting import Done, Waiting, tell
+from coordinator.raft.storage.disk import Disk
+from coordinator.raft.storage.journal import Journal
+from coordinator.raft.transport import framing
 from coordinator.raft.wire import CoreWire
-from protocol.v1 import raft_pb2 as pb
+from zkp.protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
 
@@ -295,15 +296,15 @@ class RaftNode:
         hello = pb.Hello(
             node_id=self._options.node_id,
             peer_id=peer,
-            version=frames.PROTOCOL_VERSION,
+            version=framing.PROTOCOL_VERSION,
             last_log_index=last,
         )
         self.send(peer, pb.Envelope(hello=hello))
 
     def _on_hello(self, peer: str, envelope: pb.Envelope) -> None:
         hello = envelope.hello
-        if hello.version != frames.PROTOCOL_VERSION:
-            raise FrameError(f"speaks version {hello.version}, this node version {frames.PROTOCOL_VERSION}")
+        if hello.version != framing.PROTOCOL_VERSION:
+            raise FrameError(f"speaks version {hello.version}, this node version {framing.PROTOCOL_VERSION}")
         if (hello.node_id, hello.peer_id) != (peer, self._options.node_id):
             raise FrameError(f"says it is {hello.node_id!r} looking for {hello.peer_id!r}")
         ours = self._membership.cluster_id
@@ -332,7 +333,7 @@ class RaftNode:
     # ------------------------------------------------------------ messages
 
     def _on_append_entries(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        message = frames.to_engine(envelope)
+        message = framing.to_engine(envelope)
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
@@ -348,7 +349,7 @@ class RaftNode:
             self._membership.caught_up()
 
     def _on_install_snapshot(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        message = frames.to_engine(envelope)
+        message = framing.to_engine(envelope)
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
@@ -380,7 +381,7 @@ class RaftNode:
             self._on_learner(core, peer, envelope)
         else:
             self._vouched.pop(peer, None)
-            core.feed_acknowledgement(peer, frames.to_engine(envelope))
+            core.feed_acknowledgement(peer, framing.to_engine(envelope))
 
     def _on_learner(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         """A peer without its disk may have voted, and acknowledged entries, that it forgot.
@@ -388,7 +389,7 @@ class RaftNode:
         It counts again once an entry is committed, without it, that was made after it came back: a leader that
         commits so is no relic of an older term, and the peer then holds all that was committed before.
         """
-        core.feed_learner(peer, frames.to_engine(envelope))
+        core.feed_learner(peer, framing.to_engine(envelope))
         if core.role() == LEADER and peer not in self._vouched:
             self._vouched[peer] = core.last_log_index() + 1
             core.add_no_op()

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import StorageError
 from coordinator.raft.membership import Membership, Standing
 from coordinator.raft.node import RaftNode
-from coordinator.raft.sealed import SealBroken, unseal
 from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.checksummed_json import SealBroken, unseal
+from coordinator.raft.storage.disk import OsDisk
+from zkp.protocol.v1 import raft_pb2 as pb
 
 _MEMBERSHIP = "membership"
 _SMALL = (_MEMBERSHIP, "vote")

@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError, TransferRefused
-from coordinator.raft.leader_seen import LeaderSeen
-from coordinator.raft.links import LinkEvents, Links
+from coordinator.raft.leader_changes import LeaderSeen
 from coordinator.raft.node import Listener, RaftNode
-from coordinator.raft.snapshot import SnapshotFile, snapshot_file
 from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions, RaftStatus
-from coordinator.raft.turns import Turns
-from pki.tls import TlsMaterial
-from protocol.v1 import raft_pb2 as pb
-from settings import Address
+from coordinator.raft.storage.disk import OsDisk
+from coordinator.raft.storage.snapshot_file import SnapshotFile, snapshot_file
+from coordinator.raft.throttle import Turns
+from coordinator.raft.transport.connections import LinkEvents, Links
+from pki.tls.material import TlsMaterial
+from zkp.daemon.settings import Address
+from zkp.protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coordinator.raft.journal import Entry, Journal
+from coordinator.raft.storage.journal import Entry, Journal
 from coordinator.raft.wire import CoreWire
 
 _BATCH_BYTES = 512 << 10

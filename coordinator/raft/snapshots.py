@@ -5,10 +5,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from coordinator.raft.disk import Disk
 from coordinator.raft.errors import StorageError
-from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.snapshot import GiveWay, Snapshot, SnapshotError, SnapshotStore, busy_alone, decode, encode
+from coordinator.raft.storage.disk import Disk
+from coordinator.raft.storage.journal import Entry, Journal
+from coordinator.raft.storage.snapshot_file import (
+    GiveWay,
+    Snapshot,
+    SnapshotError,
+    SnapshotStore,
+    busy_alone,
+    decode,
+    encode,
+)
 
 log = logging.getLogger("zkp.raft")
 

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.raft import frames
 from coordinator.raft.errors import RaftError, StorageError
-from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.snapshots import Snapshots, StateMachine
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.journal import Entry, Journal
+from coordinator.raft.transport import framing
+from zkp.protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
 
@@ -41,7 +41,7 @@ class CoreWire:
             # A leader's own entries may still be on their way to its disk when it sends them: it commits
             # nothing before they are there. Everything else is a promise about what this node has stored.
             self._journal.sync()
-        self._send(peer_id, frames.from_engine(message))
+        self._send(peer_id, framing.from_engine(message))
 
     def apply(self, command: bytes, index: int) -> object:
         try:

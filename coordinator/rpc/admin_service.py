@@ -8,20 +8,20 @@ from typing import Any
 
 import grpc
 
-from coordinator.cluster import Cluster
-from coordinator.commands import Release
-from coordinator.health import Health
-from coordinator.leases import Leases
-from coordinator.model import Worker
+from coordinator.errors import InvalidRequest, NotFound, NotTransferred, TimedOut
+from coordinator.leader.leases import Leases
+from coordinator.monitoring.health import Health
 from coordinator.raft import OutcomeUnknown, TransferRefused
-from coordinator.refusals import InvalidRequest, NotFound, NotTransferred, TimedOut
-from coordinator.replication import Replicator
-from coordinator.revocations import Revocations
+from coordinator.replication.replicator import Replicator
 from coordinator.rpc import convert
 from coordinator.rpc.gate import caller_serial
-from coordinator.workers import require_leader
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.services.cluster import Cluster
+from coordinator.services.revocations import Revocations
+from coordinator.services.workers import require_leader
+from coordinator.state.commands import Release
+from coordinator.state.model import Worker
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

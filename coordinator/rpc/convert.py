@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from coordinator.model import Revocation, Task, TaskState
-from coordinator.refusals import CoordinatorError, InvalidRequest
-from coordinator.revocations import Certificate
+from coordinator.errors import CoordinatorError, InvalidRequest
 from coordinator.rpc.errors import status_of
-from coordinator.submissions import Submission
-from coordinator.tasks import Accepted, Listing
-from coordinator.workers import Assignment, Held, Introduction
-from protocol.v1 import coordinator_pb2 as pb
+from coordinator.services.revocations import Certificate
+from coordinator.services.tasks import Accepted, Listing
+from coordinator.services.validation import Submission
+from coordinator.services.workers import Assignment, Held, Introduction
+from coordinator.state.model import Revocation, Task, TaskState
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 _STATES: dict[TaskState, pb.TaskState.ValueType] = {
     TaskState.PENDING: pb.TASK_STATE_PENDING,

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from coordinator.raft import NotLeader, OutcomeUnknown
-from coordinator.refusals import (
+from coordinator.errors import (
     AlreadyExists,
     CoordinatorError,
     FalseProof,
@@ -23,6 +22,7 @@ from coordinator.refusals import (
     Unauthenticated,
     Unavailable,
 )
+from coordinator.raft import NotLeader, OutcomeUnknown
 
 LEADER_METADATA = "zkp-leader"
 FIELD_METADATA = "zkp-field"

@@ -14,15 +14,15 @@ from typing import Any
 
 import grpc
 
-from coordinator.authorization import Authorization
+from coordinator.errors import TimedOut, TooLarge, Unavailable
 from coordinator.raft import NotLeader
-from coordinator.refusals import TimedOut, TooLarge, Unavailable
+from coordinator.rpc.authorization import Authorization
 from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
 from coordinator.rpc.open_calls import OpenCalls
-from daemon.bounded_log import BoundedLog
-from pki.identity import Identity
-from pki.tls import PeerCertificate
-from protocol.limits import MAX_MESSAGE_BYTES
+from pki.tls.material import PeerCertificate
+from pki.x509.identity import Identity
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.protocol.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("zkp.coordinator")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 
-from coordinator.revocations import Revocations
 from coordinator.rpc import convert
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.services.revocations import Revocations
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

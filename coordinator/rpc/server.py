@@ -14,10 +14,10 @@ from coordinator.rpc.gate import Gate
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService
-from daemon.errors import ListenError
-from protocol.limits import MAX_MESSAGE_BYTES
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from zkp.daemon.errors import ListenError
+from zkp.protocol.limits import MAX_MESSAGE_BYTES
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 

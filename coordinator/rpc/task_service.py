@@ -11,9 +11,9 @@ import grpc
 from coordinator.rpc import convert
 from coordinator.rpc.batches import batches
 from coordinator.rpc.gate import caller
-from coordinator.tasks import Tasks
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.services.tasks import Tasks
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

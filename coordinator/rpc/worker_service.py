@@ -9,12 +9,12 @@ from typing import Any
 
 import grpc
 
-from coordinator.reports import Reports
 from coordinator.rpc import convert
 from coordinator.rpc.gate import caller, caller_serial
-from coordinator.workers import Workers
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.services.reports import Reports
+from coordinator.services.workers import Workers
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.model import Attempt, Circuit, Event, Revocation, Task, TaskState, Worker
+from coordinator.state.model import Attempt, Circuit, Event, Revocation, Task, TaskState, Worker
 from coordinator.store.errors import RecordBehind
 
 Columns = Mapping[str, list[object]]

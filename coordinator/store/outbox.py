@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from coordinator.model import Event
-from coordinator.state import State
+from coordinator.state.machine import State
+from coordinator.state.model import Event
 from coordinator.store.batch import fingerprint
 from coordinator.store.errors import RecordAhead, RecordBehind, RecordForeign
 from coordinator.store.projection import Position

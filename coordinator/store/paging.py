@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from coordinator.store.batch import storable
 from coordinator.store.errors import PageTokenError
-from protocol.limits import MAX_PAGE_TOKEN_CHARACTERS
+from zkp.protocol.limits import MAX_PAGE_TOKEN_CHARACTERS
 
 _MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives import hashes
 
-from pki import rotation, status
-from pki.authority import Authority
-from pki.commands.terminal import (
+from pki.ca.authority import Authority
+from pki.checks import expiry
+from pki.commands.common import (
     AuthorityOption,
     DevelopmentOption,
     JsonOption,
@@ -23,12 +23,13 @@ from pki.commands.terminal import (
     user,
     warn_of_clock,
 )
-from pki.directory import AuthorityDirectory
-from pki.moments import day
-from pki.register import Ca
-from pki.scope import parse_network
-from pki.serials import format_serial
-from pki.store import AuthorityStore
+from pki.store import rotation
+from pki.store.directory import AuthorityDirectory
+from pki.store.state import Ca
+from pki.store.store import AuthorityStore
+from pki.timespans import day
+from pki.x509.name_constraints import parse_network
+from pki.x509.serials import format_serial
 
 SwitchOption = Annotated[bool, typer.Option("--switch", help="Second step: the next issuing CA signs from now on.")]
 FinishOption = Annotated[bool, typer.Option("--finish", help="Last step: nobody accepts the old one any more.")]
@@ -191,7 +192,7 @@ def _check_steps(*, switch: bool, finish: bool, force: bool, first_only: bool) -
 
 
 def _report(store: AuthorityStore, done: list[Ca], *, finished: bool, as_json: bool) -> None:
-    step = status.next_step(store.register)
+    step = expiry.next_step(store.register)
     if as_json:
         cas = [
             {

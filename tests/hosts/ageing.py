@@ -7,8 +7,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.profiles import LEAF_LIFE
-from pki.store import AuthorityStore
+from pki.ca.profiles import LEAF_LIFE
+from pki.store.store import AuthorityStore
 from tests.hosts.host import Host
 
 RENEWABLE = LEAF_LIFE * 0.75

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from settings import Address
 from tests.hosts.commands import attempt, last_words
 from tests.hosts.fleet import Fleet
 from tests.hosts.host import PATIENCE_S, Host
 from tests.hosts.playbook import ANSIBLE, Outcome, Playbook
 from tests.integration.cluster.network import eventually
+from zkp.daemon.settings import Address
 
 HOSTS = ("host-1", "host-2", "host-3")
 EXAMPLE = ANSIBLE / "inventories/example-3-hosts"

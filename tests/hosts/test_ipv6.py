@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from settings import Address
 from tests.hosts.commands import run
 from tests.hosts.deployment import HOSTS, Deployment, everywhere
 from tests.hosts.errors import HostsError
 from tests.hosts.fleet import Fleet
 from tests.hosts.test_site import report
+from zkp.daemon.settings import Address
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from client.local.postgres import EmbeddedPostgres, as_server_user
+from zkp.localcluster.postgres import EmbeddedPostgres, as_server_user
 
 SUPERUSER = "postgres"
 _NUMBERS = itertools.count(1)  # of databases, so that no two share a name

@@ -3,9 +3,9 @@
 import random
 from dataclasses import dataclass
 
-from coordinator.commands import Cancel, Command, RegisterCircuit, Submit
-from coordinator.model import Outcome, Task
 from coordinator.raft import NotLeader, RaftError
+from coordinator.state.commands import Cancel, Command, RegisterCircuit, Submit
+from coordinator.state.model import Outcome, Task
 from tests.simulation.cluster import Cluster, Follower
 from tests.simulation.linearizability import DONE, NEW, Call, Kind, Status, linearizable
 from tests.simulation.node import SimNode

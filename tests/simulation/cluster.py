@@ -6,9 +6,9 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 
-from coordinator.commands import RegisterCircuit, Submit
-from coordinator.model import Outcome
 from coordinator.raft import RaftError, engine
+from coordinator.state.commands import RegisterCircuit, Submit
+from coordinator.state.model import Outcome
 from tests.simulation.disk import SimDisk
 from tests.simulation.holdings import on_majority
 from tests.simulation.ledger import Ledger

@@ -7,8 +7,8 @@ process finds after its start what it had made durable, and nothing that it had 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.records import Kind
+from coordinator.raft.storage.journal import Entry, Journal
+from coordinator.raft.storage.segment import Kind
 from tests.simulation.disk import SimDisk
 
 

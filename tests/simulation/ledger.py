@@ -6,13 +6,13 @@ The first node that applies an entry writes the history; every later one must do
 import functools
 from collections.abc import Callable, Sequence
 
-from coordinator.codec import decode_group
-from coordinator.commands import Command, Complete, Fail, Start
-from coordinator.model import AttemptState, Event, EventKind, Outcome
-from coordinator.raft.journal import Entry
-from coordinator.raft.sealed import unseal
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.checksummed_json import unseal
+from coordinator.raft.storage.journal import Entry
+from coordinator.state.codec import decode_group
+from coordinator.state.commands import Command, Complete, Fail, Start
+from coordinator.state.model import AttemptState, Event, EventKind, Outcome
 from tests.simulation.disk import SimDisk
+from zkp.protocol.v1 import raft_pb2 as pb
 
 _ENDS = {EventKind.TASK_COMPLETED, EventKind.TASK_FAILED, EventKind.TASK_CANCELLED}
 

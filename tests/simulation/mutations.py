@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from pysyncobj import SyncObj
 
-from coordinator.codec import decode_group
-from coordinator.model import Outcome, Refusal, Task
-from coordinator.raft import frames
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import LEADER, Core
-from coordinator.raft.journal import Entry, Journal, _fatal
 from coordinator.raft.membership import Membership, Standing
 from coordinator.raft.node import RaftNode
-from coordinator.raft.records import Tail
+from coordinator.raft.proposals import Done, Waiting
 from coordinator.raft.snapshots import Snapshots
-from coordinator.raft.waiting import Done, Waiting
+from coordinator.raft.storage.journal import Entry, Journal, _fatal
+from coordinator.raft.storage.segment import Tail
+from coordinator.raft.transport import framing
 from coordinator.raft.wire import CoreWire
-from coordinator.state import State
-from protocol.v1 import raft_pb2 as pb
+from coordinator.state.codec import decode_group
+from coordinator.state.machine import State
+from coordinator.state.model import Outcome, Refusal, Task
 from tests.simulation.network import Network
 from tests.simulation.record import SimRecord
+from zkp.protocol.v1 import raft_pb2 as pb
 
 Switch = Callable[[pytest.MonkeyPatch], None]
 
@@ -36,7 +36,7 @@ Switch = Callable[[pytest.MonkeyPatch], None]
 def promises_before_the_disk_has_them(patch: pytest.MonkeyPatch) -> None:
     def send(wire: CoreWire, peer_id: str, message: dict[str, Any]) -> None:
         if message["type"] != "apply_command":
-            wire._send(peer_id, frames.from_engine(message))
+            wire._send(peer_id, framing.from_engine(message))
 
     patch.setattr(CoreWire, "send", send)
 
@@ -180,7 +180,7 @@ def commits_beyond_what_a_message_carried(patch: pytest.MonkeyPatch) -> None:
 
 def commits_by_a_part_of_a_snapshot(patch: pytest.MonkeyPatch) -> None:
     def take(node: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        message = frames.to_engine(envelope)
+        message = framing.to_engine(envelope)
         if message["term"] >= core.raftCurrentTerm:
             node._elections.hear_leader()
             core.feed(peer, message)
@@ -205,7 +205,7 @@ def counts_who_is_catching_up(patch: pytest.MonkeyPatch) -> None:
 def counts_messages_instead_of_voters(patch: pytest.MonkeyPatch) -> None:
     """And each vote comes twice: alone the fix is not missed, since the numbers of the frames rule that out."""
     patch.setattr(
-        Elections, "on_vote", lambda _elections, core, peer, envelope: core.feed(peer, frames.to_engine(envelope))
+        Elections, "on_vote", lambda _elections, core, peer, envelope: core.feed(peer, framing.to_engine(envelope))
     )
     votes_come_twice(patch)
 

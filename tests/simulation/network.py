@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from coordinator.raft import frames
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport import framing
+from zkp.protocol.v1 import raft_pb2 as pb
 
 
 class Scheduler(Protocol):
@@ -112,7 +112,7 @@ class Network:
         if (sender, receiver) in self._blocked:
             connection.lossy = True
             return
-        body = frames.pack(envelope)[frames.LENGTH.size :]
+        body = framing.pack(envelope)[framing.LENGTH.size :]
         connection.on_the_way[receiver] += len(body)
         arrival = max(self._clock(), not_before) + self._rng.uniform(0.0001, self.max_delay)
         arrival = max(arrival, connection.last_arrival.get(receiver, 0.0))
@@ -121,7 +121,7 @@ class Network:
         def deliver() -> None:
             connection.on_the_way[receiver] -= len(body)
             if connection.open and connection.dead != receiver and self._nodes[receiver].alive:
-                self._nodes[receiver].frame(sender, frames.unpack(body))
+                self._nodes[receiver].frame(sender, framing.unpack(body))
 
         def arrive() -> None:
             held = self._held.get((sender, receiver))

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from coordinator.codec import encode_command, encode_group
-from coordinator.commands import Command
-from coordinator.model import Event, Outcome
 from coordinator.raft import NotLeader, RaftError, RaftOptions, StorageError
 from coordinator.raft.errors import FrameError
 from coordinator.raft.node import RaftNode
 from coordinator.raft.snapshots import Work
-from coordinator.replication import ReplicatedState
-from protocol.v1 import raft_pb2 as pb
+from coordinator.replication.replicator import ReplicatedState
+from coordinator.state.codec import encode_command, encode_group
+from coordinator.state.commands import Command
+from coordinator.state.model import Event, Outcome
 from tests.simulation.disk import ProcessDied, SimDisk
 from tests.simulation.holdings import Log, misjudged
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network
 from tests.simulation.senses import Senses
+from zkp.protocol.v1 import raft_pb2 as pb
 
 HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
 SLOWEST_APPLY = 0.02

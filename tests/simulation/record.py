@@ -5,9 +5,9 @@ A transaction that was sent is committed at its own time, whatever has become of
 
 from collections.abc import Callable, Mapping
 
-from coordinator.commands import Projected
-from coordinator.housekeeping import Retention
-from coordinator.model import Task
+from coordinator.leader.retention import Retention
+from coordinator.state.commands import Projected
+from coordinator.state.model import Task
 from coordinator.store import Fenced, RecordError, StateOutbox
 from coordinator.store.batch import Batch, fingerprint, fold, task_columns
 from coordinator.store.outbox import check_continuity

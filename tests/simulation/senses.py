@@ -6,7 +6,7 @@ nobody; nobody is encouraged against a leader that is heard; whoever leads no mo
 
 from collections.abc import Callable
 
-from protocol.v1 import raft_pb2 as pb
+from zkp.protocol.v1 import raft_pb2 as pb
 
 _PATIENCE = 4
 """Election timeouts within which a majority was heard by whoever leads or campaigns; the shell is stricter."""

@@ -6,7 +6,10 @@ A leader's side is the real scheduler and the real leases over the real state; h
 import random
 from dataclasses import dataclass, field
 
-from coordinator.commands import (
+from coordinator.leader.leases import Leases, LeaseTiming
+from coordinator.leader.scheduler import PendingTasks, plan
+from coordinator.raft import RaftError
+from coordinator.state.commands import (
     Assign,
     Command,
     Complete,
@@ -17,10 +20,7 @@ from coordinator.commands import (
     Release,
     Start,
 )
-from coordinator.leases import Leases, LeaseTiming
-from coordinator.model import Outcome, WorkerState
-from coordinator.raft import RaftError
-from coordinator.scheduler import PendingTasks, plan
+from coordinator.state.model import Outcome, WorkerState
 from tests.simulation.clients import PROVED
 from tests.simulation.cluster import Cluster, Follower
 from tests.simulation.node import SimNode

@@ -21,16 +21,16 @@ from pathlib import Path
 import psutil
 from prometheus_client import CollectorRegistry
 
-from client.cli.access import Access
-from client.local.cluster import LocalCluster
-from client.local.layout import CLIENT, COORDINATORS, GATEWAY, PROMETHEUS
-from client.records import Submission
-from client.tasks import TaskClient
-from coordinator.raft_metrics import RaftTimings
-from pki.tls import TlsFiles, TlsMaterial
-from proofs import circuits
+from coordinator.monitoring.raft import RaftTimings
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.monitoring import commit_path
 from tests.bench.monitoring.commit_path import Cost
+from zkp.cli.target import Access
+from zkp.client.model import Submission
+from zkp.client.tasks import TaskClient
+from zkp.localcluster.cluster import LocalCluster
+from zkp.localcluster.layout import CLIENT, COORDINATORS, GATEWAY, PROMETHEUS
+from zkp.proofs import circuits
 
 SCRAPES = 200
 INTERVAL_S = 5.0

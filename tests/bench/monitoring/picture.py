@@ -13,16 +13,16 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from client.cli.access import Access
-from client.errors import ClientError
-from client.local import prometheus
-from client.local.cluster import LocalCluster
-from client.local.https import HttpsCaller
-from client.local.layout import CLIENT, GATEWAY
-from client.records import Submission
-from client.tasks import TaskClient
-from proofs import circuits
 from tests.bench.monitoring.panels import picture
+from zkp.cli.target import Access
+from zkp.client.errors import ClientError
+from zkp.client.model import Submission
+from zkp.client.tasks import TaskClient
+from zkp.localcluster import prometheus
+from zkp.localcluster.cluster import LocalCluster
+from zkp.localcluster.https import HttpsCaller
+from zkp.localcluster.layout import CLIENT, GATEWAY
+from zkp.proofs import circuits
 
 ROOT = Path(__file__).parents[3]
 DASHBOARD = ROOT / "monitoring" / "grafana" / "dashboards" / "overview.json"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import grpc
 
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
 from tests.bench.raft.identities import CLIENT, HOST, files
 from tests.bench.raft.processes import PATIENCE_S, BenchError, NodeProcess
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from client.local.https import HttpsCaller, leader_of
-from proofs.keys import KeyStore
 from tests.bench.raft.clusters import eventually, free_ports, stop_all
 from tests.bench.raft.identities import ADMIN, HOST, TRUST_DOMAIN, files
 from tests.bench.raft.processes import NodeProcess
+from zkp.localcluster.https import HttpsCaller, leader_of
+from zkp.proofs.keys import KeyStore
 
 MEMBERS = ("coordinator-1", "coordinator-2", "coordinator-3")
 CIRCUIT = "range_proof"

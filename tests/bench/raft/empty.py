@@ -13,12 +13,12 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from pki.tls import TlsFiles, TlsMaterial
-from protocol.v1 import coordinator_pb2 as pb
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.raft import coordinators, load, payload
 from tests.bench.raft.clusters import eventually, free_ports, stop_all
 from tests.bench.raft.identities import HOST
 from tests.bench.raft.processes import NodeProcess
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 MEMBER = "empty"
 _COMMAND = (sys.executable, "-m", "tests.bench.raft.empty")

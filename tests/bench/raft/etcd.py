@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
 from tests.bench.raft.clusters import eventually, free_ports, stop_all
 from tests.bench.raft.identities import CLIENT, HOST, files
 from tests.bench.raft.processes import BenchError, NodeProcess

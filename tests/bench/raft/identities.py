@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsFiles
+from pki.ca.authority import Authority
+from pki.tls.material import TlsFiles
+from pki.x509.identity import Role
 
 TRUST_DOMAIN = "bench.local"
 HOST = "127.0.0.1"

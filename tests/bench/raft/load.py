@@ -14,14 +14,14 @@ from pathlib import Path
 
 import grpc
 
-from client.leader import LeaderConnection
-from client.records import Submission
-from client.streaming import StreamingTaskClient
-from pki.tls import TlsFiles, TlsMaterial
-from protocol.v1 import coordinator_pb2 as pb
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.raft import etcd, payload
 from tests.bench.raft.coordinators import CIRCUIT
 from tests.bench.raft.processes import BenchError
+from zkp.client.leader import LeaderConnection
+from zkp.client.model import Submission
+from zkp.client.streaming import StreamingTaskClient
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 Request = Callable[[], Awaitable[int]]
 """One request and its answer; how many tasks were accepted."""

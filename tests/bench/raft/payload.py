@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 from google.protobuf.message import Message
 
-from proofs import circuits
-from protocol.v1 import coordinator_pb2 as pb
 from tests.bench.raft import etcd
 from tests.bench.raft.coordinators import CIRCUIT
+from zkp.proofs import circuits
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 SIZE = 300
 """Bytes of one submission; of one key and its value."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.__main__ import main
-from coordinator.raft.disk import OsFile
 from coordinator.raft.runner import RaftRunner
-from coordinator.replication import ReplicatedState
-from coordinator.tasks import Tasks
+from coordinator.raft.storage.disk import OsFile
+from coordinator.replication.replicator import ReplicatedState
+from coordinator.services.tasks import Tasks
 
 _KEPT = 20_000
 

@@ -12,13 +12,13 @@ from typing import Any
 import grpc
 import uvloop
 
-from protocol.v1 import coordinator_pb2 as pb
 from tests.bench.raft import coordinators, payload
 from tests.bench.raft.clusters import channel
 from tests.bench.raft.comparison import Say
 from tests.bench.raft.coordinators import CoordinatorCluster
 from tests.bench.raft.workshop import LIKE_ETCD, Workshop, running
 from tests.integration.postgres import Databases, EmbeddedServer
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 RATE = 200
 """Tasks a second, each submitted and cancelled."""

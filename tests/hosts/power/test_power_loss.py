@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import ClientError
-from client.local.errors import LocalClusterError
-from client.local.layout import COORDINATORS, POSTGRES, Layout
 from tests.hosts.power.images import Disk, copies, require_loop_devices
 from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen
 from tests.integration.raft_process.coordinators import coordinators, processes
 from tests.integration.raft_process.stream import Stream, lost, streaming
+from zkp.client.errors import ClientError
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.layout import COORDINATORS, POSTGRES, Layout
 
 ROUNDS = int(os.environ.get("ZKP_TEST_POWER_LOSS_ROUNDS", "3"))
 UNSYNCED = Path(__file__).parent / "unsynced"

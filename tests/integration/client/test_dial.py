@@ -11,17 +11,17 @@ from typing import Any
 import grpc
 import pytest
 
-from client.dial import TlsDialer
-from client.errors import NoLeader, Untrusted
-from client.failures import DialFailed
-from client.leader import LeaderConnection
-from client.tasks import TaskClient
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsMaterial
-from protocol.v1 import coordinator_pb2 as pb
+from pki.ca.authority import Authority
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.fakes.coordinators import HOST, WAIT_S, YESTERDAY, Cluster, Network
 from tests.unit.pki.forgery import foreign_leaf
+from zkp.client.dial import TlsDialer
+from zkp.client.errors import NoLeader, Untrusted
+from zkp.client.failures import DialFailed
+from zkp.client.leader import LeaderConnection
+from zkp.client.tasks import TaskClient
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from client.admin import AdminClient
-from client.errors import Conflict, NotFound, Refused
-from client.leader import LeaderConnection
-from client.records import Accepted, Submission, TaskState
-from client.tasks import TaskClient
-from pki.identity import Role
-from protocol.v1 import coordinator_pb2 as pb
+from pki.x509.identity import Role
 from tests.integration.fakes.coordinators import Cluster, Network, within
+from zkp.client.admin import AdminClient
+from zkp.client.errors import Conflict, NotFound, Refused
+from zkp.client.leader import LeaderConnection
+from zkp.client.model import Accepted, Submission, TaskState
+from zkp.client.tasks import TaskClient
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.local.setup import make_keys
 from tests.integration.cluster.network import LIVE, Network, running
+from zkp.localcluster.setup import make_keys
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pki.files import TlsFiles
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
 from tests.integration.cluster.network import PATIENCE_S, Network
 
 TASKS = "/api/v1/tasks"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from client.local.layout import Layout
-from pki.authority import Authority
+from pki.ca.authority import Authority
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.store import AuthorityStore
+from pki.store.store import AuthorityStore
+from pki.x509.identity import Role
+from zkp.localcluster.layout import Layout
 
 HOSTS = ("127.0.0.1", "localhost")
 NOISE = b"\xf5" + random.Random(20).randbytes(4095)  # begins neither as TLS nor as words

@@ -18,14 +18,14 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
 
-from client.admin import AdminClient
-from client.cli.access import Access
-from client.local.cluster import LocalCluster
-from client.local.https import HttpsCaller, Leader
-from client.local.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, POSTGRES
-from client.local.logs import tail
-from client.local.process import end_remnants, remnants
-from client.tasks import TaskClient
+from zkp.cli.target import Access
+from zkp.client.admin import AdminClient
+from zkp.client.tasks import TaskClient
+from zkp.localcluster.cluster import LocalCluster
+from zkp.localcluster.https import HttpsCaller, Leader
+from zkp.localcluster.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, POSTGRES
+from zkp.localcluster.logs import tail
+from zkp.localcluster.process import end_remnants, remnants
 
 T = TypeVar("T")
 

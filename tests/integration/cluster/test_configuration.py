@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from client.local import setup
-from client.local.configuration import port_of
-from client.local.layout import Layout
-from client.local.process import python_module
+from zkp.localcluster import setup
+from zkp.localcluster.configuration import port_of
+from zkp.localcluster.layout import Layout
+from zkp.localcluster.process import python_module
 
 Document = dict[str, Any]
 _PATIENCE_S = 120.0

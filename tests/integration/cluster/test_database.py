@@ -8,13 +8,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from client.local import setup
-from client.local.layout import COORDINATORS, POSTGRES, TRUST_DOMAIN, Layout
-from pki.identity import Role
-from pki.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, Order
+from pki.x509.identity import Role
 from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, running
 from tests.integration.cluster.work import Load, check_proofs, check_recorded_once, finished, submission, submit
 from tests.integration.postgres import SUPERUSER, Databases, SystemServer, system_binaries
+from zkp.localcluster import setup
+from zkp.localcluster.layout import COORDINATORS, POSTGRES, TRUST_DOMAIN, Layout
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from client.local.layout import COORDINATORS
-from client.local.process import python_module
-from client.records import TaskState
 from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, frozen, running
 from tests.integration.cluster.work import (
     Load,
@@ -21,6 +18,9 @@ from tests.integration.cluster.work import (
     submit,
     under_way,
 )
+from zkp.client.model import TaskState
+from zkp.localcluster.layout import COORDINATORS
+from zkp.localcluster.process import python_module
 
 WORKERS = ("worker-1", "worker-2")
 
@@ -154,7 +154,7 @@ async def test_leadership_is_handed_over_on_request(network: Network, keys: Path
     """`zkp admin transfer` makes the named node lead in the next term; tasks go on coming and are completed."""
     before = network.leader()
     heir = next(name for name in COORDINATORS if name != before.id)
-    command = python_module("client", "admin", "transfer", "--to", heir, "--dir", str(network.layout.root))
+    command = python_module("zkp.cli", "admin", "transfer", "--to", heir, "--dir", str(network.layout.root))
     async with network.client() as client:
         async with Load(client) as load:
             await load.more(5)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.access import Access
-from client.local import configuration, setup
-from client.local.layout import CLIENT, COORDINATORS, GATEWAY
-from client.tasks import TaskClient
 from tests.integration.cluster.network import PATIENCE_S, Network, running
 from tests.integration.cluster.work import check_proofs, check_recorded_once, finished, submission, submit
+from zkp.cli.target import Access
+from zkp.client.tasks import TaskClient
+from zkp.localcluster import configuration, setup
+from zkp.localcluster.layout import CLIENT, COORDINATORS, GATEWAY
 
 _DAEMONS = (*COORDINATORS, "worker-1", "worker-2", GATEWAY)
 

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from client.records import TaskState
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.tls import TlsMaterial
-from proofs.groth16 import Prover
-from proofs.keys import KeyStore
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.cluster.intruder import NOISE, Wardrobe
 from tests.integration.cluster.network import Network, eventually, frozen
 from tests.integration.cluster.work import (
@@ -28,6 +23,11 @@ from tests.integration.cluster.work import (
     submit,
     under_way,
 )
+from zkp.client.model import TaskState
+from zkp.proofs.groth16 import Prover
+from zkp.proofs.keys import KeyStore
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:  # generic for the type checker only
     from grpc.aio import UnaryStreamCall

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.local.layout import GATEWAY, POSTGRES
-from client.local.process import remnants
 from tests.integration.cluster.gateway_calls import TASKS, GatewayCaller
 from tests.integration.cluster.network import Network, frozen, running
 from tests.integration.cluster.work import check_recorded_once, finished, submission, submit, under_way
+from zkp.localcluster.layout import GATEWAY, POSTGRES
+from zkp.localcluster.process import remnants
 
 WORKERS = ("worker-1", "worker-2")
 ADDEND = 15_732_846_091_237_465_218  # of 64 bits, as are the next two

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from client.local.layout import COORDINATORS, GATEWAY
-from client.local.process import python_module
-from coordinator.raft import frames
-from pki.identity import Role
-from protocol.v1 import raft_pb2 as raft_pb
+from coordinator.raft.transport import framing
+from pki.x509.identity import Role
 from tests.integration.cluster.intruder import (
     HTTP_REQUEST,
     LONG_FRAME,
@@ -26,6 +23,9 @@ from tests.integration.cluster.intruder import (
     grpc_call,
 )
 from tests.integration.cluster.network import Network, eventually
+from zkp.localcluster.layout import COORDINATORS, GATEWAY
+from zkp.localcluster.process import python_module
+from zkp.protocol.v1 import raft_pb2 as raft_pb
 
 RAFT, GRPC = "raft", "grpc"
 COORDINATOR = "coordinator-1"
@@ -175,7 +175,7 @@ def test_a_stranger_who_uses_our_own_client_is_told_why(
     files = wardrobe.stranger_files("admin", Role.ADMIN, believes_us=believes_us)
     addresses = ",".join(network.cluster.profile.coordinators)
     status = python_module(
-        "client", "status", "--coordinators", addresses, "--identity", str(files.certificate.parent)
+        "zkp.cli", "status", "--coordinators", addresses, "--identity", str(files.certificate.parent)
     )
 
     done = subprocess.run(status, capture_output=True, text=True, check=False, timeout=120)
@@ -193,10 +193,10 @@ def test_a_stranger_who_uses_our_own_client_is_told_why(
 
 def hello(name: str, peer: str) -> bytes:
     """The first frame of a coordinator that says that it is `name`."""
-    return frames.pack(
+    return framing.pack(
         raft_pb.Envelope(
             sequence=1,
-            hello=raft_pb.Hello(node_id=name, peer_id=peer, version=frames.PROTOCOL_VERSION, last_log_index=10**6),
+            hello=raft_pb.Hello(node_id=name, peer_id=peer, version=framing.PROTOCOL_VERSION, last_log_index=10**6),
         )
     )
 

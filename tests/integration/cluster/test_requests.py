@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from client.local.process import python_module
-from proofs.field import ORDER
-from proofs.keys import KeyStore
 from tests.integration.cluster.gateway_calls import TASKS, GatewayCaller
 from tests.integration.cluster.network import Network
 from tests.integration.cluster.work import check_recorded_once, finished
+from zkp.localcluster.process import python_module
+from zkp.proofs.field import ORDER
+from zkp.proofs.keys import KeyStore
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_lists_of_every_shape_are_proved(network: Network, call: GatewayCaller, 
     key = KeyStore(keys).export("merkle_proof", tmp_path / "verification_key.json")
 
     done = subprocess.run(
-        python_module("client", "verify", "--json", *map(str, proofs), "--key", str(key)),
+        python_module("zkp.cli", "verify", "--json", *map(str, proofs), "--key", str(key)),
         capture_output=True,
         text=True,
         check=False,

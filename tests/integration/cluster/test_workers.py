@@ -9,9 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.errors import InvalidSubmission
-from client.records import TaskState
-from proofs.field import ORDER
 from tests.integration.cluster.network import Network, eventually, frozen, running
 from tests.integration.cluster.work import (
     check_proofs,
@@ -21,6 +18,9 @@ from tests.integration.cluster.work import (
     submit,
     under_way,
 )
+from zkp.client.errors import InvalidSubmission
+from zkp.client.model import TaskState
+from zkp.proofs.field import ORDER
 
 WORKERS = ("worker-1", "worker-2")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.records import Accepted, Submission, Task, TaskState
-from client.tasks import TaskClient
-from proofs import circuits
-from proofs.groth16 import Verifier
-from proofs.keys import KeyStore
 from tests.integration.cluster.network import PATIENCE_S, Network, eventually
+from zkp.client.model import Accepted, Submission, Task, TaskState
+from zkp.client.tasks import TaskClient
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Verifier
+from zkp.proofs.keys import KeyStore
 
 _NUMBERS = itertools.count(1)
 _LOAD_PAUSE_S = 0.03

@@ -12,36 +12,36 @@ from typing import Any
 import aiohttp
 import grpc
 
-from coordinator.authorization import Authorization
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.cluster import Cluster, Member
-from coordinator.health import Health, RecordStatus
-from coordinator.leases import LeaseTiming
-from coordinator.metrics import Metrics
-from coordinator.refusals import Unavailable
-from coordinator.replication import wall_clock_ms
-from coordinator.revocations import Revocations
+from coordinator.errors import Unavailable
+from coordinator.leader.leases import LeaseTiming
+from coordinator.monitoring.health import Health, RecordStatus
+from coordinator.monitoring.registry import Metrics
+from coordinator.replication.replicator import wall_clock_ms
 from coordinator.rpc.admin_service import AdminService
+from coordinator.rpc.authorization import Authorization
 from coordinator.rpc.gate import Gate
 from coordinator.rpc.open_calls import OpenCalls
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
-from coordinator.services import Outside, Services
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.cluster import Cluster, Member
+from coordinator.services.revocations import Revocations
+from coordinator.services.task_reader import TaskRecord
+from coordinator.services.tasks import TaskLimits
+from coordinator.services.verification import Verification
 from coordinator.store import Database, Record
-from coordinator.task_record import TaskRecord
-from coordinator.tasks import TaskLimits
-from coordinator.verification import Verification
-from daemon.bounded_log import BoundedLog
-from daemon.https import HttpsListener
-from daemon.monitoring import monitoring_application
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsMaterial
-from proofs import circuits
-from protocol.v1 import coordinator_pb2 as pb
+from coordinator.wiring import Outside, Services
+from pki.ca.authority import Authority
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.unit.coordinator.fakes import KEY, KnowingVerifier, LocalReplicator
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.monitoring import monitoring_application
+from zkp.proofs import circuits
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 LEADER_ADDRESS = "10.0.0.2:9090"
 HELD = LeaseTiming(lease_s=10, start_s=30, limit_s=100)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.coordinator.front import Identities
 
 HOST = "127.0.0.1"

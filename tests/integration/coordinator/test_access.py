@@ -13,10 +13,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from coordinator.rpc import server
-from pki.identity import Role
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from pki.x509.identity import Role
 from tests.integration.coordinator.front import Front, Identities, introduction, message, submission
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 ROLES = [Role.COORDINATOR, Role.WORKER, Role.GATEWAY, Role.CLIENT, Role.ADMIN, Role.PROMETHEUS]
 LET_IN = grpc.StatusCode.UNAVAILABLE

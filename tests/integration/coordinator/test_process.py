@@ -17,13 +17,13 @@ import pytest
 from cryptography import x509
 from psycopg.conninfo import make_conninfo
 
-from pki.identity import Role
-from proofs import circuits
-from proofs.groth16 import Prover
-from proofs.keys import KeyStore
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from pki.x509.identity import Role
 from tests.integration.coordinator.one_node import HOST, OneNode, stop
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Prover
+from zkp.proofs.keys import KeyStore
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 STARTS_WITHIN = 30.0  # seconds; a loaded machine takes its time
 

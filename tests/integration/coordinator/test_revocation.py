@@ -6,12 +6,12 @@ import aiohttp
 import grpc
 import pytest
 
-from coordinator.model import TaskState, WorkerState
-from pki.identity import Role
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.state.model import TaskState, WorkerState
+from pki.x509.identity import Role
 from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction, message, submission
 from tests.unit.coordinator.fakes import submit
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 
 def serial_of(front: Front, name: str, role: Role) -> str:

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from coordinator.commands import Quarantine
 from coordinator.raft import OutcomeUnknown
-from pki.identity import Role
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.state.commands import Quarantine
+from pki.x509.identity import Role
 from tests.integration.coordinator.front import LEADER_ADDRESS, Front, message, submission
 from tests.unit.coordinator.fakes import GOOD_PROOF, KEY, assign, complete, register, start, submit
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 
 @pytest.fixture

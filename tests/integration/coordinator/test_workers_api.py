@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from coordinator.commands import LoseLease, MarkOffline
-from coordinator.model import TaskState, WorkerState
-from pki.identity import Role
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.state.commands import LoseLease, MarkOffline
+from coordinator.state.model import TaskState, WorkerState
+from pki.x509.identity import Role
 from tests.integration.coordinator.front import LEADER_ADDRESS, Front, introduction, message
 from tests.unit.coordinator.fakes import FALSE_PROOF, GOOD_PROOF, submit
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 HERE = pb.ReceiveTasksRequest(worker_id="worker-1", incarnation="first")
 

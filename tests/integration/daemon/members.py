@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsFiles, TlsMaterial
+from pki.ca.authority import Authority
+from pki.tls.material import TlsFiles, TlsMaterial
+from pki.x509.identity import Role
 
 HOST = "127.0.0.1"
 TRUST_DOMAIN = "zkp.local"

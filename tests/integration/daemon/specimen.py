@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from daemon import lifecycle, logs
-from daemon.errors import ListenError
-from daemon.lifecycle import Lifecycle, run
+from zkp.daemon import lifecycle, logs
+from zkp.daemon.errors import ListenError
+from zkp.daemon.lifecycle import Lifecycle, run
 
 log = logging.getLogger("zkp.specimen")
 

@@ -17,14 +17,14 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
-from daemon import acceptor, https
-from daemon.connections import Bounds
-from daemon.errors import ListenError
-from daemon.https import HttpsListener
-from daemon.monitoring import monitoring_application
-from pki.identity import Role
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.daemon.members import HOST, PATIENCE, Answer, Connection, Network, ask, talk
+from zkp.daemon import acceptor, https
+from zkp.daemon.connections import Bounds
+from zkp.daemon.errors import ListenError
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.monitoring import monitoring_application
 
 
 class Daemon:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from daemon.listening import listen, peer_text
+from zkp.daemon.listening import listen, peer_text
 
 
 async def _caller_of(listening: socket.socket, host: str) -> str:

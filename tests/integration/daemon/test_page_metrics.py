@@ -5,11 +5,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from daemon.https import HttpsListener
-from daemon.monitoring import monitoring_application
-from daemon.page_metrics import PageRequests
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.daemon.members import HOST, Connection, Network
+from zkp.daemon.http_metrics import PageRequests
+from zkp.daemon.https import HttpsListener
+from zkp.daemon.monitoring import monitoring_application
 
 _ASKED = (
     ("/health", "GET", Role.WORKER, "/health", 503),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pki.authority import Authority
-from pki.scope import parse_network
-from pki.store import AuthorityStore
+from pki.ca.authority import Authority
+from pki.store.store import AuthorityStore
+from pki.x509.name_constraints import parse_network
 from tests.integration.deploy.playbooks import ANSIBLE, inventory, part, play
 
 THREE: dict[str, dict[str, Any]] = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config import CoordinatorSettings
+from coordinator.config.settings import CoordinatorSettings
 from gateway.config import GatewaySettings
-from settings import load
 from tests.integration.deploy.playbooks import PROJECT, inventory, play
 from worker.config import WorkerSettings
+from zkp.daemon.settings import load
 
 PROD = PROJECT / "configs" / "prod"
 KINDS: dict[str, tuple[type[CoordinatorSettings | WorkerSettings | GatewaySettings], str]] = {

@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import grpc
 
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsFiles, TlsMaterial, grpc_peer_identity
-from protocol.v1 import coordinator_pb2 as pb
-from protocol.v1 import coordinator_pb2_grpc as pb_grpc
+from pki.ca.authority import Authority
+from pki.tls.material import TlsFiles, TlsMaterial, grpc_peer_identity
+from pki.x509.identity import Role
+from zkp.protocol.v1 import coordinator_pb2 as pb
+from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 TRUST_DOMAIN = "zkp.local"
 HOST = "127.0.0.1"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proofs.errors import ProverFailed, UnsatisfiedInputs
 from worker import prover
+from zkp.proofs.errors import ProverFailed, UnsatisfiedInputs
 
 PROOF = b"\x01" * 256
 SECRET = "4711000815"

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from daemon.certificates import Certificates
 from gateway.config import GatewaySettings, MetricsSettings, RateSettings
-from gateway.preparation import Preparation
 from gateway.serve import Gateway
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsFiles, TlsMaterial
-from settings import Address, TlsSettings
+from gateway.submission_pool import Preparation
+from pki.ca.authority import Authority
+from pki.tls.material import TlsFiles, TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.fake_network import FakeNetwork
+from zkp.daemon.certificates import Certificates
+from zkp.daemon.settings import Address, TlsSettings
 
 PATIENCE_S = 60  # a loaded machine is slow; a test that hangs still fails
 NEVER_LIMITED = RateSettings(per_second=100_000, burst=100_000)

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from client.errors import AlreadyExists, ClientError, Conflict, InvalidSubmission, NotFound
-from client.records import Accepted, Submission, Task, TaskPage, TaskState
+from zkp.client.errors import AlreadyExists, ClientError, Conflict, InvalidSubmission, NotFound
+from zkp.client.model import Accepted, Submission, Task, TaskPage, TaskState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROOF = (bytes(16) + bytes(range(1, 17))) * 8

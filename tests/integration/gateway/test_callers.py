@@ -7,14 +7,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from client.errors import NoLeader
 from gateway.callers import NewKey, new_key
 from gateway.config import RateSettings
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsFiles
+from pki.ca.authority import Authority
+from pki.tls.material import TlsFiles
+from pki.x509.identity import Role
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.conftest import Running, Serve
+from zkp.client.errors import NoLeader
 
 TASKS = "/api/v1/tasks"
 

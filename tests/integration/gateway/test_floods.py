@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon import connections
 from gateway import serve as serving
 from gateway.callers import new_key
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.flood import allow_descriptors, flood
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.conftest import PATIENCE_S, Identities, Serve, eventually
 from tests.integration.gateway.test_process import Operated
+from zkp.daemon import connections
 
 _STRANGERS = 500
 _PER_SOURCE = 256

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 
-from gateway.preparation import Preparation
 from gateway.problems import BUSY, Problem
 from gateway.requests import Prepared
+from gateway.submission_pool import Preparation
 from tests.integration.gateway.conftest import Serve, eventually
 
 SUM = b'{"a": 1, "b": 2}'

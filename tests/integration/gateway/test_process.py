@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from gateway.callers import new_key
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.conftest import Identities, eventually
 from tests.integration.read_only_shm import with_read_only_shm

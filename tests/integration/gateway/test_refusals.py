@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from proofs.field import ORDER
 from tests.integration.gateway.conftest import Running, Serve
+from zkp.proofs.field import ORDER
 
 TASKS = "/api/v1/tasks"
 JSON = {"Content-Type": "application/json"}

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from client.errors import Exhausted, InvalidSubmission, NoLeader, Refused
 from gateway.config import RateSettings
-from proofs import circuits
 from tests.integration.gateway.conftest import Running, Serve
+from zkp.client.errors import Exhausted, InvalidSubmission, NoLeader, Refused
+from zkp.proofs import circuits
 
 MERKLE = {"leaves": [11, "22", "0x21"], "leaf_index": 2}
 RANGE = {"value": 42, "min": 18, "max": 120, "blinding": 7}

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from client.records import TaskState
-from proofs.document import document
 from tests.integration.gateway.caller import Caller
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.fake_network import PROOF
+from zkp.client.model import TaskState
+from zkp.proofs.document import document
 
 
 async def submitted(caller: Caller, a: int = 1) -> str:

@@ -154,7 +154,7 @@ async def test_malformed_requests_are_bounded_warnings_with_the_peer(
     running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers cannot fill the log: at most 20 lines in one window, each with the peer, none of them an error."""
-    monkeypatch.setattr("daemon.bounded_log._WINDOW_S", 3600.0)
+    monkeypatch.setattr("zkp.daemon.bounded_log._WINDOW_S", 3600.0)
     for _ in range(40):
         await exchange(running, b"\x00\r\n\r\n", known(running))
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from client.local.cluster import LocalCluster
-from client.local.postgres import PACKAGE, program
-from client.local.process import remnants
-from client.local.setup import make_keys
+from zkp.localcluster.cluster import LocalCluster
+from zkp.localcluster.postgres import PACKAGE, program
+from zkp.localcluster.process import remnants
+from zkp.localcluster.setup import make_keys
 
 
 @pytest.fixture(scope="session")

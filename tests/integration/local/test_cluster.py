@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import app
-from client.local.cluster import LocalCluster
-from client.local.errors import LocalClusterError
-from client.local.https import HttpsCaller
-from client.local.layout import ADMIN, COORDINATORS
-from client.local.process import remnants
+from zkp.cli import app
+from zkp.localcluster.cluster import LocalCluster
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.https import HttpsCaller
+from zkp.localcluster.layout import ADMIN, COORDINATORS
+from zkp.localcluster.process import remnants
 
 MEMBERS = ["postgres", "coordinator-1", "coordinator-2", "coordinator-3", "worker-1", "worker-2", "gateway"]
 
@@ -143,7 +143,7 @@ def test_status_shows_the_processes_when_no_coordinator_answers(
 
 def test_a_slow_start_is_reported_with_its_time(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """`up` says how long what it started took, and nothing of the kind for what ran already."""
-    monkeypatch.setattr("client.local.cluster._SLOW_S", 0.0)
+    monkeypatch.setattr("zkp.localcluster.cluster._SLOW_S", 0.0)
     cluster.kill("worker-1")
     said: list[str] = []
 

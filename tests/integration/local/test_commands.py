@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import app
-from client.local.cluster import LocalCluster
+from zkp.cli import app
+from zkp.localcluster.cluster import LocalCluster
 
 LEAVES = Path(__file__).parents[3] / "examples" / "allowlist.csv"
 

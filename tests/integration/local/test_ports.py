@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from client.local import ports
-from client.local.errors import LocalClusterError
+from zkp.localcluster import ports
+from zkp.localcluster.errors import LocalClusterError
 
 
 def test_the_first_block_with_every_port_free_is_taken() -> None:

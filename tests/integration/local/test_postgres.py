@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from client.local.postgres import EmbeddedPostgres, program
-from client.local.process import ProcessRecord, spawn, working_in
 from tests.integration.read_only_shm import with_read_only_shm
+from zkp.localcluster.postgres import EmbeddedPostgres, program
+from zkp.localcluster.process import ProcessRecord, spawn, working_in
 
 _PATIENCE = 30.0
 

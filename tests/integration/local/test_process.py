@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from client.local import process
-from client.local.errors import LocalClusterError
-from client.local.process import MARKER, ProcessRecord, boot_id, end_remnants, remnants, spawn
+from zkp.localcluster import process
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.process import MARKER, ProcessRecord, boot_id, end_remnants, remnants, spawn
 
 _SLEEPER = "import time; print('awake', flush=True); time.sleep(600)"
 _STUBBORN = (

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pki.tls import TlsFiles, TlsMaterial
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.raft.clusters import free_ports
 from tests.integration.cluster.network import eventually
 from tests.integration.monitoring.watched import Firing

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.local.setup import make_keys
 from tests.integration.cluster.conftest import pytest_runtest_makereport  # noqa: F401 - a hook
+from zkp.localcluster.setup import make_keys
 
 
 @pytest.fixture(scope="session")

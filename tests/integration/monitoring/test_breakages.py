@@ -17,18 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from client.local.layout import ADMIN, COORDINATORS, GATEWAY, POSTGRES
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.store import AuthorityStore, Order
-from pki.tls import TlsMaterial
-from proofs import circuits
+from pki.store.store import AuthorityStore, Order
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.cluster.intruder import HOSTS, NOISE, Wardrobe
 from tests.integration.cluster.network import eventually, frozen
 from tests.integration.cluster.test_liars import liar
 from tests.integration.cluster.work import submission, submit
 from tests.integration.monitoring.watched import Firing, Watched, watched
 from tests.integration.raft_process.mounts import mount, require_root, skip_unmountable, unmount
+from zkp.localcluster.layout import ADMIN, COORDINATORS, GATEWAY, POSTGRES
+from zkp.proofs import circuits
 
 WORKERS = ("worker-1", "worker-2")
 OF_THE_MACHINE = frozenset({"FsyncSlow", "LatencyBudgetBurning", "RepeatedElections"})

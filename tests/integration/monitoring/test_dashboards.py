@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.app import run
-from client.local.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, POSTGRES, PROMETHEUS
-from client.records import TaskState
 from pki.files import TlsFiles
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
 from tests.integration.cluster.gateway_calls import TASKS, GatewayCaller
 from tests.integration.cluster.network import Network, eventually
 from tests.integration.cluster.work import finished, submission, submit
 from tests.integration.monitoring.watched import Watched, watched
 from tests.unit.monitoring import shipped
+from zkp.cli.app import run
+from zkp.client.model import TaskState
+from zkp.localcluster.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, POSTGRES, PROMETHEUS
 
 WORKERS = ("worker-1", "worker-2")
 _CIRCUITS = ("addition", "range_proof", "merkle_proof")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from pki.authority import Authority
-from pki.identity import Role
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
 from tests.integration.cluster.network import eventually
 from tests.integration.monitoring.alerting import Alertmanager, alertmanager
 from tests.integration.monitoring.watched import Firing

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from client.local.layout import COORDINATORS
-from pki.identity import Role
-from pki.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, Order
+from pki.x509.identity import Role
 from tests.integration.cluster.intruder import HOSTS
 from tests.integration.cluster.network import eventually
 from tests.integration.cluster.work import submission, submit
 from tests.integration.monitoring.alerting import Alertmanager, Notification, alertmanager
 from tests.integration.monitoring.test_breakages import OF_THE_MACHINE
 from tests.integration.monitoring.watched import Firing, Watched, watched
+from zkp.localcluster.layout import COORDINATORS
 
 _ALERTMANAGER = "alertmanager"
 _WORKER = "worker-1"

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import pytest
 
-from client.local import prometheus
 from tests.integration.cluster.network import Network, running
+from zkp.localcluster import prometheus
 
 FOR_HURRY, RANGE_HURRY = 12, 60
 """What durations of `for:` and of ranges are divided by."""

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki import rotation
-from pki.authority import Authority
+from pki.ca.authority import Authority
+from pki.ca.signing import pem_of
+from pki.checks.inspection import read_chain
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.inspection import read_chain
-from pki.revocation import Reason
-from pki.rotation import RootKey
-from pki.signing import pem_of
-from pki.store import AuthorityStore, Order
+from pki.store import rotation
+from pki.store.rotation import RootKey
+from pki.store.store import AuthorityStore, Order
+from pki.x509.crl import Reason
+from pki.x509.identity import Role
 from tests.unit.pki.forgery import AGE
 
 TRUST_DOMAIN = "zkp.local"

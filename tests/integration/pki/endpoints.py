@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from pki.authority import Authority
-from pki.identity import Identity, IdentityError, Role
-from pki.issued import Issued
-from pki.tls import TlsMaterial, grpc_peer_identity, peer_identity
+from pki.ca.authority import Authority
+from pki.ca.issued import Issued
+from pki.tls.material import TlsMaterial, grpc_peer_identity, peer_identity
+from pki.x509.identity import Identity, IdentityError, Role
 from tests.unit.pki.forgery import HOSTS, TRUST_DOMAIN, authority, refused
 
 NOW = datetime.now(UTC)  # peers verify against the real clock

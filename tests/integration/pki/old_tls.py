@@ -6,9 +6,9 @@ import ssl
 import sys
 from pathlib import Path
 
-import pki.tls  # isort: skip  # before gRPC, which is what this is about
+import pki.tls.material  # isort: skip  # before gRPC, which is what this is about
 
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.pki.endpoints import (
     HONEST,
     NOW,
@@ -23,7 +23,7 @@ from tests.integration.pki.endpoints import (
 
 
 async def _probe(directory: Path) -> dict[str, str]:
-    server: pki.tls.TlsMaterial = material(directory, "coordinator-1", Role.COORDINATOR)
+    server: pki.tls.material.TlsMaterial = material(directory, "coordinator-1", Role.COORDINATOR)
     client = material(directory, "worker-1", Role.WORKER)
     findings = {}
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):

@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from pki.checks.inspection import read_chain, serves
 from pki.files import TlsFiles
-from pki.inspection import read_chain, serves
 from tests.integration.pki.authorities import Place
 
 PROGRAMS = Path(__file__).parent / "programs"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pki.store import AuthorityStore
-from pki.tls import TlsFiles, TlsMaterial
+from pki.store.store import AuthorityStore
+from pki.tls.material import TlsFiles, TlsMaterial
 
 
 def _start(*argv: str) -> subprocess.Popen[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pki import audit
-from pki.store import AuthorityStore
-from pki.tls import TlsFiles, TlsMaterial
+from pki.checks import audit
+from pki.store.store import AuthorityStore
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.integration.pki.authorities import run
 
 INIT = ("--trust-domain", "zkp.local", "--no-passphrase", "--development")

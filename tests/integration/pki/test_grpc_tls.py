@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pki.identity import Identity, Role
-from pki.issued import Issued
-from pki.tls import TlsMaterial
+from pki.ca.issued import Issued
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Identity, Role
 from tests.integration.pki.endpoints import (
     BAD_CLIENTS,
     BAD_SERVERS,

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pki import audit
-from pki.store import AuthorityStore
+from pki.checks import audit
+from pki.store.store import AuthorityStore
 
 GUIDE = Path(__file__).parents[3] / "docs" / "pki.md"
 

@@ -15,8 +15,8 @@ import pytest
 
 from pki.errors import Refusal
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.tls import TlsMaterial, peer_identity
+from pki.tls.material import TlsMaterial, peer_identity
+from pki.x509.identity import Role
 from tests.integration.pki.authorities import TRUST_DOMAIN, Place
 from tests.integration.pki.endpoints import hostile_context
 from tests.unit.pki.forgery import refused

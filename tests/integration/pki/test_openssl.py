@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pki.ca.csr import Request, ask
+from pki.ca.issued import Issued
+from pki.ca.profiles import PROFILES
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.issued import Issued
-from pki.profiles import PROFILES
-from pki.requests import Request, ask
-from pki.store import Order
+from pki.store.store import Order
+from pki.x509.identity import Role
 from tests.integration.pki.authorities import Place, run
 from tests.integration.pki.endpoints import HONEST, NOW
 from tests.unit.pki.forgery import HOSTS, refused

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pki.files import TlsFiles
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.pki.authorities import TRUST_DOMAIN, Place
 from tests.integration.postgres import SystemServer, system_binaries
 

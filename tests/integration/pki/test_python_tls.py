@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pki.identity import Role
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.pki.endpoints import (
     BAD_CLIENTS,
     BAD_SERVERS,

@@ -9,9 +9,9 @@ import grpc.aio
 import pytest
 import uvloop
 
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsError, TlsMaterial, peer_certificate
+from pki.ca.authority import Authority
+from pki.tls.material import TlsError, TlsMaterial, peer_certificate
+from pki.x509.identity import Role
 from tests.integration.pki.endpoints import (
     HONEST,
     NOW,

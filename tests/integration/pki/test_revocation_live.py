@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from pki.errors import IdentityError, Refusal
-from pki.identity import Role
-from pki.tls import TlsMaterial
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.integration.pki.authorities import Place
 from tests.integration.pki.endpoints import (
     HONEST,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from pki.ca.profiles import PROFILES
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.profiles import PROFILES
-from pki.tls import TlsMaterial, peer_identity
+from pki.tls.material import TlsMaterial, peer_identity
+from pki.x509.identity import Role
 from tests.integration.pki.authorities import TRUST_DOMAIN, Place
 from tests.integration.pki.stacks import (
     CLIENTS,

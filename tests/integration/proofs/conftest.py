@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from proofs import circuits
-from proofs.groth16 import Prover, Verifier
-from proofs.keys import KeyStore
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Prover, Verifier
+from zkp.proofs.keys import KeyStore
 
 CEREMONY = Path(__file__).parent / "ceremony"
 

@@ -6,13 +6,13 @@ from typing import Any
 import groth16py
 import pytest
 
-from proofs import DocumentError, circuits, snarkjs
-from proofs.document import document, verify_document
-from proofs.field import ORDER
-from proofs.groth16 import Prover
-from proofs.keys import KeyStore
-from proofs.snarkjs import BASE_ORDER
 from tests.integration.proofs.conftest import CEREMONY
+from zkp.proofs import DocumentError, circuits, snarkjs
+from zkp.proofs.document import document, verify_document
+from zkp.proofs.field import ORDER
+from zkp.proofs.groth16 import Prover
+from zkp.proofs.keys import KeyStore
+from zkp.proofs.snarkjs import BASE_ORDER
 
 Samples = dict[str, tuple[bytes, tuple[str, ...]]]
 

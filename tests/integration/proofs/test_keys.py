@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from proofs import KeyStoreError, ProverFailed, circuits, verifying_key
-from proofs.groth16 import Prover, Verifier
-from proofs.keys import KeyStore
-from proofs.snarkjs import BASE_ORDER
 from tests.integration.proofs.conftest import CEREMONY
+from zkp.proofs import KeyStoreError, ProverFailed, circuits, verifying_key
+from zkp.proofs.groth16 import Prover, Verifier
+from zkp.proofs.keys import KeyStore
+from zkp.proofs.snarkjs import BASE_ORDER
 
 FILES = {"circuit.json", "proving.key", "verification_key.json"}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from proofs import InputError, KeyStoreError, ProverFailed, UnsatisfiedInputs, circuits, groth16
-from proofs.field import ORDER
-from proofs.groth16 import Prover, Verifier
-from proofs.poseidon import poseidon
-from proofs.snarkjs import BASE_ORDER
-from proofs.tree import EMPTY, MerkleTree
+from zkp.proofs import InputError, KeyStoreError, ProverFailed, UnsatisfiedInputs, circuits, groth16
+from zkp.proofs.field import ORDER
+from zkp.proofs.groth16 import Prover, Verifier
+from zkp.proofs.poseidon import poseidon
+from zkp.proofs.snarkjs import BASE_ORDER
+from zkp.proofs.tree import EMPTY, MerkleTree
 
 ALLOWLIST = Path(__file__).parents[3] / "examples" / "allowlist.csv"
 Samples = dict[str, tuple[bytes, tuple[str, ...]]]

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from coordinator.raft import frames
-from pki.authority import Authority
-from pki.identity import Role
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport import framing
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
 from tests.integration.raft.trio import HONEST, NOW, PATIENCE, Member, Trio, three_members, until
 from tests.unit.pki.forgery import HOSTS, authority
+from zkp.protocol.v1 import raft_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,7 +66,7 @@ UNKNOWN = Caller(name="coordinator-9")
 async def trio(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trio]:
     """A connection whose place was taken is let go soon, so that the true peer has its own back soon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coordinator.raft.links._LINGER", 0.05)
+        patch.setattr("coordinator.raft.transport.connections._LINGER", 0.05)
         async with three_members(tmp_path_factory.mktemp("trio")) as cluster:
             leader = await cluster.elected()
             if leader.name != TARGET:
@@ -212,8 +212,8 @@ def frame(body: bytes) -> bytes:
 
 
 def hello(node_id: str, peer_id: str, cluster_id: str = "") -> bytes:
-    introduction = pb.Hello(node_id=node_id, peer_id=peer_id, version=frames.PROTOCOL_VERSION, last_log_index=99)
-    return frames.pack(pb.Envelope(cluster_id=cluster_id, term=99, sequence=1, hello=introduction))
+    introduction = pb.Hello(node_id=node_id, peer_id=peer_id, version=framing.PROTOCOL_VERSION, last_log_index=99)
+    return framing.pack(pb.Envelope(cluster_id=cluster_id, term=99, sequence=1, hello=introduction))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from coordinator.raft import Address, NotLeader, OutcomeUnknown, RaftOptions, RaftRunner
 from coordinator.raft.snapshots import Swap
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import TlsMaterial
+from pki.ca.authority import Authority
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
 from tests.unit.pki.forgery import HOSTS, authority
 
 NAMES = ("coordinator-1", "coordinator-2", "coordinator-3")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from client.local.layout import COORDINATORS
 from tests.integration.cluster.network import Network, eventually, running
+from zkp.localcluster.layout import COORDINATORS
 
 NO_RECORD = "postgresql:///zkp?host=/nonexistent"
 """A PostgreSQL that is away for good: nothing is answered from it that the cluster has forgotten."""

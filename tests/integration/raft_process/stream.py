@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from client.pipeline import SubmissionPipeline
-from client.records import Submission
-from client.tasks import TaskClient
-from proofs import circuits
 from tests.integration.cluster.network import PATIENCE_S, Network
+from zkp.client.model import Submission
+from zkp.client.pipeline import SubmissionPipeline
+from zkp.client.tasks import TaskClient
+from zkp.proofs import circuits
 
 _RUNS = itertools.count(1)
 _POLL_S = 0.01

@@ -3,10 +3,10 @@
 import asyncio
 import random
 
-from client.local.layout import COORDINATORS
 from tests.integration.cluster.network import PATIENCE_S, Network, frozen
 from tests.integration.raft_process.coordinators import followers, processes, wait_until_caught_up
 from tests.integration.raft_process.stream import lost, streaming
+from zkp.localcluster.layout import COORDINATORS
 
 ROUNDS = 4
 PAUSE_S = 3.0  # three election timeouts

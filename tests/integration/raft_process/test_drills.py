@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from client.local.cluster import DATABASE_VARIABLE
-from client.local.layout import COORDINATORS
-from client.local.logs import last_words
-from client.local.process import python_module
 from coordinator.__main__ import main
-from coordinator.raft.records import HEADER_SIZE
+from coordinator.raft.storage.segment import HEADER_SIZE
 from tests.integration.cluster.network import Network, eventually
 from tests.integration.raft_process.coordinators import NO_RECORD, empty, followers, has_ended
 from tests.integration.raft_process.stream import lost, streaming
+from zkp.localcluster.cluster import DATABASE_VARIABLE
+from zkp.localcluster.layout import COORDINATORS
+from zkp.localcluster.logs import last_words
+from zkp.localcluster.process import python_module
 
 CURE = "run `coordinator rejoin` on this directory and start again: the others catch this node up"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from client.local.logs import last_words
 from tests.integration.cluster.network import Network
 from tests.integration.raft_process.coordinators import empty, followers, has_ended, wait_until_caught_up
 from tests.integration.raft_process.mounts import mount, require_root, skip_unmountable, unmount
 from tests.integration.raft_process.stream import lost, streaming
+from zkp.localcluster.logs import last_words
 
 SIZE = 64 << 20
 LEFT = 24 << 10

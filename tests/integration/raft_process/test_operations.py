@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client.local import postgres
-from client.local.process import end_remnants, remnants
 from tests.integration.cluster.network import eventually
+from zkp.localcluster import postgres
+from zkp.localcluster.process import end_remnants, remnants
 
 CHECKOUT = Path(__file__).parents[3]
 PAGE = (CHECKOUT / "docs" / "operations.md").read_text("utf-8")

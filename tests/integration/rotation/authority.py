@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from client.local.layout import ADMIN, CLIENT, Layout
 from pki import cli
-from pki.revocation import RevocationLists
-from pki.serials import format_serial
+from pki.x509.crl import RevocationLists
+from pki.x509.serials import format_serial
+from zkp.localcluster.layout import ADMIN, CLIENT, Layout
 
 BUNDLE = ("ca.pem", "crl.pem")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client.local.setup import make_keys
 from tests.integration.cluster.conftest import pytest_runtest_makereport  # noqa: F401 - a hook
 from tests.integration.cluster.network import Network
 from tests.integration.rotation.authority import Operator
+from zkp.localcluster.setup import make_keys
 
 MakeOperator = Callable[[Network], Operator]
 

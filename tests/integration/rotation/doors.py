@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.local.layout import GATEWAY
 from tests.integration.cluster.network import Network
+from zkp.localcluster.layout import GATEWAY
 
 _PATIENCE_S = 30.0
 _SHUT_OUT = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)

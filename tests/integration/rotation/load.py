@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from client.leader import LeaderConnection
-from client.local.https import HttpsCaller
-from client.local.layout import CLIENT, GATEWAY
-from client.tasks import TaskClient
-from daemon.certificates import Certificates
-from pki.tls import TlsError, TlsFiles
+from pki.tls.material import TlsError, TlsFiles
 from tests.integration.cluster.network import PATIENCE_S, Network
 from tests.integration.cluster.work import submission
+from zkp.client.leader import LeaderConnection
+from zkp.client.tasks import TaskClient
+from zkp.daemon.certificates import Certificates
+from zkp.localcluster.https import HttpsCaller
+from zkp.localcluster.layout import CLIENT, GATEWAY
 
 _PAUSE_S = 0.05
 _ACCEPTED = 202

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.raft import links as module
-from coordinator.raft.links import LinkEvents, Links
-from pki.authority import Authority
-from pki.identity import Role
-from pki.signing import pem_of
-from pki.tls import TlsMaterial
-from protocol.v1 import raft_pb2 as pb
-from settings import Address
+from coordinator.raft.transport import connections as module
+from coordinator.raft.transport.connections import LinkEvents, Links
+from pki.ca.authority import Authority
+from pki.ca.signing import pem_of
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Role
+from zkp.daemon.settings import Address
+from zkp.protocol.v1 import raft_pb2 as pb
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import app
-from client.cli.access import Access
-from client.errors import ClientError
-from client.local.layout import CLIENT, COORDINATORS, GATEWAY
-from client.tasks import TaskClient
-from pki.tls import TlsFiles, TlsMaterial
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen, running
 from tests.integration.cluster.work import check_recorded_once, finished, submission, submit, under_way
 from tests.integration.rotation.authority import Operator
 from tests.integration.rotation.conftest import MakeOperator
 from tests.integration.rotation.doors import Visitor
+from zkp.cli import app
+from zkp.cli.target import Access
+from zkp.client.errors import ClientError
+from zkp.client.tasks import TaskClient
+from zkp.localcluster.layout import CLIENT, COORDINATORS, GATEWAY
 
 WORKERS = ("worker-1", "worker-2")
 HOSTS = ("--host", "127.0.0.1", "--host", "localhost")

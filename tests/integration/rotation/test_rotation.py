@@ -9,16 +9,16 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from client.cli import app
-from client.local.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY
-from client.records import TaskState
-from pki.tls import TlsFiles, TlsMaterial
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.integration.cluster.network import Network, eventually, running
 from tests.integration.cluster.work import finished
 from tests.integration.rotation.authority import Operator
 from tests.integration.rotation.conftest import MakeOperator
 from tests.integration.rotation.doors import Visitor
 from tests.integration.rotation.load import Load, under_load
+from zkp.cli import app
+from zkp.client.model import TaskState
+from zkp.localcluster.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY
 
 
 class Rotation:
@@ -44,7 +44,7 @@ class Rotation:
             await asyncio.to_thread(
                 eventually, f"{member} has taken it up", lambda name=member: self._is_current(name)
             )
-        # The callers look for themselves too, and may be the last: a revocation before that would rightly refuse them.
+        # The callers look for themselves too, and may be the last: until then a revocation rightly refuses them.
         wanted, _ = self.operator.on_disk(CLIENT)
         await asyncio.to_thread(eventually, "the callers have taken it up", lambda: self.load.serials() == wanted)
         await self.load.more(10)

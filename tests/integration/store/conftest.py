@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from coordinator.store import Database
-from pki.authority import Authority
-from pki.identity import Role
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
 from tests.integration.postgres import EmbeddedServer, PostgresServer, SystemServer, system_binaries
 
 TRUST_DOMAIN = "zkp.test"

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from coordinator.commands import Command, Projected
-from coordinator.state import State
+from coordinator.state.commands import Command, Projected
+from coordinator.state.machine import State
 from coordinator.store import Database, Projector, StateOutbox
 from tests.unit.store.histories import play
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.commands import Projected
-from coordinator.model import Attempt, Task, TaskState
-from coordinator.state import State
+from coordinator.state.commands import Projected
+from coordinator.state.machine import State
+from coordinator.state.model import Attempt, Task, TaskState
 from coordinator.store import Database, Fenced, Record
 from coordinator.store.batch import fold, storable
 from coordinator.store.outbox import StateOutbox, check_continuity

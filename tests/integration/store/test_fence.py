@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from coordinator.state import State
+from coordinator.state.machine import State
 from coordinator.store import Database, Fenced
 from coordinator.store.batch import fold
 from coordinator.store.deadline import Connection

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from coordinator.state import State
+from coordinator.state.machine import State
 from coordinator.store import Database
 from coordinator.store.batch import fold
 from coordinator.store.projection import Projection

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.commands import Assign, Cancel, Command, Complete, Fail, Quarantine, Start
-from coordinator.model import Task, TaskState
-from coordinator.state import State
+from coordinator.state.commands import Assign, Cancel, Command, Complete, Fail, Quarantine, Start
+from coordinator.state.machine import State
+from coordinator.state.model import Task, TaskState
 from coordinator.store import Database, Record
 from coordinator.store.batch import fold
 from coordinator.store.projection import Projection

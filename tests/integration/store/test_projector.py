@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from coordinator.commands import Projected
-from coordinator.model import TaskState
-from coordinator.state import State
+from coordinator.state.commands import Projected
+from coordinator.state.machine import State
+from coordinator.state.model import TaskState
 from coordinator.store import (
     Database,
     Fenced,

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from coordinator.commands import Cancel
-from coordinator.model import TaskState
-from coordinator.state import State
-from coordinator.store import Database, PageTokenError, Record, RecordUnavailable, readers
+from coordinator.state.commands import Cancel
+from coordinator.state.machine import State
+from coordinator.state.model import TaskState
+from coordinator.store import Database, PageTokenError, Record, RecordUnavailable, connections
 from coordinator.store.batch import fold
 from coordinator.store.projection import Projection
 from tests.integration.postgres import PostgresServer, away, frozen
@@ -151,7 +151,7 @@ async def test_a_server_that_hangs_is_given_up(
     record: Record, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a connection that is open already; and reading goes on when it answers again."""
-    monkeypatch.setattr(readers, "ANSWER", 0.2)
+    monkeypatch.setattr(connections, "ANSWER", 0.2)
     await record.get_task("task-1")
     with frozen(postgres), pytest.raises(RecordUnavailable, match="has not answered for"):
         await record.get_task("task-1")
@@ -180,7 +180,7 @@ async def test_readers_wait_for_each_other_but_not_for_ever(
     record: Record, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every connection stuck, one more reader is told so."""
-    monkeypatch.setattr(readers, "WAIT", 0.1)
+    monkeypatch.setattr(connections, "WAIT", 0.1)
     await asyncio.gather(record.get_task("task-1"), record.get_task("task-2"))
     with frozen(postgres):
         stuck = [asyncio.ensure_future(record.get_task("task-1")) for _ in range(2)]

@@ -8,11 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from coordinator.database_settings import DatabaseSettings
+from coordinator.config.database import DatabaseSettings
 from coordinator.store import Database, Record, RecordUnavailable
-from pki.authority import Authority
+from pki.ca.authority import Authority
 from pki.files import TlsFiles
-from pki.identity import Role
+from pki.x509.identity import Role
 from tests.integration.postgres import SUPERUSER, Databases, SystemServer
 from tests.integration.store.conftest import TRUST_DOMAIN
 from tests.integration.store.scenario import Node

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs.keys import KeyStore
+from zkp.proofs.keys import KeyStore
 
 
 @pytest.fixture(scope="session")

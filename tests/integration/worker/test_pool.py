@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from proofs import circuits
-from proofs.groth16 import Verifier
-from proofs.keys import KeyStore
 from tests.integration.fakes import prover as puppet
 from tests.integration.fakes.prover import PROOF, job_inputs
 from worker.errors import PoolError
 from worker.job import AttemptId, Job, ProvingFailed
 from worker.pool import ProverPool, prover_command
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Verifier
+from zkp.proofs.keys import KeyStore
 
 WAIT_S = 120.0
 GIGABYTE = 10**9

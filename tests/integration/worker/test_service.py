@@ -15,14 +15,14 @@ import aiohttp
 import grpc
 import pytest
 
-from pki.identity import Role
-from pki.serials import format_serial
-from pki.tls import TlsFiles, TlsMaterial
-from proofs import circuits
-from proofs.groth16 import Verifier
-from proofs.keys import KeyStore
-from protocol.v1 import coordinator_pb2 as pb
+from pki.tls.material import TlsFiles, TlsMaterial
+from pki.x509.identity import Role
+from pki.x509.serials import format_serial
 from tests.integration.fakes.coordinators import HOST, WAIT_S, Cluster, Network
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Verifier
+from zkp.proofs.keys import KeyStore
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 SAMPLE = {"a": "47110008151", "b": "1"}
 

@@ -12,22 +12,22 @@ from typing import Any
 import grpc
 import pytest
 
-from client.leader import LeaderConnection
-from pki.identity import Role
-from proofs import circuits
-from proofs.groth16 import Verifier
-from proofs.keys import KeyStore
-from protocol.v1 import coordinator_pb2 as pb
+from pki.x509.identity import Role
 from tests.integration.fakes import prover as puppet
 from tests.integration.fakes.coordinators import WAIT_S, Cluster, Network, within
 from tests.integration.fakes.prover import PROOF, job_inputs
 from worker.agent import Agent, Phase
+from worker.attempt_runner import Workbench
 from worker.metrics import WorkerMetrics
 from worker.pool import ProverPool, prover_command
 from worker.reports import LeaderReports
 from worker.session import Membership
 from worker.spool import Spool
-from worker.workbench import Workbench
+from zkp.client.leader import LeaderConnection
+from zkp.proofs import circuits
+from zkp.proofs.groth16 import Verifier
+from zkp.proofs.keys import KeyStore
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 KEYS = {"addition": "ab" * 32}
 

@@ -8,11 +8,11 @@ import pytest
 import typer
 from typer.main import get_command
 
-from client.cli import access, app
-from client.cli.errors import UsageProblem
-from client.local import configuration
-from client.local.layout import ADMIN, CLIENT
-from client.local.profile import Profile
+from zkp.cli import app, target
+from zkp.cli.errors import UsageProblem
+from zkp.localcluster import configuration
+from zkp.localcluster.layout import ADMIN, CLIENT
+from zkp.localcluster.profile import Profile
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("client.local.cluster.LocalCluster.down", interrupt)
+    monkeypatch.setattr("zkp.localcluster.cluster.LocalCluster.down", interrupt)
 
     assert app.run(["local", "down"]) == 130
 
@@ -119,7 +119,7 @@ def test_the_local_cluster_is_used_when_none_is_named(tmp_path: Path) -> None:
     """Its profile says where the coordinators are, and each command takes the identity it needs."""
     Profile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
 
-    found = access.find(None, None, tmp_path, role=ADMIN)
+    found = target.find(None, None, tmp_path, role=ADMIN)
 
     assert found.addresses == ("127.0.0.1:17011", "127.0.0.1:17012", "127.0.0.1:17013")
     assert found.identity == tmp_path / "identities" / "admin"
@@ -129,9 +129,9 @@ def test_a_named_cluster_goes_before_the_local_one(tmp_path: Path) -> None:
     """Options and environment win; blanks around addresses are forgiven."""
     Profile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
 
-    found = access.find("a:1, b:2", tmp_path / "me", tmp_path, role=CLIENT)
+    found = target.find("a:1, b:2", tmp_path / "me", tmp_path, role=CLIENT)
 
-    assert found == access.Access(("a:1", "b:2"), tmp_path / "me")
+    assert found == target.Access(("a:1", "b:2"), tmp_path / "me")
 
 
 def test_wrong_use_carries_its_status() -> None:

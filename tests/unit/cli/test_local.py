@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from client.admin import ClusterStatus
-from client.cli import app, status
-from client.errors import NoLeader
-from client.local.configuration import addresses
-from client.local.layout import COORDINATORS, Layout
-from client.local.process import ProcessRecord, boot_id
-from client.local.profile import Profile
-from pki.tls import TlsError
+from pki.tls.material import TlsError
+from zkp.cli import app, status
+from zkp.client.admin import ClusterStatus
+from zkp.client.errors import NoLeader
+from zkp.localcluster.configuration import addresses
+from zkp.localcluster.layout import COORDINATORS, Layout
+from zkp.localcluster.process import ProcessRecord, boot_id
+from zkp.localcluster.profile import Profile
 
 LEADERLESS = ClusterStatus("", 7, (), (), {}, "unknown", 0)
 

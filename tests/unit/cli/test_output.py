@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from client.cli import output
+from zkp.cli import output
 
 
 class Terminal(io.StringIO):

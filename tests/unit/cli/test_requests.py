@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import requests
-from client.cli.errors import CommandFailed, UsageProblem
-from proofs import InputError
-from proofs.field import ORDER
-from proofs.tree import EMPTY
+from zkp.cli import requests
+from zkp.cli.errors import CommandFailed, UsageProblem
+from zkp.proofs import InputError
+from zkp.proofs.field import ORDER
+from zkp.proofs.tree import EMPTY
 
 
 def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

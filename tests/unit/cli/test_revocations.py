@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from client import task_json
-from client.admin import AdminClient, Revocation, RevocationResult
-from client.cli import app
-from pki.authority import Authority
-from pki.identity import Role
-from pki.revocation import Reason
-from pki.revocation import Revocation as Entry
-from pki.signing import CertifiedKey, pem_of, sign_crl
+from pki.ca.authority import Authority
+from pki.ca.signing import CertifiedKey, pem_of, sign_crl
+from pki.x509.crl import Reason
+from pki.x509.crl import Revocation as Entry
+from pki.x509.identity import Role
+from zkp.cli import app
+from zkp.client import task_json
+from zkp.client.admin import AdminClient, Revocation, RevocationResult
 
 NOW = datetime.now(UTC)
 

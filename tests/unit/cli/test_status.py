@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from client.admin import ClusterStatus, Node, Worker
-from client.cli import status
+from zkp.cli import status
+from zkp.client.admin import ClusterStatus, Node, Worker
 
 FOUND = ClusterStatus(
     leader="coordinator-2",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import task_output
-from client.cli.errors import CommandFailed
-from client.records import Task, TaskError, TaskState
+from zkp.cli import task_output
+from zkp.cli.errors import CommandFailed
+from zkp.client.model import Task, TaskError, TaskState
 
 CREATED = datetime(2026, 11, 23, 14, 7, 24, 123456, tzinfo=UTC)
 PENDING = Task(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.app import run
+from zkp.cli.app import run
 
 LINE = {"ts": "2026-11-23T12:00:00.250000Z", "level": "info", "logger": "zkp.worker", "message": "task proved"}
 RECORD = {"__REALTIME_TIMESTAMP": "1795435200000000", "MESSAGE": "task completed", "PRIORITY": "6"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from client.cli import app
 from tests.unit.proofs.test_verifying_key import FORGEABLE
 from tests.unit.proofs.test_verifying_key import KEY as DOCUMENT
+from zkp.cli import app
 
 KEY = Path(__file__).parents[2] / "integration" / "proofs" / "ceremony" / "verification_key.json"
 HOSTILE = {

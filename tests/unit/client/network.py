@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from client.failures import CallFailed, DialFailed
-from client.leader import LeaderConnection
+from zkp.client.failures import CallFailed, DialFailed
+from zkp.client.leader import LeaderConnection
 
 A, B, C = "10.0.0.1:9090", "10.0.0.2:9090", "10.0.0.3:9090"
 

@@ -7,13 +7,13 @@ from typing import Any
 import grpc
 import pytest
 
-from client.admin import AdminClient, ClusterStatus, Node, Revocation, RevocationResult
-from client.errors import NoLeader, NotFound, Refused
-from client.failures import CallFailed
-from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client import network as doubles
 from tests.unit.client.network import A, B, C, Network, follower
 from tests.unit.client.virtual_time import run
+from zkp.client.admin import AdminClient, ClusterStatus, Node, Revocation, RevocationResult
+from zkp.client.errors import NoLeader, NotFound, Refused
+from zkp.client.failures import CallFailed
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 ADDRESSES = {"coordinator-1": A, "coordinator-2": B, "coordinator-3": C}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.backoff import Backoff
+from zkp.client.backoff import Backoff
 
 
 def test_a_delay_doubles_until_the_ceiling() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from client.errors import InvalidAddress
-from client.itinerary import Itinerary, grpc_target, parse_address
 from tests.unit.client.network import A, B, C
+from zkp.client.errors import InvalidAddress
+from zkp.client.leader_search import Itinerary, grpc_target, parse_address
 
 D = "10.0.0.4:9090"
 

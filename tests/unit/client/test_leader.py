@@ -6,7 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from client.errors import (
+from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
+from tests.unit.client.virtual_time import run
+from zkp.client.errors import (
     AlreadyExists,
     ClientError,
     Conflict,
@@ -19,10 +21,8 @@ from client.errors import (
     ServerFault,
     Untrusted,
 )
-from client.failures import CallFailed, DialFailed, stream_ended
-from client.leader import LeaderConnection
-from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
-from tests.unit.client.virtual_time import run
+from zkp.client.failures import CallFailed, DialFailed, stream_ended
+from zkp.client.leader import LeaderConnection
 
 
 async def ask(connection: LeaderConnection, timeout: float = 10.0) -> Any:

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from client.errors import ServerFault
-from client.records import Accepted, Submission, Task, TaskError, TaskState, state_number
-from protocol.v1 import coordinator_pb2 as pb
+from zkp.client.errors import ServerFault
+from zkp.client.model import Accepted, Submission, Task, TaskError, TaskState, state_number
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 def test_a_finished_task_is_read_whole() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from client import revocations
-from client.failures import CallFailed
-from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client.network import A, B, Network, Node, follower, not_leader
 from tests.unit.client.virtual_time import run
+from zkp.client import revocations
+from zkp.client.failures import CallFailed
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 def told(*serials: int, last: int = 0) -> pb.Revocations:

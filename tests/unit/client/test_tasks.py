@@ -7,14 +7,14 @@ from typing import Any
 import grpc
 import pytest
 
-from client.errors import ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound, ServerFault
-from client.failures import CallFailed
-from client.records import Accepted, Submission, TaskState
-from client.streaming import StreamingTaskClient
-from client.tasks import TaskClient
-from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
 from tests.unit.client.virtual_time import run
+from zkp.client.errors import ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound, ServerFault
+from zkp.client.failures import CallFailed
+from zkp.client.model import Accepted, Submission, TaskState
+from zkp.client.streaming import StreamingTaskClient
+from zkp.client.tasks import TaskClient
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 LOST = CallFailed(grpc.StatusCode.UNAVAILABLE, "connection lost")
 

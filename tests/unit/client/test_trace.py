@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from client.cli import trace
-from client.records import Task, TaskError, TaskState
-from client.trace import CLUSTER, Moment, of_journal, of_log, of_task
+from zkp.cli import trace
+from zkp.client.model import Task, TaskError, TaskState
+from zkp.client.trace import CLUSTER, Moment, of_journal, of_log, of_task
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -3,22 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from coordinator import codec
-from coordinator.commands import (
-    Assign,
-    Command,
-    Complete,
-    RegisterCircuit,
-    RegisterWorker,
-    Start,
-    Submit,
-)
-from coordinator.model import Outcome, Task, TaskState
 from coordinator.raft import NotLeader, PeerStatus, RaftError, RaftStatus, TransferRefused
-from coordinator.replication import ReplicatedState, Replicator
-from coordinator.submissions import Submission
-from coordinator.tasks import Listing
-from proofs import circuits
+from coordinator.replication.replicator import ReplicatedState, Replicator
+from coordinator.services.tasks import Listing
+from coordinator.services.validation import Submission
+from coordinator.state import codec
+from coordinator.state.commands import Assign, Command, Complete, RegisterCircuit, RegisterWorker, Start, Submit
+from coordinator.state.model import Outcome, Task, TaskState
+from zkp.proofs import circuits
 
 KEY = "ab" * 32
 """SHA-256 of the made-up verifying key of every circuit here."""

@@ -8,15 +8,15 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from coordinator import authorization as module
-from coordinator.authorization import ROLES, Authorization
-from coordinator.refusals import Forbidden, Unauthenticated
-from daemon.bounded_log import BoundedLog
-from pki.authority import Authority
-from pki.identity import Role
-from pki.tls import PeerCertificate, grpc_peer_certificate
-from protocol.v1 import coordinator_pb2
+from coordinator.errors import Forbidden, Unauthenticated
+from coordinator.rpc import authorization as module
+from coordinator.rpc.authorization import ROLES, Authorization
+from pki.ca.authority import Authority
+from pki.tls.material import PeerCertificate, grpc_peer_certificate
+from pki.x509.identity import Role
 from tests.unit.coordinator.fakes import Clock
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.protocol.v1 import coordinator_pb2
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SERVICE_ROLES = {

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from coordinator.circuit_keys import CircuitKeys
+from coordinator.services.circuit_keys import CircuitKeys
 from tests.unit.coordinator.fakes import KEY, LocalReplicator
 
 OTHER = "cd" * 32

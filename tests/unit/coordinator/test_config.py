@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from coordinator.config import ALIASES, PREFIX, CoordinatorSettings, check
-from coordinator.database_settings import DatabaseSettings
-from pki.authority import Authority
-from pki.identity import Role
-from settings import Address, SettingsError
-from settings.schema import leaves, variables
+from coordinator.config.database import DatabaseSettings
+from coordinator.config.settings import ALIASES, PREFIX, CoordinatorSettings, check
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
+from zkp.daemon.settings import Address, SettingsError
+from zkp.daemon.settings.schema import leaves, variables
 
 NOW = datetime.now(UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)

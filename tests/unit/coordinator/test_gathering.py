@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.commands import RegisterCircuit, Submit
 from coordinator.raft import RaftStatus
-from coordinator.replication import ReplicatedState, Replicator
+from coordinator.replication.replicator import ReplicatedState, Replicator
+from coordinator.state.commands import RegisterCircuit, Submit
 from tests.unit.client.virtual_time import run
 
 _INTAKE_S = 0.00015

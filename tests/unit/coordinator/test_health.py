@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from coordinator.cluster import Cluster, Member
-from coordinator.health import Health, RecordStatus
-from coordinator.metrics import Metrics
+from coordinator.monitoring.health import Health, RecordStatus
+from coordinator.monitoring.registry import Metrics
+from coordinator.services.cluster import Cluster, Member
 from tests.unit.coordinator.fakes import LocalReplicator, assign, register, submit
 from tests.unit.coordinator.fakes import leader as new_leader
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from coordinator import housekeeping as module
-from coordinator.commands import Projected
-from coordinator.housekeeping import Housekeeping
+from coordinator.leader import retention as module
+from coordinator.leader.retention import Housekeeping
+from coordinator.state.commands import Projected
 from tests.unit.coordinator.fakes import LocalReplicator, assign, complete, leader, register, submit
 
 RETENTION_S = 3600.0

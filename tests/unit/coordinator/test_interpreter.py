@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.commands import RegisterCircuit, Submit
-from coordinator.interpreter import collect_while_following, spare_the_leader
-from coordinator.state import State
+from coordinator.gc_tuning import collect_while_following, spare_the_leader
+from coordinator.state.commands import RegisterCircuit, Submit
+from coordinator.state.machine import State
 
 
 @pytest.fixture

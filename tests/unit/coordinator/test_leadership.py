@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from coordinator import leadership as module
-from coordinator.leadership import Leadership
+from coordinator.leader import leadership as module
+from coordinator.leader.leadership import Leadership
 from coordinator.raft import NotLeader
 
 

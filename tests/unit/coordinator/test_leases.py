@@ -1,7 +1,7 @@
 """Deadlines of workers and attempts: the leader's soft state."""
 
-from coordinator.commands import Fail, LoseLease, MarkOffline
-from coordinator.leases import Leases, LeaseTiming
+from coordinator.leader.leases import Leases, LeaseTiming
+from coordinator.state.commands import Fail, LoseLease, MarkOffline
 from tests.unit.coordinator.fakes import assign, complete, leader, register, start, submit
 
 TIMING = LeaseTiming(lease_s=10, start_s=30, limit_s=100)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.raft import recovery
-from coordinator.raft.disk import OsDisk
 from coordinator.raft.errors import StorageError
-from coordinator.raft.journal import Journal
 from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.ownership import owned
-from coordinator.rejoin import RejoinRefused, force_vote, rejoin
-from coordinator.replication import ReplicatedState
+from coordinator.raft.storage.directory_lock import owned
+from coordinator.raft.storage.disk import OsDisk
+from coordinator.raft.storage.journal import Journal
+from coordinator.recovery import RejoinRefused, force_vote, rejoin
+from coordinator.replication.replicator import ReplicatedState
 
 CLUSTER = "c" * 32
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

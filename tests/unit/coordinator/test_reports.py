@@ -6,21 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.commands import Complete, LoseLease
-from coordinator.model import TaskState, WorkerState
+from coordinator.errors import FalseProof, Forbidden, InvalidRequest, NotFound, Overloaded, StaleReport, Unavailable
 from coordinator.raft import NotLeader, OutcomeUnknown
-from coordinator.refusals import (
-    FalseProof,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    Overloaded,
-    StaleReport,
-    Unavailable,
-)
-from coordinator.reports import Reports, one_line
-from coordinator.verification import Verification
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.reports import Reports, one_line
+from coordinator.services.verification import Verification
+from coordinator.state.commands import Complete, LoseLease
+from coordinator.state.model import TaskState, WorkerState
 from tests.unit.coordinator.fakes import (
     FALSE_PROOF,
     GOOD_PROOF,

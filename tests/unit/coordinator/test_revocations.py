@@ -6,15 +6,15 @@ from contextlib import aclosing
 
 import pytest
 
-from coordinator import revocations as module
-from coordinator.codec import capture_state
-from coordinator.commands import RevokeCertificate
-from coordinator.model import TaskState, WorkerState
+from coordinator.errors import InvalidRequest, Overloaded, Unavailable
 from coordinator.raft import NotLeader
-from coordinator.refusals import InvalidRequest, Overloaded, Unavailable
-from coordinator.revocations import Certificate, Revocations
-from protocol.limits import MAX_CERTIFICATES
+from coordinator.services import revocations as module
+from coordinator.services.revocations import Certificate, Revocations
+from coordinator.state.codec import capture_state
+from coordinator.state.commands import RevokeCertificate
+from coordinator.state.model import TaskState, WorkerState
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
+from zkp.protocol.limits import MAX_CERTIFICATES
 
 OWN = "ad31"
 YEAR_MS = 365 * 86_400_000

@@ -3,9 +3,9 @@
 import grpc
 import pytest
 
-from coordinator import refusals
+from coordinator import errors as refusals
+from coordinator.errors import CoordinatorError, InvalidRequest, Overloaded
 from coordinator.raft import NotLeader, OutcomeUnknown
-from coordinator.refusals import CoordinatorError, InvalidRequest, Overloaded
 from coordinator.rpc.errors import status_of
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.commands import Assign, Cancel, Fail
-from coordinator.scheduler import PendingTasks, plan
+from coordinator.leader.scheduler import PendingTasks, plan
+from coordinator.state.commands import Assign, Cancel, Fail
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
 
 

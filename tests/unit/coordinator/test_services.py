@@ -5,18 +5,17 @@ import logging
 
 import pytest
 
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.commands import Fail, MarkOffline
-from coordinator.leases import LeaseTiming
-from coordinator.metrics import Metrics
-from coordinator.model import TaskState
+from coordinator.errors import Unavailable
+from coordinator.leader.leases import LeaseTiming
+from coordinator.monitoring.registry import Metrics
 from coordinator.raft import NotLeader, OutcomeUnknown
-from coordinator.refusals import Unavailable
-from coordinator.services import Outside, Services
-from coordinator.tasks import TaskLimits
-from coordinator.verification import Verification
-from coordinator.workers import Introduction
-from proofs import circuits
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.tasks import TaskLimits
+from coordinator.services.verification import Verification
+from coordinator.services.workers import Introduction
+from coordinator.state.commands import Fail, MarkOffline
+from coordinator.state.model import TaskState
+from coordinator.wiring import Outside, Services
 from tests.unit.coordinator.fakes import (
     GOOD_PROOF,
     KEY,
@@ -29,6 +28,7 @@ from tests.unit.coordinator.fakes import (
     submission,
     submit,
 )
+from zkp.proofs import circuits
 
 HELLO = Introduction("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
 

@@ -1,7 +1,7 @@
 """What the leader learns from attempts that ended."""
 
-from coordinator.commands import Cancel, Fail, LoseLease
-from coordinator.setbacks import Setbacks
+from coordinator.leader.worker_backoff import Setbacks
+from coordinator.state.commands import Cancel, Fail, LoseLease
 from tests.unit.coordinator.fakes import (
     LocalReplicator,
     assign,

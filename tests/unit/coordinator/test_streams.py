@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from coordinator.commands import MarkOffline, Quarantine
+from coordinator.errors import Forbidden, NotFound, Superseded, Unavailable
+from coordinator.leader.assignment_streams import Stream, Streams
 from coordinator.raft import NotLeader
-from coordinator.refusals import Forbidden, NotFound, Superseded, Unavailable
-from coordinator.streams import Stream, Streams
+from coordinator.state.commands import MarkOffline, Quarantine
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
 
 

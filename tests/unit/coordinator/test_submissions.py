@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.commands import Submit
-from coordinator.refusals import InvalidRequest
-from coordinator.submissions import Submission, check
+from coordinator.errors import InvalidRequest
+from coordinator.services.validation import Submission, check
+from coordinator.state.commands import Submit
 from tests.unit.coordinator.fakes import submission
 
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from coordinator.commands import Cancel
-from coordinator.model import Task, TaskState
-from coordinator.refusals import InvalidRequest, Unavailable
+from coordinator.errors import InvalidRequest, Unavailable
+from coordinator.services.task_reader import TaskRecord
+from coordinator.state.commands import Cancel
+from coordinator.state.model import Task, TaskState
 from coordinator.store import PageTokenError, RecordUnavailable
-from coordinator.store.record import Page
-from coordinator.task_record import TaskRecord
+from coordinator.store.task_reader import Page
 from tests.unit.coordinator.fakes import LocalReplicator, leader, submit
 
 

@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.commands import Cancel, Projected
-from coordinator.model import TaskState
-from coordinator.raft import NotLeader, OutcomeUnknown
-from coordinator.refusals import (
+from coordinator.errors import (
     AlreadyExists,
     CoordinatorError,
     InvalidRequest,
@@ -17,9 +13,12 @@ from coordinator.refusals import (
     TaskEnded,
     Unavailable,
 )
-from coordinator.tasks import Accepted, TaskLimits, Tasks
-from coordinator.watches import Watches
-from proofs import circuits
+from coordinator.leader.watchers import Watches
+from coordinator.raft import NotLeader, OutcomeUnknown
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.tasks import Accepted, TaskLimits, Tasks
+from coordinator.state.commands import Cancel, Projected
+from coordinator.state.model import TaskState
 from tests.unit.coordinator.fakes import (
     KEY,
     FakeRecord,
@@ -31,6 +30,7 @@ from tests.unit.coordinator.fakes import (
     submission,
     submit,
 )
+from zkp.proofs import circuits
 
 LIMITS = TaskLimits(max_backlog=5, max_unprojected=1_000, max_retries=3)
 

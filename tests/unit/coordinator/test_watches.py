@@ -5,11 +5,11 @@ from contextlib import aclosing
 
 import pytest
 
-from coordinator.commands import Cancel
-from coordinator.model import Task, TaskState
+from coordinator.errors import Overloaded
+from coordinator.leader.watchers import Watches
 from coordinator.raft import NotLeader
-from coordinator.refusals import Overloaded
-from coordinator.watches import Watches
+from coordinator.state.commands import Cancel
+from coordinator.state.model import Task, TaskState
 from tests.unit.coordinator.fakes import assign, complete, leader, register, start, submit
 
 

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.circuit_keys import CircuitKeys
-from coordinator.commands import Cancel, LoseLease, MarkOffline, Quarantine, RegisterWorker
-from coordinator.leases import Leases, LeaseTiming
-from coordinator.model import TaskState, WorkerState
+from coordinator.errors import Forbidden, InvalidRequest, NotFound, Overloaded, Unavailable
+from coordinator.leader.assignment_streams import Streams
+from coordinator.leader.leases import Leases, LeaseTiming
 from coordinator.raft import NotLeader
-from coordinator.refusals import Forbidden, InvalidRequest, NotFound, Overloaded, Unavailable
-from coordinator.streams import Streams
-from coordinator.workers import Introduction, Workers
-from proofs import circuits
+from coordinator.services.circuit_keys import CircuitKeys
+from coordinator.services.workers import Introduction, Workers
+from coordinator.state.commands import Cancel, LoseLease, MarkOffline, Quarantine, RegisterWorker
+from coordinator.state.model import TaskState, WorkerState
 from tests.unit.coordinator.fakes import (
     KEY,
     SERIAL,
@@ -26,6 +25,7 @@ from tests.unit.coordinator.fakes import (
     start,
     submit,
 )
+from zkp.proofs import circuits
 
 HELLO = Introduction("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
 

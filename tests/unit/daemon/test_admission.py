@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.admission import NoPlaceError, Places, source_of
+from zkp.daemon.admission import NoPlaceError, Places, source_of
 
 
 def test_a_newcomer_displaces_the_longest_idle_of_the_source_that_has_most() -> None:

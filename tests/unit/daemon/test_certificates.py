@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from daemon import certificates as module
-from daemon.certificates import Certificates
-from daemon.tls_metrics import TlsMetrics
-from pki.authority import Authority
-from pki.identity import Role
-from pki.serials import format_serial
-from pki.tls import TlsError, TlsFiles
+from pki.ca.authority import Authority
+from pki.tls.material import TlsError, TlsFiles
+from pki.x509.identity import Role
+from pki.x509.serials import format_serial
+from zkp.daemon import certificates as module
+from zkp.daemon.certificates import Certificates
+from zkp.daemon.tls_metrics import TlsMetrics
 
 NOW = datetime.now(UTC)
 PATIENCE_S = 20.0

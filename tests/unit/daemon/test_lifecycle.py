@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from daemon.lifecycle import Lifecycle
-from daemon.notify import Notifier
+from zkp.daemon.lifecycle import Lifecycle
+from zkp.daemon.notify import Notifier
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.logs import FIELDS
+from zkp.daemon.logs import FIELDS
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("client", "coordinator", "daemon", "gateway", "pki", "proofs", "settings", "worker")
+ROOMS = ("coordinator", "gateway", "pki", "worker", "zkp")
 
 
 def literal_fields(path: Path) -> Iterator[str]:

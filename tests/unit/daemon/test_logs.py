@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from daemon import logs
-from daemon.logs import JournalHandler, JsonFormatter, ReadableFormatter, configure
+from zkp.daemon import logs
+from zkp.daemon.logs import JournalHandler, JsonFormatter, ReadableFormatter, configure
 
 
 class Terminal(io.StringIO):

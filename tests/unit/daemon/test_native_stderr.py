@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from daemon.bounded_log import BoundedLog
-from daemon.native_stderr import record
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.daemon.native_stderr import record
 
 _PLACE = "I1130 22:40:09.852578   29855 ssl_transport_security.cc:2563] "
 _FAILED = "Handshake failed with error SSL_ERROR_SSL: error:1000009c:SSL routines:OPENSSL_internal:"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from daemon.process_metrics import DiskMetrics, watch_process
+from zkp.daemon.process_metrics import DiskMetrics, watch_process
 
 
 def test_a_daemon_tells_version_process_and_disk(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from pki.authority import Authority
-from pki.compatibility import lacks_dns_name
-from pki.credential import Credential
+from pki.ca.authority import Authority
+from pki.ca.csr import Request
+from pki.ca.signing import pem_of
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.requests import Request
-from pki.scope import parse_network
-from pki.signing import pem_of
+from pki.tls.credential import Credential
+from pki.x509.compatibility import lacks_dns_name
+from pki.x509.identity import Role
+from pki.x509.name_constraints import parse_network
 from tests.unit.deploy.programs import program
 from tests.unit.pki.forgery import old_leaf
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from client import task_json
-from client.admin import ClusterStatus, Node, Revocation, Worker
-from client.cli import revocations, status, task_output
-from client.local.prometheus import Target
-from daemon.health import Member, Status
-from daemon.problems import INTERNAL
-from proofs.keys import KeyRecord
 from tests.unit.gateway.sample_tasks import COMPLETED
+from zkp.cli import revocations, status, task_output
+from zkp.client import task_json
+from zkp.client.admin import ClusterStatus, Node, Revocation, Worker
+from zkp.daemon.health import Member, Status
+from zkp.daemon.problems import INTERNAL
+from zkp.localcluster.prometheus import Target
+from zkp.proofs.keys import KeyRecord
 
 PAGE = (Path(__file__).parents[3] / "docs" / "json.md").read_text(encoding="utf-8")
 NODE = Node("coordinator-1", "leader", "r:7000", "g:9090")

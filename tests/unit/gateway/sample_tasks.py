@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from client.records import Task, TaskError, TaskState
+from zkp.client.model import Task, TaskError, TaskState
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 PENDING = Task(

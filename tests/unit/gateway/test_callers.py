@@ -8,7 +8,7 @@ import pytest
 
 from gateway.callers import ApiKeyError, ApiKeys, Callers, NewKey, new_key
 from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, Problem
-from pki.identity import Identity, IdentityError, Role
+from pki.x509.identity import Identity, IdentityError, Role
 
 TEXT = "zkp_" + "k" * 43  # made up, so that these tests are named alike in every run
 KEY = NewKey(TEXT, f"billing:{hashlib.sha256(TEXT.encode()).hexdigest()}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config import PREFIX, GatewaySettings, check
-from pki.authority import Authority
-from pki.identity import Role
-from settings import SettingsError
-from settings.schema import leaves, variables
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
+from zkp.daemon.settings import SettingsError
+from zkp.daemon.settings.schema import leaves, variables
 
 NOW = datetime.now(UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)

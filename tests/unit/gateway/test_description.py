@@ -16,12 +16,12 @@ from gateway import openapi
 from gateway.config import GatewaySettings
 from gateway.problems import INVALID_FIELD, Problem
 from gateway.requests import Listing, Wait, read_query, read_submission
-from proofs.circuit import Circuit
-from proofs.circuits import CATALOGUE
-from proofs.strict_json import exact
-from proofs.tree import EMPTY
 from tests.unit.gateway.json_schema import complaint
 from tests.unit.gateway.schema_values import FOREIGN, values
+from zkp.proofs.circuit import Circuit
+from zkp.proofs.circuits import CATALOGUE
+from zkp.proofs.strict_json import exact
+from zkp.proofs.tree import EMPTY
 
 MAX_BODY = GatewaySettings.model_fields["max_body"].default
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(MAX_BODY)))

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.idempotency import new_task_id, read_key
 from gateway.problems import INVALID_HEADER, Problem
-from protocol.limits import TASK_ID_PATTERN
+from zkp.protocol.limits import TASK_ID_PATTERN
 
 ALICE, BOB = "spiffe://zkp.local/client/alice", "api-key:alice"
 

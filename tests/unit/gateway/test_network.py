@@ -4,10 +4,10 @@ import logging
 
 import pytest
 
-from client import errors
-from daemon.problems import Kind
 from gateway import problems
 from gateway.network import refusal
+from zkp.client import errors
+from zkp.daemon.problems import Kind
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from client import task_json
-from client.records import Accepted
 from gateway import openapi, problems, tasks_json
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
-from gateway.edge import Edge, Guard
 from gateway.handlers import BodyLimits, TaskPages
+from gateway.middleware import Edge, Guard
 from gateway.problems import KINDS, wrong_field
 from gateway.ratelimit import RateLimit
 from gateway.requests import read_submission
 from tests.unit.gateway.json_schema import complaint
 from tests.unit.gateway.sample_tasks import COMPLETED, CREATED, FAILED, PENDING
+from zkp.client import task_json
+from zkp.client.model import Accepted
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(6_000_000)))
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]

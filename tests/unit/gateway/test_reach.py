@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from client.errors import ClientError, InvalidSubmission, NoLeader, Refused, ServerFault
-from client.records import TaskPage
-from gateway.reach import Reach
+from gateway.leader_probe import Reach
+from zkp.client.errors import ClientError, InvalidSubmission, NoLeader, Refused, ServerFault
+from zkp.client.model import TaskPage
 
 
 class Answering:

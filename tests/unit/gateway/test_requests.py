@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 
-from client.records import TaskState
 from gateway.problems import INVALID_FIELD, NO_SUCH_TASK, Problem
 from gateway.requests import (
     Listing,
@@ -16,9 +15,10 @@ from gateway.requests import (
     read_submission,
     read_task_id,
 )
-from proofs import circuits
-from proofs.field import ORDER
-from proofs.merkle_proof import MAX_LEAVES
+from zkp.client.model import TaskState
+from zkp.proofs import circuits
+from zkp.proofs.field import ORDER
+from zkp.proofs.merkle_proof import MAX_LEAVES
 
 RANGE = {"value": 42, "min": 18, "max": 120}
 

@@ -1,8 +1,8 @@
 """Tasks as callers read them."""
 
-from client.records import Accepted
 from gateway import tasks_json
 from tests.unit.gateway.sample_tasks import COMPLETED, FAILED, PENDING
+from zkp.client.model import Accepted
 
 
 def test_what_has_not_happened_is_null() -> None:

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from client.local import cluster, configuration, ports
-from client.local.layout import COORDINATORS, GATEWAY, Layout, worker_names
-from coordinator.config import ALIASES, CoordinatorSettings
-from daemon import lifecycle
+from coordinator.config.settings import ALIASES, CoordinatorSettings
 from gateway.config import GatewaySettings
-from settings import Section, read
 from worker import __main__ as worker_command
 from worker.config import WorkerSettings
+from zkp.daemon import lifecycle
+from zkp.daemon.settings import Section, read
+from zkp.localcluster import cluster, configuration, ports
+from zkp.localcluster.layout import COORDINATORS, GATEWAY, Layout, worker_names
 
 ROOT = Path("/somewhere/.zkp")
 SCHEMAS: dict[str, type[Section]] = {

@@ -1,6 +1,6 @@
 """Who leads, by what the nodes say of themselves."""
 
-from client.local.https import Leader, leader_of
+from zkp.localcluster.https import Leader, leader_of
 
 
 def test_the_node_that_says_so_leads() -> None:

@@ -4,7 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
-from client.local import logs
+from zkp.localcluster import logs
 
 LINE = json.dumps(
     {

@@ -1,6 +1,6 @@
 """Which blocks of ports there are for local clusters."""
 
-from client.local import ports
+from zkp.localcluster import ports
 
 
 def test_blocks_stay_below_the_ephemeral_range() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.local.errors import LocalClusterError
-from client.local.postgres import EmbeddedPostgres
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.postgres import EmbeddedPostgres
 
 _UID = 3_999_999
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from client.local import configuration
-from client.local.errors import LocalClusterError
-from client.local.process import ProcessRecord
-from client.local.profile import Profile
+from zkp.localcluster import configuration
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.process import ProcessRecord
+from zkp.localcluster.profile import Profile
 
 RECORD = ProcessRecord(pid=4321, started_ticks=99, boot_id="2f8d4a36-0b0e-4c3e-9a5b-1f2e3d4c5b6a")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client.local import configuration, ports, prometheus
-from client.local.errors import LocalClusterError
-from client.local.layout import Layout
-from client.local.profile import Profile
+from zkp.localcluster import configuration, ports, prometheus
+from zkp.localcluster.errors import LocalClusterError
+from zkp.localcluster.layout import Layout
+from zkp.localcluster.profile import Profile
 
 ADDRESSES = configuration.addresses(17000, 2)
 

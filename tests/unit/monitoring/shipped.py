@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "monitoring"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-DAEMONS = ("coordinator", "worker", "gateway", "daemon")
+DAEMONS = ("coordinator", "gateway", "worker", "zkp")
 _SAMPLES = ("", "_total", "_bucket", "_count", "_sum")
 _STRINGS = re.compile(r'"[^"]*"')
 _NAME = re.compile(r"\b((?:zkp|process)[_:][a-z0-9_:]+)")

@@ -3,17 +3,17 @@
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from coordinator.cluster import Cluster, Member
-from coordinator.commands import Fail, LoseLease
-from coordinator.health import Health, RecordStatus
-from coordinator.metrics import Metrics
+from coordinator.monitoring.health import Health, RecordStatus
+from coordinator.monitoring.projection import RecordGauges
+from coordinator.monitoring.raft import Timing
+from coordinator.monitoring.registry import Metrics
+from coordinator.monitoring.tasks import OTHER, REASONS, TaskMetrics
 from coordinator.raft import SnapshotFile
-from coordinator.raft_metrics import Timing
-from coordinator.record_metrics import RecordGauges
+from coordinator.services.cluster import Cluster, Member
+from coordinator.state.commands import Fail, LoseLease
 from coordinator.store import Connections
-from coordinator.task_metrics import OTHER, REASONS, TaskMetrics
-from proofs import circuits
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
+from zkp.proofs import circuits
 
 
 class Runner:

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from pki.authority import Authority, CertifiedKey, create_issuer, create_root
-from pki.identity import Identity, Role
-from pki.issued import Issued
-from pki.profiles import ISSUER_LIFE
-from pki.scope import Scope, parse_host
-from pki.signing import CA_USAGE, Validity, sign_certificate
+from pki.ca.authority import Authority, CertifiedKey, create_issuer, create_root
+from pki.ca.issued import Issued
+from pki.ca.profiles import ISSUER_LIFE
+from pki.ca.signing import CA_USAGE, Validity, sign_certificate
+from pki.x509.identity import Identity, Role
+from pki.x509.name_constraints import Scope, parse_host
 
 TRUST_DOMAIN = "zkp.local"
 HOSTS = ("127.0.0.1", "::1", "localhost")

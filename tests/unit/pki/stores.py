@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki.authority import Authority
-from pki.chain import verify_chain
+from pki.ca.authority import Authority
+from pki.checks.inspection import read_chain
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.inspection import read_chain
-from pki.rotation import RootKey
-from pki.store import AuthorityStore, Order
+from pki.store.rotation import RootKey
+from pki.store.store import AuthorityStore, Order
+from pki.x509.chain import verify_chain
+from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BY = "ann@ca"

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pki import audit
-from pki.authority import Authority
+from pki.ca.authority import Authority
+from pki.ca.signing import pem_of
+from pki.checks import audit
 from pki.errors import StoreError
-from pki.identity import Role
-from pki.ledger import Event, Ledger, Record
-from pki.revocation import Reason
-from pki.serials import format_serial
-from pki.signing import pem_of
-from pki.store import AuthorityStore
+from pki.store.ledger import Event, Ledger, Record
+from pki.store.store import AuthorityStore
+from pki.x509.crl import Reason
+from pki.x509.identity import Role
+from pki.x509.serials import format_serial
 from tests.unit.pki.stores import BY, NOW, OTHER, WORKER, new_store
 
 

@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority, create_issuer
-from pki.chain import verify_chain
+from pki.ca.authority import Authority, create_issuer
+from pki.ca.profiles import BACKDATE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
 from pki.errors import AuthorityError, IdentityError, PkiError
-from pki.identity import Identity, Role, identity_of
-from pki.profiles import BACKDATE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
-from pki.scope import Scope
+from pki.x509.chain import verify_chain
+from pki.x509.identity import Identity, Role, identity_of
+from pki.x509.name_constraints import Scope
 
 BORN = datetime(2026, 6, 1, 12, 30, 15, 123456, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=BORN, domains=["corp.example"])

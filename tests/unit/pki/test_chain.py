@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
-from pki.authority import create_issuer, create_root
-from pki.chain import verify_chain
+from pki.ca.authority import create_issuer, create_root
+from pki.ca.issued import Issued
 from pki.errors import ChainError
-from pki.identity import Role
-from pki.issued import Issued
+from pki.x509.chain import verify_chain
+from pki.x509.identity import Role
 from tests.unit.pki.forgery import authority, refused
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pki.cli import main
-from pki.commands.terminal import app
-from pki.identity import Role
-from pki.tls import TlsFiles, TlsMaterial
+from pki.commands.common import app
+from pki.tls.material import TlsFiles, TlsMaterial
+from pki.x509.identity import Role
 from tests.unit.pki.commands import INIT, ISSUE, refused
 
 COMMANDS = [

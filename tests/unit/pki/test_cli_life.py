@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pki.cli import main
-from pki.commands import terminal
-from pki.tls import TlsFiles, TlsMaterial
+from pki.commands import common
+from pki.tls.material import TlsFiles, TlsMaterial
 from tests.unit.pki.commands import INIT, ISSUE, answer, refused, said
 
 A = ["--authority", "ca"]
@@ -26,7 +26,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def move(days: int) -> None:
         moment = datetime.now(UTC) + timedelta(days=days)
-        for module in ("authority", "checking", "issuing", "looking", "revoking", "terminal"):
+        for module in ("authority", "check", "common", "inspect", "issue", "revoke"):
             monkeypatch.setattr(f"pki.commands.{module}.now", lambda: moment)
 
     return move
@@ -246,7 +246,7 @@ def test_the_audit_lists_and_verifies(capsys: pytest.CaptureFixture[str]) -> Non
         *("created", "created", "crl 1", "crl 1"),
         *("issued", "revoked (superseded)", "crl 2"),
     ]
-    assert {row[4] for row in rows} == {terminal.user()}
+    assert {row[4] for row in rows} == {common.user()}
     found = answer(capsys, "audit", *A)
     assert found["whole"]
     assert answer(capsys, "audit", "--head", found["head"], *A)["whole"]

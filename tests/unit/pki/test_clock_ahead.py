@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pki import audit, rotation
-from pki.commands import terminal
+from pki.checks import audit
+from pki.checks.expiry import Level, look
+from pki.commands import common
 from pki.errors import AuthorityError, StoreError
-from pki.register import Standing
-from pki.revocation import Reason, RevocationLists
-from pki.status import Level, look
-from pki.store import AuthorityStore
+from pki.store import rotation
+from pki.store.state import Standing
+from pki.store.store import AuthorityStore
+from pki.x509.crl import Reason, RevocationLists
 from tests.unit.pki.commands import INIT, said
 from tests.unit.pki.stores import BY, NOW, OTHER, PLAIN, WORKER, new_store, trusts
 
@@ -128,11 +129,11 @@ def test_a_clock_behind_the_ledger_is_warned_about(
 ) -> None:
     """By commands that look and by commands that write, with both times."""
     monkeypatch.chdir(tmp_path)
-    real = terminal.now()
+    real = common.now()
     said(capsys, *INIT)
     for command in (["list"], ["bundle", "--out", "dist"], ["rotate-issuer"]):
-        monkeypatch.setattr(terminal, "now", lambda: real - timedelta(days=1))
-        terminal.app([*command, "-a", "ca"], standalone_mode=False)
+        monkeypatch.setattr(common, "now", lambda: real - timedelta(days=1))
+        common.app([*command, "-a", "ca"], standalone_mode=False)
         warning = capsys.readouterr().err
         assert warning.startswith(f"warning: the clock says {real - timedelta(days=1):%Y-%m-%d %H:%M} UTC")
         assert f"{real:%Y-%m-%d}" in warning

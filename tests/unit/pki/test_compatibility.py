@@ -11,17 +11,19 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from pki import audit, compatibility, rotation
-from pki.authority import Authority, create_issuer
-from pki.identity import Role
-from pki.inspection import Expectation, inspect
-from pki.issued import Issued
-from pki.ledger import Event, Record
-from pki.profiles import PROFILES
-from pki.simulation import notes, simulate
-from pki.status import Level, Row, look
-from pki.store import AuthorityStore, Order
-from pki.tls import TlsMaterial, peer_identity
+from pki.ca.authority import Authority, create_issuer
+from pki.ca.issued import Issued
+from pki.ca.profiles import PROFILES
+from pki.checks import audit
+from pki.checks.expiry import Level, Row, look
+from pki.checks.inspection import Expectation, inspect
+from pki.checks.simulation import notes, simulate
+from pki.store import rotation
+from pki.store.ledger import Event, Record
+from pki.store.store import AuthorityStore, Order
+from pki.tls.material import TlsMaterial, peer_identity
+from pki.x509 import compatibility
+from pki.x509.identity import Role
 from tests.unit.pki.commands import answer, said
 from tests.unit.pki.forgery import (
     HOSTS,

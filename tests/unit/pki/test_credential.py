@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pki.credential import Credential, read_private
 from pki.errors import TlsError
 from pki.files import TlsFiles
-from pki.identity import Role
+from pki.tls.credential import Credential, read_private
+from pki.x509.identity import Role
 from tests.unit.pki.forgery import authority, identity, plain_pem, refused, signed_leaf
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -169,7 +169,7 @@ def test_a_groups_reading_is_for_roots_keys_only(
         status[4] = owner  # st_uid
         return os.stat_result(status)
 
-    monkeypatch.setattr("pki.credential.os.fstat", fstat)
+    monkeypatch.setattr("pki.tls.credential.os.fstat", fstat)
     if accepted:
         assert read_private(files.key) == GOOD.key_pem
     else:

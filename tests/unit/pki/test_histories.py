@@ -17,15 +17,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pki import audit, files, rotation
-from pki.directory import AuthorityDirectory
+from pki import files
+from pki.ca.csr import Request, ask
+from pki.checks import audit
+from pki.checks.inspection import read_chain
 from pki.errors import PkiError
-from pki.identity import Role
-from pki.inspection import read_chain
-from pki.ledger import Event
-from pki.requests import Request, ask
-from pki.revocation import Reason, RevocationLists
-from pki.store import AuthorityStore, Order
+from pki.store import rotation
+from pki.store.directory import AuthorityDirectory
+from pki.store.ledger import Event
+from pki.store.store import AuthorityStore, Order
+from pki.x509.crl import Reason, RevocationLists
+from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, HOSTS, NOW, PLAIN, new_store
 
 HISTORIES = int(os.environ.get("ZKP_TEST_HISTORIES", "10"))

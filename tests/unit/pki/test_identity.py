@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority
-from pki.identity import Identity, IdentityError, Role, identity_of
-from pki.scope import parse_host
+from pki.ca.authority import Authority
+from pki.x509.identity import Identity, IdentityError, Role, identity_of
+from pki.x509.name_constraints import parse_host
 from tests.unit.pki.forgery import TRUST_DOMAIN, identity, signed_leaf
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -9,15 +9,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pki.authority import Authority
-from pki.identity import Role
-from pki.inspection import Expectation, inspect
-from pki.issued import Issued
-from pki.ledger import Event, Record
-from pki.register import Register
-from pki.revocation import Reason, Revocation, RevocationLists
-from pki.scope import Scope
-from pki.signing import pem_of
+from pki.ca.authority import Authority
+from pki.ca.issued import Issued
+from pki.ca.signing import pem_of
+from pki.checks.inspection import Expectation, inspect
+from pki.store.ledger import Event, Record
+from pki.store.state import Register
+from pki.x509.crl import Reason, Revocation, RevocationLists
+from pki.x509.identity import Role
+from pki.x509.name_constraints import Scope
 from tests.unit.pki.forgery import HOSTS, authority, identity, refused, signed_leaf
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

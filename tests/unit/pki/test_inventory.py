@@ -7,10 +7,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pki.ca.specification import Order
+from pki.checks.inventory import parse_inventory, read_inventory
 from pki.errors import InventoryError
-from pki.identity import Role
-from pki.inventory import parse_inventory, read_inventory
-from pki.order import Order
+from pki.x509.identity import Role
 
 THREE_HOSTS = """
 all:

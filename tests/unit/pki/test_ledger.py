@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority
+from pki.ca.authority import Authority
 from pki.errors import StoreError
-from pki.identity import Role
-from pki.ledger import Event, Ledger, Record
+from pki.store.ledger import Event, Ledger, Record
+from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pki import peers
-from pki.authority import Authority
-from pki.identity import IdentityError, Role
-from pki.peers import grpc_peer_certificate, grpc_peer_identity
+from pki.ca.authority import Authority
+from pki.tls import peers
+from pki.tls.peers import grpc_peer_certificate, grpc_peer_identity
+from pki.x509.identity import IdentityError, Role
 from tests.unit.pki.forgery import TRUST_DOMAIN, identity
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -9,18 +9,18 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority
-from pki.credential import Credential
+from pki.ca.authority import Authority
+from pki.ca.csr import Request, ask
+from pki.ca.issued import Certified, Issued
+from pki.ca.profiles import LEAF_LIFE, renewal_at
 from pki.errors import StoreError
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.issued import Certified, Issued
-from pki.ledger import Event
-from pki.profiles import LEAF_LIFE, renewal_at
-from pki.register import Standing
-from pki.requests import Request, ask
-from pki.revocation import Reason
-from pki.store import AuthorityStore, Order
+from pki.store.ledger import Event
+from pki.store.state import Standing
+from pki.store.store import AuthorityStore, Order
+from pki.tls.credential import Credential
+from pki.x509.crl import Reason
+from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, COORDINATOR, HOSTS, NOW, OTHER, WORKER, new_store
 
 

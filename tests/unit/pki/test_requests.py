@@ -12,16 +12,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority
-from pki.credential import Credential
+from pki.ca.authority import Authority
+from pki.ca.csr import Request, ask
+from pki.ca.profiles import PROFILES
 from pki.errors import AuthorityError, IdentityError, PkiError, RequestError, StoreError
 from pki.files import TlsFiles
-from pki.identity import Role, identity_of
-from pki.ledger import Event
-from pki.profiles import PROFILES
-from pki.requests import Request, ask
-from pki.revocation import Reason
-from pki.store import AuthorityStore, Order
+from pki.store.ledger import Event
+from pki.store.store import AuthorityStore, Order
+from pki.tls.credential import Credential
+from pki.x509.crl import Reason
+from pki.x509.identity import Role, identity_of
 from tests.unit.pki.forgery import identity
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority, CertifiedKey
+from pki.ca.authority import Authority, CertifiedKey
+from pki.ca.profiles import CRL_LIFE
+from pki.ca.signing import pem_of, sign_crl
 from pki.errors import AuthorityError, RevocationError
-from pki.identity import Role
-from pki.profiles import CRL_LIFE
-from pki.revocation import Reason, Revocation, RevocationLists, expiry, signed_by
-from pki.signing import pem_of, sign_crl
+from pki.x509.crl import Reason, Revocation, RevocationLists, expiry, signed_by
+from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)

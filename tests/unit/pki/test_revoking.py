@@ -9,15 +9,15 @@ import pytest
 from cryptography import x509
 
 from pki import files as pki_files
-from pki import lists
+from pki.ca.profiles import CRL_LIFE
+from pki.ca.signing import pem_of
 from pki.errors import StoreError
-from pki.identity import Role
-from pki.ledger import Event
-from pki.profiles import CRL_LIFE
-from pki.register import Standing
-from pki.revocation import Reason, RevocationLists
-from pki.signing import pem_of
-from pki.store import AuthorityStore, Order
+from pki.store import crls
+from pki.store.ledger import Event
+from pki.store.state import Standing
+from pki.store.store import AuthorityStore, Order
+from pki.x509.crl import Reason, RevocationLists
+from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, NOW, OTHER, WORKER, new_store
 
 
@@ -169,7 +169,7 @@ def test_a_crash_before_the_list_is_written_is_mended(
 
     serial = store.register.leaves[0].serial
     with monkeypatch.context() as patch:
-        patch.setattr("pki.directory.replace_files", crash)
+        patch.setattr("pki.store.directory.replace_files", crash)
         with pytest.raises(KeyboardInterrupt):
             _revoke(store, "worker-1")
     reopened = AuthorityStore.open(store.directory.path)
@@ -189,7 +189,7 @@ def test_a_list_that_could_not_be_written_is_completed_by_the_same_command(
 
     serial = store.register.leaves[0].serial
     with monkeypatch.context() as patch:
-        patch.setattr("pki.directory.replace_files", full)
+        patch.setattr("pki.store.directory.replace_files", full)
         message = r"recorded: revoked worker-1; the revocation list of issuer is missing: run this command again"
         with pytest.raises(StoreError, match=message):
             _revoke(store, "worker-1")
@@ -251,7 +251,7 @@ def test_an_older_list_put_back_is_noticed(store: AuthorityStore) -> None:
     _revoke(store, "worker-1")
     path.write_bytes(backup)
     again = AuthorityStore.open(store.directory.path)
-    assert lists.due(again.directory, again.register, NOW) == [again.register.signing]
+    assert crls.due(again.directory, again.register, NOW) == [again.register.signing]
 
 
 def test_a_bundle_is_what_everybody_needs(store: AuthorityStore, tmp_path: Path) -> None:

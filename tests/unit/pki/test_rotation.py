@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import audit, files, rotation
-from pki.credential import Credential
-from pki.directory import AuthorityDirectory
+from pki import files
+from pki.ca.profiles import ISSUER_LIFE, ROOT_LIFE
+from pki.checks import audit
+from pki.checks.expiry import next_step
 from pki.errors import AuthorityError, StoreError, TlsError
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.ledger import Event
-from pki.profiles import ISSUER_LIFE, ROOT_LIFE
-from pki.revocation import Reason, RevocationLists
-from pki.rotation import RootKey
-from pki.status import next_step
-from pki.store import AuthorityStore, Order
+from pki.store import rotation
+from pki.store.directory import AuthorityDirectory
+from pki.store.ledger import Event
+from pki.store.rotation import RootKey
+from pki.store.store import AuthorityStore, Order
+from pki.tls.credential import Credential
+from pki.x509.crl import Reason, RevocationLists
+from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, NOW, OTHER, PLAIN, WORKER, never, new_store, trusts
 
 
@@ -274,7 +276,7 @@ def test_every_step_can_be_repeated_after_a_crash(
 
     with monkeypatch.context() as patch:
         for write in (files.append_durably, files.replace_files, files.remove_file):
-            patch.setattr(f"pki.directory.{write.__name__}", crashing(write))
+            patch.setattr(f"pki.store.directory.{write.__name__}", crashing(write))
         with contextlib.suppress(_Crash):
             _rotate(directory, tmp_path / "new", kind)
     with contextlib.suppress(StoreError):  # it was finished before the crash, which an assertion below holds to

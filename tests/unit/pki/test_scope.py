@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pki.authority import Authority
+from pki.ca.authority import Authority
 from pki.errors import AuthorityError
-from pki.scope import Scope, parse_host, parse_network
+from pki.x509.name_constraints import Scope, parse_host, parse_network
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SCOPE = Scope.of("zkp.local", ["Corp.example"], [ip_network("192.168.1.0/24"), ip_network("fd00::/8")])

@@ -3,7 +3,7 @@
 import pytest
 
 from pki.errors import SerialError
-from pki.serials import format_serial, parse_serial
+from pki.x509.serials import format_serial, parse_serial
 
 OWN = 0x0D1C0A9B00112233445566778899AABB  # 128 bits, as this authority draws them; openssl prints its leading zero
 

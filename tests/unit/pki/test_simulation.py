@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pki import rotation
-from pki.identity import Role
-from pki.order import Order
-from pki.profiles import ISSUER_LIFE
-from pki.revocation import Reason
-from pki.simulation import DIALS, Cause, simulate
-from pki.store import AuthorityStore
+from pki.ca.profiles import ISSUER_LIFE
+from pki.ca.specification import Order
+from pki.checks.simulation import DIALS, Cause, simulate
+from pki.store import rotation
+from pki.store.store import AuthorityStore
+from pki.x509.crl import Reason
+from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, NOW, PLAIN, new_store
 
 ORDERS = [

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import rotation
+from pki.checks.expiry import Level, Row, look
 from pki.errors import PkiError
-from pki.moments import day, parse_moment, parse_span, remaining
-from pki.revocation import Reason
-from pki.status import Level, Row, look
-from pki.store import AuthorityStore
+from pki.store import rotation
+from pki.store.store import AuthorityStore
+from pki.timespans import day, parse_moment, parse_span, remaining
+from pki.x509.crl import Reason
 from tests.unit.pki.stores import BY, NOW, OTHER, PLAIN, WORKER, new_store
 
 DAY = timedelta(days=1)

@@ -14,12 +14,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from pki import files as pki_files
-from pki.authority import Authority
-from pki.credential import Credential
+from pki.ca.authority import Authority
 from pki.errors import AuthorityError, StoreError, TlsError
 from pki.files import TlsFiles
-from pki.identity import Role
-from pki.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, Order
+from pki.tls.credential import Credential
+from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WORKER = Order("worker-1", Role.WORKER, ("127.0.0.1",))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pki.authority import Authority
-from pki.identity import IdentityError, Role
-from pki.tls import TlsError, TlsFiles, TlsMaterial, peer_certificate, peer_identity
+from pki.ca.authority import Authority
+from pki.tls.material import TlsError, TlsFiles, TlsMaterial, peer_certificate, peer_identity
+from pki.x509.identity import IdentityError, Role
 from tests.unit.pki.forgery import HOSTS, TRUST_DOMAIN, authority, identity
 
 # OpenSSL checks certificates against the real clock, so these are of now

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki.authority import Authority, CertifiedKey, create_issuer
+from pki.ca.authority import Authority, CertifiedKey, create_issuer
+from pki.ca.issued import Issued
+from pki.ca.signing import pem_of, sign_crl
 from pki.errors import Refusal
-from pki.identity import IdentityError, Role
-from pki.issued import Issued
-from pki.revocation import Revocation
-from pki.signing import pem_of, sign_crl
-from pki.tls import TlsError, TlsFiles, TlsMaterial, refusal_of
+from pki.tls.material import TlsError, TlsFiles, TlsMaterial, refusal_of
+from pki.x509.crl import Revocation
+from pki.x509.identity import IdentityError, Role
 from tests.unit.pki.forgery import HOSTS, authority, bare_context, expired_ca, refused, signed_leaf
 from tests.unit.pki.test_tls import handshake
 

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pki.ca.issued import Issued
 from pki.errors import IdentityError, Refusal
-from pki.identity import Role
-from pki.issued import Issued
-from pki.tls import TlsMaterial, peer_certificate
+from pki.tls.material import TlsMaterial, peer_certificate
+from pki.x509.identity import Role
 from tests.unit.pki.forgery import HOSTS, authority, signed_leaf, subject_names
 from tests.unit.pki.test_tls import handshake
 

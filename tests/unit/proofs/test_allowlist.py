@@ -4,7 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from proofs import circuits
+from zkp.proofs import circuits
 
 ALLOWLIST = Path(__file__).parents[3] / "examples" / "allowlist.csv"
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import CircuitError, InputError, circuits, signals
-from proofs.addition import CIRCUIT
-from proofs.field import ORDER
-from protocol.limits import MAX_INPUT_BYTES
 from tests.unit.proofs import repeatable
+from zkp.proofs import CircuitError, InputError, circuits, signals
+from zkp.proofs.addition import CIRCUIT
+from zkp.proofs.field import ORDER
+from zkp.protocol.limits import MAX_INPUT_BYTES
 
 GOOD = {"a": "1", "b": "2"}
 

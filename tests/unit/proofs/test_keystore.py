@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from proofs import CircuitError, KeyStoreError, verifying_key
-from proofs.keys import KeyStore
 from tests.unit.proofs.test_verifying_key import FORGEABLE, KEY, opposite
+from zkp.proofs import CircuitError, KeyStoreError, verifying_key
+from zkp.proofs.keys import KeyStore
 
 PROVING_KEY = b"a proving key"
 

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.field import ORDER
-from proofs.poseidon import poseidon
-from proofs.poseidon_parameters import FULL_ROUNDS, PARTIAL_ROUNDS, WIDTH, parameters
 from tests.unit.proofs import repeatable
+from zkp.proofs.field import ORDER
+from zkp.proofs.poseidon import poseidon
+from zkp.proofs.poseidon_parameters import FULL_ROUNDS, PARTIAL_ROUNDS, WIDTH, parameters
 
 ELEMENTS = st.integers(0, ORDER - 1)
 

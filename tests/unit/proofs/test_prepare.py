@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import CircuitError, InputError, UnsatisfiedInputs, circuits
-from proofs.field import ORDER
-from proofs.merkle_proof import MAX_LEAVES
-from proofs.poseidon import poseidon
-from proofs.tree import EMPTY, root_of
 from tests.unit.proofs import repeatable
+from zkp.proofs import CircuitError, InputError, UnsatisfiedInputs, circuits
+from zkp.proofs.field import ORDER
+from zkp.proofs.merkle_proof import MAX_LEAVES
+from zkp.proofs.poseidon import poseidon
+from zkp.proofs.tree import EMPTY, root_of
 
 WORDS = st.integers(0, 2**64 - 1)
 ELEMENTS = st.integers(0, ORDER - 1)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import DocumentError, snarkjs
-from proofs.snarkjs import BASE_ORDER
 from tests.unit.proofs import repeatable
+from zkp.proofs import DocumentError, snarkjs
+from zkp.proofs.snarkjs import BASE_ORDER
 
 NUMBERED = b"".join(number.to_bytes(32, "big") for number in range(1, 9))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proofs.strict_json import MAX_DEPTH, JsonError, kind, parse
+from zkp.proofs.strict_json import MAX_DEPTH, JsonError, kind, parse
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import tree
-from proofs.poseidon import poseidon
-from proofs.tree import DEPTH, EMPTY, MerkleTree, root_of, tree_of
 from tests.unit.proofs import repeatable
+from zkp.proofs import tree
+from zkp.proofs.poseidon import poseidon
+from zkp.proofs.tree import DEPTH, EMPTY, MerkleTree, root_of, tree_of
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from proofs import DocumentError, verifying_key
-from proofs.points import G1_GENERATOR, G2_GENERATOR
-from proofs.snarkjs import BASE_ORDER
+from zkp.proofs import DocumentError, verifying_key
+from zkp.proofs.points import G1_GENERATOR, G2_GENERATOR
+from zkp.proofs.snarkjs import BASE_ORDER
 
 CEREMONY = Path(__file__).parents[2] / "integration" / "proofs" / "ceremony" / "verification_key.json"
 # A ceremony's key, as snarkjs exported it: its gamma is the generator, as in every ceremony of snarkjs.

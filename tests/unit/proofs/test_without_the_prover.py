@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from proofs import ProverMissingError, circuits, groth16, verifying_key
-from proofs.document import document, verify_document
-from proofs.keys import KeyStore
 from tests.unit.proofs.test_keystore import write_keys
 from tests.unit.proofs.test_verifying_key import KEY
+from zkp.proofs import ProverMissingError, circuits, groth16, verifying_key
+from zkp.proofs.document import document, verify_document
+from zkp.proofs.keys import KeyStore
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from proofs import KeyStoreError
-from proofs.field import ORDER
-from proofs.snarkjs import BASE_ORDER
-from proofs.zkey import read_head
+from zkp.proofs import KeyStoreError
+from zkp.proofs.field import ORDER
+from zkp.proofs.snarkjs import BASE_ORDER
+from zkp.proofs.zkey import read_head
 
 BLS12_381_ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 

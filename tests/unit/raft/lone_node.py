@@ -7,14 +7,14 @@ from typing import Any
 
 from coordinator.raft import RaftOptions
 from coordinator.raft.engine import Core
-from coordinator.raft.journal import Entry, Journal
 from coordinator.raft.membership import Standing
 from coordinator.raft.node import RaftNode
-from coordinator.raft.sealed import seal, unseal
 from coordinator.raft.snapshots import Swap, Work
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.checksummed_json import seal, unseal
+from coordinator.raft.storage.journal import Entry, Journal
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, contents
+from zkp.protocol.v1 import raft_pb2 as pb
 
 HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
 SEGMENT = 4_096

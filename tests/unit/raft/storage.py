@@ -2,9 +2,9 @@
 
 import random
 
-from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.records import HEADER_SIZE, RECORD_OVERHEAD
-from coordinator.raft.snapshot import encode
+from coordinator.raft.storage.journal import Entry, Journal
+from coordinator.raft.storage.segment import HEADER_SIZE, RECORD_OVERHEAD
+from coordinator.raft.storage.snapshot_file import encode
 from tests.simulation.disk import SimDisk
 
 CLUSTER = "0123456789abcdef" * 2

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from coordinator.raft.errors import NotLeader
-from coordinator.raft.journal import Entry
+from coordinator.raft.storage.journal import Entry
 from tests.unit.raft.lone_node import BASE, HEARTBEAT, Clock, LoneNode, command
 
 LAST = 81
@@ -125,7 +125,7 @@ def test_the_entries_of_older_terms_are_not_looked_at_one_by_one(
         looked_at.append(item)
         return read(journal, item)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("coordinator.raft.journal.Journal.__getitem__", watched)
+    monkeypatch.setattr("coordinator.raft.storage.journal.Journal.__getitem__", watched)
     node.acknowledge("n2", LAST - 1)
     assert node.core.raftCommitIndex == 1
     assert len(looked_at) < LAST // 2

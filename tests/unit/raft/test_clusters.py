@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.raft.elections import Elections
 from coordinator.raft.node import RaftNode
-from coordinator.raft.sealed import seal
+from coordinator.raft.storage.checksummed_json import seal
 from tests.simulation.cluster import ELECTION_TIMEOUT, Cluster, SimNode, Violation
 
 

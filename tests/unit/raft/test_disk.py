@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.raft.disk import OsDisk
+from coordinator.raft.storage.disk import OsDisk
 
 
 @pytest.fixture

@@ -2,14 +2,15 @@
 
 import pytest
 
-from coordinator.raft import engine, frames
+from coordinator.raft import engine
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import OutcomeUnknown
-from coordinator.raft.journal import Entry
 from coordinator.raft.membership import Standing
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.journal import Entry
+from coordinator.raft.transport import framing
 from tests.unit.raft.lone_node import ELECTION_TIMEOUT, NO_OP, Clock, LoneNode, command
+from zkp.protocol.v1 import raft_pb2 as pb
 
 FOUR = ("n2", "n3", "n4", "n5")
 LOG = ((NO_OP, 1, 0), (NO_OP, 2, 3), (command("a"), 3, 3))
@@ -18,7 +19,7 @@ LOG = ((NO_OP, 1, 0), (NO_OP, 2, 3), (command("a"), 3, 3))
 def bare(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a kind of frame reach the engine as it is, as if this shell were not there."""
     monkeypatch.setattr(
-        Elections, f"on_{name}", lambda _, core, peer, envelope: core.feed(peer, frames.to_engine(envelope))
+        Elections, f"on_{name}", lambda _, core, peer, envelope: core.feed(peer, framing.to_engine(envelope))
     )
 
 

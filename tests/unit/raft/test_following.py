@@ -3,16 +3,16 @@
 import pytest
 from pysyncobj import SyncObj
 
-from coordinator.raft import frames
 from coordinator.raft.engine import Core
 from coordinator.raft.errors import FrameError, StorageError
-from coordinator.raft.journal import Entry
 from coordinator.raft.membership import Standing
 from coordinator.raft.node import RaftNode
+from coordinator.raft.storage.journal import Entry
+from coordinator.raft.transport import framing
 from coordinator.raft.wire import CoreWire
-from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import BASE, Clock, LoneNode, command
 from tests.unit.raft.storage import CLUSTER, snapshot_bytes
+from zkp.protocol.v1 import raft_pb2 as pb
 
 
 def entries(first: int, last: int, term: int) -> list[Entry]:
@@ -134,7 +134,7 @@ def test_only_what_the_message_proves_is_committed(clock: Clock, monkeypatch: py
 
 def _believe_the_commit_index(_node: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
     """As the shell does, but for the cap."""
-    message = frames.to_engine(envelope)
+    message = framing.to_engine(envelope)
     commit_index = message["commit_index"]
     feed = core.feed
     core.feed = lambda peer, message: feed(peer, message | {"commit_index": commit_index})  # type: ignore[method-assign]
@@ -170,9 +170,11 @@ def test_an_acknowledgement_leaves_after_the_entries_are_on_the_disk(
     """The bare engine answers first: a loss of power then loses what others count as stored."""
     if not syncs:
         monkeypatch.setattr(
-            CoreWire, "send", lambda wire, peer, message: wire._send(peer, frames.from_engine(message))
+            CoreWire, "send", lambda wire, peer, message: wire._send(peer, framing.from_engine(message))
         )
-        monkeypatch.setattr("coordinator.raft.journal.Journal.setRaftCommitIndex", lambda _journal, _index: None)
+        monkeypatch.setattr(
+            "coordinator.raft.storage.journal.Journal.setRaftCommitIndex", lambda _journal, _index: None
+        )
     node = follower(clock)
     node.append("n2", *entries(2, 4, 3), term=3, after=(1, 0))
     (answer,) = node.taken("next_index")
@@ -320,7 +322,7 @@ def test_a_part_of_a_snapshot_commits_nothing(clock: Clock, monkeypatch: pytest.
         monkeypatch.setattr(
             RaftNode,
             "_on_install_snapshot",
-            lambda _node, core, peer, envelope: core.feed(peer, frames.to_engine(envelope)),
+            lambda _node, core, peer, envelope: core.feed(peer, framing.to_engine(envelope)),
         )
     node = follower(clock, *entries(2, 12, 3))
     part = pb.InstallSnapshot(term=5, commit_index=12, data=b"half of it", first=True, last=False)

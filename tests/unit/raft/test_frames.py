@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.raft.errors import FrameError
-from coordinator.raft.frames import LENGTH, MAX_FRAME, body_length, from_engine, pack, to_engine, unpack
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport.framing import LENGTH, MAX_FRAME, body_length, from_engine, pack, to_engine, unpack
 from tests.unit.raft import repeatable
+from zkp.protocol.v1 import raft_pb2 as pb
 
 MESSAGES: list[dict[str, object]] = [
     {"type": "request_vote", "term": 7, "last_log_index": 12, "last_log_term": -1},

@@ -4,8 +4,8 @@ import pytest
 
 from coordinator.raft import NotLeader, RaftError
 from coordinator.raft.engine import FOLLOWER
-from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import BASE, ELECTION_TIMEOUT, Clock, LoneNode, leader
+from zkp.protocol.v1 import raft_pb2 as pb
 
 
 def test_leadership_is_handed_to_a_peer_that_has_everything(clock: Clock) -> None:

@@ -3,10 +3,10 @@
 import pytest
 
 from coordinator.raft.engine import LEADER
-from coordinator.raft.journal import Entry
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.journal import Entry
 from tests.unit.raft.lone_node import BASE, Clock, LoneNode, command
 from tests.unit.raft.storage import snapshot_bytes
+from zkp.protocol.v1 import raft_pb2 as pb
 
 
 def entries(first: int, last: int, term: int = 3) -> list[Entry]:

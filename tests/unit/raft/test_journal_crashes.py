@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.journal import Entry, Journal
-from coordinator.raft.snapshot import SnapshotStore
+from coordinator.raft.storage.journal import Entry, Journal
+from coordinator.raft.storage.snapshot_file import SnapshotStore
 from tests.simulation.disk import ProcessDied, SimDisk
 from tests.unit.raft import repeatable
 from tests.unit.raft.storage import CLUSTER, contents, entry, open_journal, snapshot_bytes

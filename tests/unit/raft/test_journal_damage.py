@@ -5,7 +5,7 @@ import random
 import pytest
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.records import FORMAT_VERSION, HEADER_SIZE, RECORD_OVERHEAD
+from coordinator.raft.storage.segment import FORMAT_VERSION, HEADER_SIZE, RECORD_OVERHEAD
 from tests.simulation.disk import SimDisk, SimFile
 from tests.unit.raft.storage import (
     CLUSTER,

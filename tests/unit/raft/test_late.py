@@ -3,8 +3,8 @@
 import pytest
 
 from coordinator.raft.engine import FOLLOWER, LEADER
-from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import BASE, ELECTION_TIMEOUT, HEARTBEAT, Clock, LoneNode, leader
+from zkp.protocol.v1 import raft_pb2 as pb
 
 LATE = 3 * ELECTION_TIMEOUT
 

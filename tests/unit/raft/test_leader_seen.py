@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from coordinator.raft.leader_seen import LeaderSeen
+from coordinator.raft.leader_changes import LeaderSeen
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown, frames
+from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown
 from coordinator.raft.engine import LEADER, Core
 from coordinator.raft.errors import StorageError
-from coordinator.raft.journal import Journal
 from coordinator.raft.node import RaftNode
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.storage.journal import Journal
+from coordinator.raft.transport import framing
 from tests.unit.raft.lone_node import BASE, HEARTBEAT, Clock, LoneNode, command, indexes_for, leader
+from zkp.protocol.v1 import raft_pb2 as pb
 
 # ------------------------------------------------------------ accepting
 
@@ -122,7 +123,7 @@ def test_an_acknowledgement_of_an_older_term_counts_for_nothing(
         monkeypatch.setattr(
             RaftNode,
             "_on_next_index",
-            lambda _node, core, peer, envelope: core.feed(peer, frames.to_engine(envelope)),
+            lambda _node, core, peer, envelope: core.feed(peer, framing.to_engine(envelope)),
         )
     node = leader(clock)
     node.propose("a")

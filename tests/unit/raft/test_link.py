@@ -2,13 +2,13 @@
 
 import pytest
 
-from coordinator.raft import frames
 from coordinator.raft.errors import FrameError
-from coordinator.raft.link import Link
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport import framing
+from coordinator.raft.transport.connection import Link
+from zkp.protocol.v1 import raft_pb2 as pb
 
 SENT = [pb.Envelope(cluster_id="c", sequence=number, vote=pb.Vote(term=number)) for number in range(1, 6)]
-STREAM = b"".join(frames.pack(envelope) for envelope in SENT)
+STREAM = b"".join(framing.pack(envelope) for envelope in SENT)
 
 
 class Listener:
@@ -75,7 +75,7 @@ async def test_a_frame_out_of_order_ends_the_reading(numbers: tuple[int, ...], m
     """Raft's messages are taken for what they say in the order in which they were sent."""
     link, listener = Link(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
-    link.data_received(b"".join(frames.pack(SENT[number - 1]) for number in numbers))
+    link.data_received(b"".join(framing.pack(SENT[number - 1]) for number in numbers))
     assert (listener.frames, listener.errors) == (SENT[:1], [message])
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.raft.errors import StorageError
 from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.sealed import seal
+from coordinator.raft.storage.checksummed_json import seal
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, append, entry, new_disk, open_journal, overwrite
 

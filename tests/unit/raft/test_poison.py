@@ -10,7 +10,6 @@ from pysyncobj import SyncObj
 from coordinator.raft import RaftError, StorageError, UpgradeRequired
 from coordinator.raft.engine import FOLLOWER, Core
 from coordinator.raft.wire import CoreWire
-from protocol.v1 import raft_pb2 as pb
 from tests.unit.raft.lone_node import (
     BASE,
     Clock,
@@ -18,6 +17,7 @@ from tests.unit.raft.lone_node import (
     command,
     leader,
 )
+from zkp.protocol.v1 import raft_pb2 as pb
 
 MEMBERSHIP, VERSION = b"\x02", b"\x03"
 
@@ -67,7 +67,7 @@ def test_a_caller_that_fails_does_not_make_its_command_happen_twice(
 ) -> None:
     """The bare engine would count the entry as not applied, and apply it again at the next tick."""
     if not guarded:
-        monkeypatch.setattr("coordinator.raft.waiting.tell", lambda listener, *news: listener(*news))
+        monkeypatch.setattr("coordinator.raft.proposals.tell", lambda listener, *news: listener(*news))
     node = leader(clock)
 
     def fail(_result: object) -> None:

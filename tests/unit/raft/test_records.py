@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.raft.records import (
+from coordinator.raft.storage.segment import (
     FORMAT_VERSION,
     HEADER_SIZE,
     MAX_PAYLOAD,

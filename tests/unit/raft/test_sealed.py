@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.raft.sealed import SealBroken, seal, unseal
+from coordinator.raft.storage.checksummed_json import SealBroken, seal, unseal
 from tests.unit.raft import repeatable
 
 VALUES = {"term": 12, "voted_for": "coordinator-2"}

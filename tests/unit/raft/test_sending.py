@@ -2,9 +2,9 @@
 
 import pytest
 
-from coordinator.raft import frames
-from protocol.v1 import raft_pb2 as pb
+from coordinator.raft.transport import framing
 from tests.unit.raft.lone_node import BASE, ELECTION_TIMEOUT, HEARTBEAT, Clock, LoneNode, Sent, indexes_for, leader
+from zkp.protocol.v1 import raft_pb2 as pb
 
 
 def test_an_idle_link_is_kept_warm(clock: Clock) -> None:
@@ -34,8 +34,8 @@ def test_a_peer_that_lags_is_sent_large_messages_but_none_too_large(clock: Clock
     node.connect("n3")
     node.elapse(HEARTBEAT + 0.01)
     sent = [one for one in node.sent if one.peer == "n3" and one.kind == "append_entries"]
-    sizes = [len(frames.pack(one.envelope)) for one in sent]
-    assert max(sizes) < frames.MAX_FRAME / 8
+    sizes = [len(framing.pack(one.envelope)) for one in sent]
+    assert max(sizes) < framing.MAX_FRAME / 8
     indexes = [entry.index for one in sent for entry in one.envelope.append_entries.entries]
     assert indexes == list(range(3, 15))
 
@@ -97,7 +97,7 @@ def test_a_peer_that_lags_behind_the_log_is_sent_the_snapshot_in_parts(clock: Cl
     assert len(messages) > 1
     assert [message.first for message in messages] == [True] + [False] * (len(messages) - 1)
     assert [message.last for message in messages] == [False] * (len(messages) - 1) + [True]
-    assert max(len(frames.pack(sent.envelope)) for sent in parts) < frames.MAX_FRAME / 8
+    assert max(len(framing.pack(sent.envelope)) for sent in parts) < framing.MAX_FRAME / 8
     other = LoneNode(clock, term=node.term, entries=(BASE,))
     other.connect("n2")
     for message in messages:

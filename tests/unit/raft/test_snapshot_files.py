@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.snapshot import Snapshot, SnapshotError, SnapshotStore, decode, encode
+from coordinator.raft.storage.snapshot_file import Snapshot, SnapshotError, SnapshotStore, decode, encode
 from tests.simulation.disk import ProcessDied, SimDisk
 from tests.unit.raft import repeatable
 from tests.unit.raft.storage import CLUSTER, entry, new_disk, overwrite, snapshot_bytes

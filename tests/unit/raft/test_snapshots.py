@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.journal import Journal
-from coordinator.raft.snapshot import SnapshotStore
 from coordinator.raft.snapshots import CHUNK_BYTES, MAX_SNAPSHOT_BYTES, Snapshots, Work
+from coordinator.raft.storage.journal import Journal
+from coordinator.raft.storage.snapshot_file import SnapshotStore
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.lone_node import Machine
 from tests.unit.raft.storage import CLUSTER, append, contents, entry, new_disk, open_journal

@@ -1,6 +1,6 @@
 """A busy thread beside the node."""
 
-from coordinator.raft.turns import Turns
+from coordinator.raft.throttle import Turns
 
 
 def test_every_piece_of_work_is_followed_by_a_longer_rest() -> None:

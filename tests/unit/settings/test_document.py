@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from settings.document import Document, dotted, parse, parse_value, read
-from settings.errors import SettingsError
+from zkp.daemon.settings.document import Document, dotted, parse, parse_value, read
+from zkp.daemon.settings.errors import SettingsError
 
 
 def refused(text: str) -> str:

@@ -6,17 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
-from settings import (
-    AnchoredPath,
-    Count,
-    Duration,
-    Fault,
-    Loaded,
-    Section,
-    SettingsError,
-    load,
-    read,
-)
+from zkp.daemon.settings import AnchoredPath, Count, Duration, Fault, Loaded, Section, SettingsError, load, read
 
 
 class Database(Section):

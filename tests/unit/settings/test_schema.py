@@ -2,8 +2,8 @@
 
 import pytest
 
-from settings import SchemaError, Section
-from settings.schema import find, leaves, nearest, variables
+from zkp.daemon.settings import SchemaError, Section
+from zkp.daemon.settings.schema import find, leaves, nearest, variables
 
 
 class Inner(Section):

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from settings.values import (
+from zkp.daemon.settings.values import (
     Address,
     AnchoredPath,
     Count,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from coordinator.codec import capture_state, decode_state
-from coordinator.commands import (
+from coordinator.state.codec import capture_state, decode_state
+from coordinator.state.commands import (
     Assign,
     Cancel,
     Command,
@@ -24,8 +24,8 @@ from coordinator.commands import (
     Start,
     Submit,
 )
-from coordinator.model import Event, Outcome, Task, TaskState
-from coordinator.state import State
+from coordinator.state.machine import State
+from coordinator.state.model import Event, Outcome, Task, TaskState
 
 # The same examples in every run, and no clock.
 repeatable = settings(deadline=None, derandomize=True, database=None)

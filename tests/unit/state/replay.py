@@ -1,9 +1,17 @@
 """A history that takes many leases back at once; prints what came of it: `python -m tests.unit.state.replay`."""
 
-from coordinator.codec import capture_state
-from coordinator.commands import Assign, Command, MarkOffline, Quarantine, RegisterCircuit, RegisterWorker, Submit
-from coordinator.model import Event
-from coordinator.state import State
+from coordinator.state.codec import capture_state
+from coordinator.state.commands import (
+    Assign,
+    Command,
+    MarkOffline,
+    Quarantine,
+    RegisterCircuit,
+    RegisterWorker,
+    Submit,
+)
+from coordinator.state.machine import State
+from coordinator.state.model import Event
 
 _TASKS = tuple(f"task-{number}" for number in range(40))
 _CIRCUITS = tuple(f"circuit-{number}" for number in range(10))

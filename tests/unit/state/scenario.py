@@ -23,8 +23,8 @@ and writes the whole text again with the outcomes as they are, so that a failing
 import shlex
 from collections.abc import Callable
 
-from coordinator.codec import capture_state, decode_state
-from coordinator.commands import (
+from coordinator.state.codec import capture_state, decode_state
+from coordinator.state.commands import (
     Assign,
     Cancel,
     Command,
@@ -41,8 +41,8 @@ from coordinator.commands import (
     Start,
     Submit,
 )
-from coordinator.model import Event, Outcome
-from coordinator.state import State
+from coordinator.state.machine import State
+from coordinator.state.model import Event, Outcome
 
 Words = list[str]
 Options = dict[str, str]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.codec import (
+from coordinator.state.codec import (
     CodecError,
     LaterVersionError,
     capture_state,
@@ -18,7 +18,7 @@ from coordinator.codec import (
     encode_group,
     free_state,
 )
-from coordinator.commands import (
+from coordinator.state.commands import (
     Assign,
     Cancel,
     Command,
@@ -30,9 +30,9 @@ from coordinator.commands import (
     RevokeCertificate,
     Submit,
 )
-from coordinator.state import State
-from protocol.v1 import replicated_pb2 as pb
+from coordinator.state.machine import State
 from tests.unit.state.histories import COMMANDS, bytes_of, repeatable
+from zkp.protocol.v1 import replicated_pb2 as pb
 
 
 def busy_state() -> State:
@@ -59,7 +59,7 @@ def test_a_state_comes_back_whole_however_many_portions_it_is_written_in(monkeyp
     """Each list in its order, and nothing twice."""
     state = busy_state()
     whole = bytes_of(state)
-    monkeypatch.setattr("coordinator.codec._PORTION", 1)
+    monkeypatch.setattr("coordinator.state.codec._PORTION", 1)
     assert bytes_of(decode_state(b"".join(capture_state(state)))) == bytes_of(state)
     monkeypatch.undo()
     assert bytes_of(decode_state(b"".join(capture_state(state)))) == whole

@@ -7,8 +7,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.commands import Command
-from coordinator.state import State
+from coordinator.state.commands import Command
+from coordinator.state.machine import State
 from tests.unit.state.histories import COMMANDS, bytes_of, repeatable
 from tests.unit.state.replay import replayed
 

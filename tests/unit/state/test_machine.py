@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from coordinator.codec import decode_group, decode_state, encode_command, encode_group
-from coordinator.commands import Cancel, Command, RegisterCircuit, RegisterWorker, Submit
-from coordinator.state import State
+from coordinator.state.codec import decode_group, decode_state, encode_command, encode_group
+from coordinator.state.commands import Cancel, Command, RegisterCircuit, RegisterWorker, Submit
+from coordinator.state.machine import State
 from tests.unit.state.histories import COMMANDS, PRIVATE, Witness, bytes_of, fitting, repeatable
 
 

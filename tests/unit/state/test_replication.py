@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from coordinator.codec import decode_group, encode_command, encode_group
-from coordinator.commands import Cancel, Command, Group, RegisterCircuit, Submit
-from coordinator.model import Event, EventKind, RefusalCode
 from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown, RaftStatus, UpgradeRequired
-from coordinator.replication import ReplicatedState, Replicator
-from protocol.v1 import replicated_pb2 as pb
+from coordinator.replication.replicator import ReplicatedState, Replicator
+from coordinator.state.codec import decode_group, encode_command, encode_group
+from coordinator.state.commands import Cancel, Command, Group, RegisterCircuit, Submit
+from coordinator.state.model import Event, EventKind, RefusalCode
+from zkp.protocol.v1 import replicated_pb2 as pb
 
 CIRCUIT = RegisterCircuit("addition", "key")
 

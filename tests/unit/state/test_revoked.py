@@ -2,10 +2,10 @@
 
 import pytest
 
-from coordinator import state as machine
-from coordinator.commands import RevokeCertificate
-from coordinator.model import RefusalCode
-from coordinator.state import State
+from coordinator.state import machine
+from coordinator.state.commands import RevokeCertificate
+from coordinator.state.machine import State
+from coordinator.state.model import RefusalCode
 
 
 @pytest.fixture

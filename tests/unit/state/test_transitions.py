@@ -2,8 +2,8 @@
 
 import pytest
 
-from coordinator.codec import capture_state
-from coordinator.commands import (
+from coordinator.state.codec import capture_state
+from coordinator.state.commands import (
     Assign,
     Cancel,
     Command,
@@ -15,8 +15,8 @@ from coordinator.commands import (
     Start,
     Submit,
 )
-from coordinator.model import TaskState
-from coordinator.state import TRANSITIONS, Move, State
+from coordinator.state.machine import TRANSITIONS, Move, State
+from coordinator.state.model import TaskState
 
 # Where a task goes from each state (rows) by each move (columns). "-" is refused, "=" repeats what was said before
 # and changes nothing.

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from coordinator.commands import (
+from coordinator.state.commands import (
     Assign,
     Cancel,
     Command,
@@ -20,8 +20,8 @@ from coordinator.commands import (
     Start,
     Submit,
 )
-from coordinator.model import Event
-from coordinator.state import State
+from coordinator.state.machine import State
+from coordinator.state.model import Event
 
 EPOCH_MS = 1_790_000_000_000
 CIRCUITS = ("addition", "range_proof")

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.commands import Assign, Command, Complete, Fail
-from coordinator.model import Event, EventKind, TaskState
-from coordinator.state import State
+from coordinator.state.commands import Assign, Command, Complete, Fail
+from coordinator.state.machine import State
+from coordinator.state.model import Event, EventKind, TaskState
 from coordinator.store.batch import attempt_columns, fingerprint, fold, storable, task_columns, worker_columns
 from coordinator.store.errors import RecordBehind
 from tests.unit.store.histories import SETTING, one_completed, play, random_commands, submit

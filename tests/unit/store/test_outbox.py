@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from coordinator.commands import Projected
-from coordinator.state import State
+from coordinator.state.commands import Projected
+from coordinator.state.machine import State
 from coordinator.store.batch import fingerprint
 from coordinator.store.errors import RecordAhead, RecordBehind, RecordForeign
 from coordinator.store.outbox import StateOutbox, check_continuity

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from coordinator.state import State
+from coordinator.state.machine import State
 from coordinator.store.connection import Database
 from coordinator.store.deadline import Connection
 from coordinator.store.errors import RecordUnavailable

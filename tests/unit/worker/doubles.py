@@ -3,9 +3,9 @@
 import asyncio
 from collections import Counter
 
+from worker.attempt_runner import Workbench
 from worker.errors import SpoolError
 from worker.job import AttemptId, FinishedProof, Job, ProvingFailed
-from worker.workbench import Workbench
 
 KEY = "ab" * 32
 

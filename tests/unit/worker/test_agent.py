@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import pytest
 
-from client.failures import CallFailed
-from client.leader import LeaderConnection
-from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
 from tests.unit.client.virtual_time import run
 from tests.unit.worker.doubles import KEY, Bench
 from worker.agent import Agent, Phase
 from worker.job import AttemptId
 from worker.session import Membership
+from zkp.client.failures import CallFailed
+from zkp.client.leader import LeaderConnection
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 ME = Membership("worker-1", "incarnation-1", 2, {"addition": KEY}, "1.0")
 LOST = CallFailed(grpc.StatusCode.UNAVAILABLE, "connection lost")

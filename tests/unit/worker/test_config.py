@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pki.authority import Authority
-from pki.identity import Role
-from settings import Address, SettingsError
-from settings.schema import leaves, variables
+from pki.ca.authority import Authority
+from pki.x509.identity import Role
 from worker.config import PREFIX, WorkerSettings, check
+from zkp.daemon.settings import Address, SettingsError
+from zkp.daemon.settings.schema import leaves, variables
 
 NOW = datetime.now(UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)

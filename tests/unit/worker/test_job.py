@@ -1,7 +1,7 @@
 """Assignments as values."""
 
-from protocol.v1 import coordinator_pb2 as pb
 from worker.job import AttemptId, Job
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 def test_an_assignment_becomes_a_job() -> None:

@@ -6,14 +6,23 @@ from typing import Any
 import grpc
 import pytest
 
-from client.errors import Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound, Refused, ServerFault, Untrusted
-from client.failures import CallFailed
-from protocol.v1 import coordinator_pb2 as pb
 from tests.unit.client.network import A, B, Network, Node, follower
 from tests.unit.client.virtual_time import run
 from worker.job import AttemptId, FinishedProof, ProvingFailed
 from worker.reports import LeaderReports, trouble
 from worker.retry import Trouble
+from zkp.client.errors import (
+    Conflict,
+    Exhausted,
+    InvalidSubmission,
+    NoLeader,
+    NotFound,
+    Refused,
+    ServerFault,
+    Untrusted,
+)
+from zkp.client.failures import CallFailed
+from zkp.protocol.v1 import coordinator_pb2 as pb
 
 ONE = AttemptId("t-1", 1)
 PROOF = FinishedProof(ONE, b"proof", 321)

@@ -6,10 +6,10 @@ from types import ModuleType
 
 import pytest
 
-import client
-import client.backoff
 import worker
 import worker.retry
+import zkp.client
+import zkp.client.backoff
 from worker.retry import RetryPolicy, Trouble
 
 
@@ -36,10 +36,10 @@ def test_a_refusal_is_not_hurried() -> None:
     assert pause(Trouble.REFUSED, 50, 0.999) <= 60
 
 
-@pytest.mark.parametrize("module", [client, client.backoff, worker, worker.retry])
+@pytest.mark.parametrize("module", [zkp.client, zkp.client.backoff, worker, worker.retry])
 def test_the_policy_imports_no_io(module: ModuleType) -> None:
     """Neither it nor what it imports knows a clock, randomness, a file or a socket."""
-    allowed = {"dataclasses", "enum", "client.backoff", "pki"}  # pki: sets one variable for gRPC, and no more
+    allowed = {"dataclasses", "enum", "zkp.client.backoff", "pki"}  # pki: sets one variable for gRPC, and no more
     tree = ast.parse(inspect.getsource(module))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

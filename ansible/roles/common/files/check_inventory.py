@@ -22,19 +22,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from coordinator.config import ALIASES, CoordinatorSettings
-from coordinator.config import PREFIX as COORDINATOR
+from coordinator.config.settings import ALIASES, CoordinatorSettings
+from coordinator.config.settings import PREFIX as COORDINATOR
 from gateway.config import PREFIX as GATEWAY
 from gateway.config import GatewaySettings
-from pki.directory import AuthorityDirectory
 from pki.errors import AuthorityError, IdentityError, PkiError
-from pki.identity import Role, check_name, check_trust_domain
-from pki.scope import Scope, parse_host, parse_network
-from pki.store import AuthorityStore
-from settings import Name, Section, SettingsError, load
-from settings.values import Address
+from pki.store.directory import AuthorityDirectory
+from pki.store.store import AuthorityStore
+from pki.x509.identity import Role, check_name, check_trust_domain
+from pki.x509.name_constraints import Scope, parse_host, parse_network
 from worker.config import PREFIX as WORKER
 from worker.config import WorkerSettings
+from zkp.daemon.settings import Name, Section, SettingsError, load
+from zkp.daemon.settings.values import Address
 
 _SCHEMAS: Mapping[str, tuple[type[Section], str, Mapping[str, str]]] = {
     "coordinator": (CoordinatorSettings, COORDINATOR, ALIASES),

@@ -26,15 +26,15 @@ from typing import Any, Self
 
 from cryptography import x509
 
-from pki.credential import Credential
+from pki.ca.csr import Request, ask
+from pki.ca.profiles import renewal_at
+from pki.checks.inspection import Expectation, covers, inspect, read_chain
 from pki.errors import PkiError
 from pki.files import TlsFiles, read_file
-from pki.identity import Role, identity_of
-from pki.inspection import Expectation, covers, inspect, read_chain
-from pki.profiles import renewal_at
-from pki.requests import Request, ask
-from pki.revocation import RevocationLists
-from pki.scope import parse_host
+from pki.tls.credential import Credential
+from pki.x509.crl import RevocationLists
+from pki.x509.identity import Role, identity_of
+from pki.x509.name_constraints import parse_host
 
 DIRECTORY = Path("/etc/zkp/renewal")
 COMBINED = "combined.pem"

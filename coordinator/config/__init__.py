@@ -1,0 +1,1 @@
+"""The settings of one coordinator, and the rules between them."""

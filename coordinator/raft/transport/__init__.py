@@ -1,0 +1,1 @@
+"""Connections between nodes: framing, one connection, one connection per peer."""

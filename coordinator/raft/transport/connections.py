@@ -1,0 +1,366 @@
+"""Connections between coordinators: mutual TLS, one live connection a peer, nothing read from strangers.
+
+Of two nodes, the one whose name sorts first dials. Both sides check that the other's certificate names a coordinator
+of the trust domain and exactly the configured peer; they check again twice a second, so that expiry and revocation
+end a connection that is open.
+
+Connections follow the certificates. After a reload, each is re-made before the old one is let go: whoever dials opens
+a second connection, which takes the first one's place on either side when it has proved good, and whoever accepts
+asks for that. So nobody misses a heartbeat, and no election begins.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from coordinator.raft.errors import FrameError
+from coordinator.raft.transport.connection import Link
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import IdentityError, Role
+from zkp.daemon.acceptor import BACKLOG, TlsAcceptor
+from zkp.daemon.admission import source_of
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.daemon.listening import listen
+from zkp.daemon.settings import Address
+from zkp.protocol.v1 import raft_pb2 as pb
+
+log = logging.getLogger("zkp.raft.links")
+
+CONNECT_TIMEOUT = 1.0
+HANDSHAKE_TIMEOUT = 2.0
+_RETRY_MIN, _RETRY_MAX = 0.05, 1.0
+_REMAKE_RETRY_MAX = 10.0  # while the connection that is to be re-made still works
+_REMAKE_PAUSE = 0.2  # between two connections: one after another
+_LINGER = 2.0  # a connection whose place was taken is read on for so long
+_LONGEST_LIFE = 3600.0  # then it is re-made: a new handshake with the certificates of the day
+_LOOK_PERIOD = 0.5
+_RESOLVE_PERIOD_S = 60.0  # a peer's name may be given another address
+_MAX_BACKLOG = 64 << 20
+"""A peer that does not read is cut off before this node's memory suffers."""
+_REMAKE_BACKLOG = 64 << 10
+"""A connection with more than this on its way is not re-made now: a snapshot would begin again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvents:
+    """Who is told; on_frame may raise FrameError to have the connection closed."""
+
+    on_up: Callable[[str], None]
+    on_down: Callable[[str], None]
+    on_replaced: Callable[[str], None]
+    """The peer's live connection is another one now; `on_up` follows."""
+    on_frame: Callable[[str, pb.Envelope], None]
+    on_refused: Callable[[str], None]
+    """reason, for metrics: "handshake", "identity", "frame", or pki's word for what was wrong with the handshake."""
+
+
+class Links:
+    """All connections of one node to its peers."""
+
+    def __init__(
+        self,
+        node_id: str,
+        bind: Address,
+        peers: dict[str, Address],
+        material: TlsMaterial,
+        events: LinkEvents,
+    ) -> None:
+        self._node_id = node_id
+        self._bind = bind
+        self._peers = peers
+        self._material = material
+        self._events = events
+        self._live: dict[str, Link] = {}
+        self._open: dict[Link, str] = {}
+        """Every connection with an authenticated peer; the live ones, and those whose place was taken."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = BoundedLog(log, time.monotonic)
+        self._acceptor: TlsAcceptor | None = None
+        self._sources = frozenset(source_of(peer.host) for peer in peers.values())
+        """Where connections of peers come from, as far as that is known; names are resolved later."""
+        self._remaking = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Listen, and begin to dial. Raises OSError when the address cannot be bound."""
+        self._acceptor = TlsAcceptor(
+            await listen(self._bind.host, self._bind.port, backlog=BACKLOG),
+            self._material.server_context(),
+            lambda: Link(self._material.client_context()),
+            welcome=self._welcome,
+            on_refused=self._events.on_refused,
+            expected=lambda source: source in self._sources,
+            speaks_http=False,
+            called="a Raft connection",
+            handshake_seconds=HANDSHAKE_TIMEOUT,
+        )
+        self._acceptor.start()
+        self._spawn(self._find_sources())
+        self._spawn(self._look_regularly())
+        for peer in self._peers:
+            if self._dials(peer):
+                self._spawn(self._dial(peer))
+
+    async def stop(self) -> None:
+        """Close everything; nobody is told any more."""
+        if self._acceptor is not None:
+            await self._acceptor.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in list(self._open):
+            link.on_closed = None
+            link.close()
+        self._open.clear()
+        self._live.clear()
+
+    def send(self, peer_id: str, envelope: pb.Envelope) -> None:
+        """Queue a frame; dropped when there is no connection: Raft repeats what matters."""
+        link = self._live.get(peer_id)
+        if link is None:
+            return
+        if link.backlog() > _MAX_BACKLOG:
+            log.warning("peer does not read: connection closed", extra={"peer": peer_id})
+            link.close()
+            return
+        link.send(envelope)
+
+    def backlog(self, peer_id: str) -> int:
+        link = self._live.get(peer_id)
+        return 0 if link is None else link.backlog()
+
+    def round_trips(self) -> dict[str, float]:
+        """Peer → the kernel's smoothed round trip of its live connection, in seconds."""
+        return {peer: link.round_trip() for peer, link in self._live.items()}
+
+    def refresh(self) -> None:
+        """The node's own files have changed: have every connection re-made that was made with the older ones."""
+        for peer, link in self._live.items():
+            self._keep_current(peer, link)
+
+    def look(self) -> None:
+        """Close the connections of peers whose certificates are good no more; have old ones re-made."""
+        now, time = datetime.now(UTC), asyncio.get_running_loop().time()
+        for link, peer in list(self._open.items()):
+            try:
+                self._material.check_peer(link.tls(), now)
+            except IdentityError as error:
+                self._refused(str(error.refusal), peer, str(error))
+                link.close()
+            if time - link.made_at > _LONGEST_LIFE:
+                link.outdate()
+
+    def _keep_current(self, peer: str, link: Link) -> None:
+        if link.made_with is self._material.client_context():
+            return
+        if self._dials(peer):
+            link.outdate()
+        else:
+            link.send(pb.Envelope(redial=pb.Redial()))
+
+    def _dials(self, peer: str) -> bool:
+        return self._node_id < peer
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_PERIOD)
+            self.look()
+
+    # ------------------------------------------------------------ accepting
+
+    async def _find_sources(self) -> None:
+        """Keep up to date from which addresses peers come: those have places of their own."""
+        loop = asyncio.get_running_loop()
+        while True:
+            found: set[str] = set()
+            for address in self._peers.values():
+                # A name that cannot be resolved now: the peer is a source like any other until it has come once.
+                with contextlib.suppress(OSError):
+                    answers = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+                    found |= {source_of(str(answer[4][0])) for answer in answers}
+            self._sources = frozenset(found)
+            await asyncio.sleep(_RESOLVE_PERIOD_S)
+
+    def _welcome(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, _: str, address: str) -> None:
+        """The handshake is done: learn who it is, and only then read."""
+        if not isinstance(protocol, Link):
+            raise TypeError("the acceptor was given another kind of protocol")
+        try:
+            _tune(transport.get_extra_info("socket"))
+            peer = self._identify(protocol)
+        except OSError as error:  # it has gone
+            log.debug("connection lost: %s", error, extra={"peer": address})
+            protocol.close()
+        except _NotOurPeer as error:
+            self._refused(error.kind, address, str(error))
+            protocol.close()
+        else:
+            self._begin(peer, protocol, address)
+
+    # ------------------------------------------------------------ dialing
+
+    async def _dial(self, peer: str) -> None:
+        """Keep a connection to the peer, trying again for ever with a bounded pause; a new obstacle is said once."""
+        pause, said = _RETRY_MIN, ""
+        while True:
+            await self._until_wanted(peer)
+            try:
+                if peer in self._live:
+                    async with self._remaking:
+                        await self._connect(peer)
+                        await asyncio.sleep(_REMAKE_PAUSE)
+                else:
+                    await self._connect(peer)
+            except (OSError, TimeoutError) as error:
+                reason = _reason(error)
+                log.log(
+                    logging.DEBUG if reason == said else logging.INFO,
+                    "cannot connect: %s",
+                    reason,
+                    extra={"peer": peer},
+                )
+                said = reason
+            except _NotOurPeer as error:
+                self._refused(error.kind, str(self._peers[peer]), str(error))
+            else:
+                pause, said = _RETRY_MIN, ""
+                continue
+            await self._rest(peer, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            pause = min(2 * pause, _REMAKE_RETRY_MAX if peer in self._live else _RETRY_MAX)
+
+    async def _until_wanted(self, peer: str) -> None:
+        """Until the peer has no connection, or one that is to be re-made and has little on its way."""
+        while (link := self._live.get(peer)) is not None:
+            await asyncio.wait((link.closed, link.outdated), return_when=asyncio.FIRST_COMPLETED)
+            if link.closed.done():
+                await asyncio.sleep(_RETRY_MIN)
+            elif link.backlog() <= _REMAKE_BACKLOG:
+                return
+            else:
+                await self._rest(peer, _RETRY_MAX)
+
+    async def _rest(self, peer: str, seconds: float) -> None:
+        """Pause; not longer than a connection lasts that is still there."""
+        link = self._live.get(peer)
+        if link is None:
+            await asyncio.sleep(seconds)
+        else:
+            await asyncio.wait((link.closed,), timeout=seconds)
+
+    async def _connect(self, peer: str) -> None:
+        """Open a connection and make it the live one, once the peer has shown by its hello that it took us in."""
+        address = self._peers[peer]
+        link = Link(self._material.client_context())
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: link,
+                    address.host,
+                    address.port,
+                    ssl=self._material.client_context(),
+                    server_hostname=address.host,
+                    ssl_handshake_timeout=CONNECT_TIMEOUT,
+                )
+            _tune(transport.get_extra_info("socket"))
+            self._identify(link, expected=peer)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                await link.heard()
+        except BaseException:
+            link.close()
+            raise
+        self._begin(peer, link, str(address))
+
+    # ------------------------------------------------------------ serving
+
+    def _identify(self, link: Link, expected: str | None = None) -> str:
+        """The configured peer that the certificate names. expected: whom this node has dialled, if it did.
+
+        Raises _NotOurPeer, also when it is another than was expected, or should have been dialled.
+        """
+        try:
+            identity = self._material.check_peer(link.tls(), datetime.now(UTC)).identity
+        except IdentityError as error:
+            raise _NotOurPeer(str(error.refusal), str(error)) from None
+        if identity.role is not Role.COORDINATOR:
+            holder = f"{identity.uri} is {identity.role.with_article}"
+            raise _NotOurPeer("identity", f"{holder}: only coordinators speak Raft")
+        if identity.name not in self._peers:
+            raise _NotOurPeer("identity", f"{identity.uri} is not a configured peer of {self._node_id}")
+        if expected is None and self._dials(identity.name):
+            # It would take the place of the connection that this node has made and found good.
+            raise _NotOurPeer("identity", f"{identity.name} dials, but of the two {self._node_id} does")
+        if expected is not None and identity.name != expected:
+            raise _NotOurPeer("identity", f"the certificate names {identity.name}, not {expected}")
+        return identity.name
+
+    def _begin(self, peer: str, link: Link, address: str) -> None:
+        """Make the connection the live one; an older one is read on for a moment."""
+        if link.closed.done():
+            return
+        older = self._live.get(peer)
+        self._live[peer] = link
+        self._open[link] = peer
+        link.on_closed = lambda error: self._ended(peer, link, error)
+        if older is not None:
+            asyncio.get_running_loop().call_later(_LINGER, older.close)
+            self._events.on_replaced(peer)
+        self._events.on_up(peer)
+        link.listen(
+            lambda envelope: self._take(peer, link, envelope),
+            lambda error: self._broken(f"{peer} ({address})", link, error),
+        )
+        self._keep_current(peer, link)  # should the files have changed during the handshake
+
+    def _take(self, peer: str, link: Link, envelope: pb.Envelope) -> None:
+        if envelope.HasField("redial"):
+            if self._dials(peer):
+                link.outdate()
+            return
+        self._events.on_frame(peer, envelope)
+
+    def _ended(self, peer: str, link: Link, error: Exception | None) -> None:
+        del self._open[link]
+        if self._live.get(peer) is link:
+            log.info("connection closed%s", f": {_reason(error)}" if error else "", extra={"peer": peer})
+            del self._live[peer]
+            self._events.on_down(peer)
+
+    def _broken(self, whose: str, link: Link, error: FrameError) -> None:
+        self._refused("frame", whose, str(error))
+        link.close()
+
+    def _refused(self, kind: str, address: str, reason: str) -> None:
+        self._log.warning(f"refused a Raft connection: {reason}", address)
+        self._events.on_refused(kind)
+
+
+class _NotOurPeer(Exception):
+    """Whoever is at the other end, no Raft is spoken with it. kind: for metrics."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _tune(connection: socket.socket) -> None:
+    """No waiting for full packets; a peer that vanished is noticed in seconds."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3_000)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

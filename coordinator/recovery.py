@@ -1,0 +1,57 @@
+"""The operator's cures for a node that is stopped: `coordinator rejoin` and `coordinator force-vote`.
+
+Both work on the node's own files alone, need no configuration and speak to nobody: what the other nodes hold is for
+the operator to know, and docs/operations.md says how.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from coordinator.raft import StorageError, recovery
+from coordinator.raft.storage.directory_lock import owned
+from coordinator.replication.replicator import ReplicatedState
+
+
+class RejoinRefused(Exception):
+    """What was asked for would do no good, or harm; the message says what to do instead."""
+
+
+def rejoin(directory: Path, now: datetime, *, force: bool) -> str:
+    """Set the node's own files aside, so that it starts empty and is caught up; what was done, in a sentence.
+
+    Raises RejoinRefused, unless `force`d also when the node could use its files as they are.
+    """
+    with _stopped(directory):
+        if not recovery.own_files(directory):
+            raise StorageError("there are no files of a coordinator: start it, and it is caught up")
+        fault = recovery.fault(directory, ReplicatedState())
+        if fault is None and not force:
+            raise StorageError("the files are sound: start the coordinator, or set them aside with --force")
+        aside = recovery.set_aside(directory, f"set-aside-{now:%Y%m%dT%H%M%SZ}")
+    return f"set aside in {aside}" + (f": {str(fault).partition(': ')[0]}" if fault else "")
+
+
+def force_vote(directory: Path) -> str:
+    """Let the node vote before it has caught up; what was done, in a sentence. Raises RejoinRefused."""
+    with _stopped(directory):
+        node_id = recovery.vote_regardless(directory)
+    return f"{node_id} votes from its next start on, whatever it lacks"
+
+
+@contextmanager
+def _stopped(directory: Path) -> Iterator[None]:
+    """Nobody else uses the files meanwhile, and the daemon can use them afterwards. Raises RejoinRefused."""
+    try:
+        user = directory.stat().st_uid
+        if user == os.geteuid():
+            with owned(directory):
+                yield
+                return
+    except StorageError as error:
+        raise RejoinRefused(f"{directory}: {error}") from error
+    except OSError as error:
+        raise RejoinRefused(f"{error.filename or directory}: {error.strerror}") from error
+    raise RejoinRefused(f"{directory}: belongs to user {user}: run the command as that user")

@@ -1,0 +1,1 @@
+"""The gRPC API: authorization, conversion, and the services."""

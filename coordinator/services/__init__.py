@@ -1,0 +1,1 @@
+"""The use cases behind the API. They know neither gRPC nor SQL."""

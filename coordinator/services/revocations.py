@@ -1,0 +1,202 @@
+"""Certificates that the cluster has revoked: how one is, and how this node comes to refuse its holder.
+
+Agreed on like everything else, so a node that was down learns of it when it returns, from the log or from a snapshot.
+Every node acts on it by itself: what it applies it refuses at once, on every port.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from coordinator.errors import InvalidRequest, Overloaded
+from coordinator.raft import NotLeader
+from coordinator.replication.replicator import Replicator
+from coordinator.services.workers import require_leader
+from coordinator.state.commands import RevokeCertificate
+from coordinator.state.machine import State
+from coordinator.state.model import Event, Revocation
+from pki.ca.profiles import ISSUER_LIFE
+from zkp.protocol.limits import MAX_CERTIFICATES, SERIAL_PATTERN
+
+log = logging.getLogger("zkp.coordinator")
+
+_PERIOD_S = 0.5
+_MAX_FOLLOWERS = 10_000
+_RETRY_AFTER_S = 5.0
+_LONGEST_LIFE = ISSUER_LIFE + timedelta(days=1)  # of a certificate: none outlives its issuer
+_SERIAL = re.compile(SERIAL_PATTERN)
+_WORDS = re.compile(r"[ -~]{0,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One that is to be revoked. serial: hexadecimal, lower case, without leading zeros; subject: as ROLE/NAME, or
+    empty; not_after_ms: when it expires, 0 where nobody knows."""
+
+    serial: str
+    subject: str = ""
+    reason: str = ""
+    not_after_ms: int = 0
+
+
+class Revocations:
+    """One node's side of it. Listens to the replicator from its construction on.
+
+    refuse: told the serial numbers whose holders are to be refused from now on; close: ends whatever the holders of
+    refused certificates have open, called at once and then twice a second, since lists on the disk change too.
+    find_worker: the id of the worker that uses the certificate of a serial number, or ""; find_caller: ROLE/NAME of
+    the caller that this node has admitted with it, or "". Serial numbers are hexadecimal, without leading zeros.
+    """
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        *,
+        refuse: Callable[[Iterable[int]], None],
+        close: Callable[[], None],
+        find_worker: Callable[[str], str],
+        find_caller: Callable[[str], str],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._replicator = replicator
+        self._refuse = refuse
+        self._close = close
+        self._find_worker = find_worker
+        self._find_caller = find_caller
+        self._clock_ms = clock_ms
+        self._known: State | None = None
+        self._followers = 0
+        self._ended: Exception | None = None
+        self._changed = asyncio.Event()
+        replicator.on_events(self._applied)
+        replicator.on_leadership(lambda _: self._wake())
+
+    # ------------------------------------------------------------ asked for
+
+    async def revoke(self, certificates: Sequence[Certificate], own_serial: str) -> tuple[int, list[Revocation]]:
+        """Have the cluster revoke all of them.
+
+        Args:
+            own_serial: of the certificate behind the request.
+
+        Returns:
+            How many were not revoked before, and the revocation of each certificate with the holder that is known.
+
+        Raises:
+            InvalidRequest, Overloaded.
+        """
+        require_leader(self._replicator)
+        if not 1 <= len(certificates) <= MAX_CERTIFICATES:
+            raise InvalidRequest("certificates", f"must be 1 to {MAX_CERTIFICATES}")
+        commands = [self._command(index, one, own_serial) for index, one in enumerate(certificates)]
+        outcomes = await self._replicator.submit_all(commands)
+        refusal = next((outcome.refusal for outcome in outcomes if outcome.refusal is not None), None)
+        if refusal is not None:
+            raise Overloaded(refusal.message, _RETRY_AFTER_S)
+        revoked = self._replicator.state.revoked
+        found = [revoked[one.serial] for one in commands if one.serial in revoked]
+        return sum(not outcome.duplicate for outcome in outcomes), found
+
+    def _command(self, index: int, certificate: Certificate, own_serial: str) -> RevokeCertificate:
+        place = f"certificates[{index}]"
+        if not _SERIAL.fullmatch(certificate.serial):
+            raise InvalidRequest(f"{place}.serial", "write it hexadecimal, lower case, without leading zeros")
+        if certificate.serial == own_serial:
+            raise InvalidRequest(f"{place}.serial", "is the certificate of this very request: use another admin's")
+        for name, text in (("subject", certificate.subject), ("reason", certificate.reason)):
+            if not _WORDS.fullmatch(text):
+                raise InvalidRequest(f"{place}.{name}", "at most 128 printable ASCII characters")
+        latest = self._clock_ms() + int(_LONGEST_LIFE.total_seconds() * 1000)
+        worker_id = self._find_worker(certificate.serial)
+        return RevokeCertificate(
+            certificate.serial,
+            certificate.subject or (f"worker/{worker_id}" if worker_id else self._find_caller(certificate.serial)),
+            certificate.reason,
+            min(max(certificate.not_after_ms, 0) or latest, latest),
+            worker_id,
+        )
+
+    async def page(self, after: int, size: int) -> Sequence[Revocation]:
+        """Revocations after that revision, first revoked first; size 0 stands for the usual one."""
+        require_leader(self._replicator)
+        if size > MAX_CERTIFICATES:
+            raise InvalidRequest("page_size", f"must be 1 to {MAX_CERTIFICATES}")
+        await self._replicator.barrier()
+        return self._after(after, size or MAX_CERTIFICATES)
+
+    async def follow(self, after: int) -> AsyncGenerator[Sequence[Revocation], None]:
+        """Revocations after that revision, perhaps none, then each new one as it comes, while this node leads.
+
+        Raises Overloaded when too many follow already.
+        """
+        require_leader(self._replicator)
+        if self._followers >= _MAX_FOLLOWERS:
+            raise Overloaded(f"{_MAX_FOLLOWERS} callers follow the revocations already", _RETRY_AFTER_S)
+        self._followers += 1
+        begun = False
+        try:
+            while True:
+                changed = self._changed
+                if self._ended is not None:
+                    raise self._ended
+                if not self._replicator.is_leader:
+                    raise NotLeader(self._replicator.leader_id)
+                found = self._after(after, MAX_CERTIFICATES)
+                if found or not begun:
+                    begun = True
+                    after = found[-1].revision if found else after
+                    yield found
+                else:
+                    await changed.wait()
+        finally:
+            self._followers -= 1
+
+    def end_all(self, reason: Exception) -> None:
+        """Let whoever follows get `reason`: the process stops."""
+        self._ended = reason
+        self._wake()
+
+    def _after(self, revision: int, limit: int) -> list[Revocation]:
+        newer: list[Revocation] = []
+        for revocation in reversed(self._replicator.state.revoked.values()):
+            if revocation.revision <= revision:
+                break
+            newer.append(revocation)
+        return newer[: -limit - 1 : -1]
+
+    # ------------------------------------------------------------ acted on
+
+    def catch_up(self) -> None:
+        """Refuse whom the state names as a whole: at the start, and after a snapshot has replaced it."""
+        state = self._replicator.state
+        if state is not self._known:
+            self._known = state
+            self._refuse([int(serial, 16) for serial in state.revoked])
+            self._close()
+
+    async def run(self) -> None:
+        """Look twice a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            self.catch_up()
+            self._close()
+
+    def _applied(self, events: Sequence[Event]) -> None:
+        revoked = [int(event.revocation.serial, 16) for event in events if event.revocation is not None]
+        if not revoked:
+            return
+        try:
+            self._refuse(revoked)
+            self._close()
+        except Exception:
+            # What listens to the state must never stop the state; the next regular look tries again.
+            self._known = None
+            log.exception("revocations were not acted on")
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

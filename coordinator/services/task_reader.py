@@ -1,0 +1,83 @@
+"""What clients read of tasks beyond memory: the record in PostgreSQL, and memory in its place while it is away."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import groupby, islice
+from typing import TypeVar
+
+from coordinator.errors import InvalidRequest, Unavailable
+from coordinator.services.tasks import Listing
+from coordinator.state.machine import State
+from coordinator.state.model import Task, TaskState
+from coordinator.store import PageTokenError, Record, RecordUnavailable
+from coordinator.store.paging import Place, decode_token, encode_token
+
+log = logging.getLogger("zkp.coordinator")
+
+_ANSWER_S = 2.0  # a caller that waits five seconds still gets what memory knows
+
+Answer = TypeVar("Answer")
+
+
+class TaskRecord:
+    """state: gives this node's replica as it is now."""
+
+    def __init__(self, record: Record, state: Callable[[], State]) -> None:
+        self._record = record
+        self._state = state
+
+    async def task(self, task_id: str) -> Task | None:
+        """A task that memory does not hold. Raises Unavailable while the record is away."""
+        try:
+            return await _in_time(self._record.get_task(task_id))
+        except RecordUnavailable as error:
+            log.debug("record not read: %s", error, extra={"task_id": task_id})
+            raise Unavailable(f"task {task_id} is not in memory, and PostgreSQL is away: ask again later") from None
+
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+        """One page of the record, or of what is in memory; tokens of either go on in the other."""
+        try:
+            page = await _in_time(self._record.list_tasks(state, circuit, size, token))
+        except PageTokenError as error:
+            raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
+        except RecordUnavailable as error:
+            log.debug("record not read, listing what is in memory: %s", error)
+            return self._page_of_memory(state, circuit, size, token)
+        return Listing(page.tasks, page.next_token)
+
+    def _page_of_memory(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+        filters = (state or "", circuit or "")
+        try:
+            place = decode_token(token, filters) if token else None
+        except PageTokenError as error:
+            raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
+        wanted = (
+            task
+            for task in newest_first(self._state())
+            if (state is None or task.state is state)
+            and (circuit is None or task.circuit == circuit)
+            and (place is None or (task.created_ms, task.id) < (place.created_ms, place.task_id))
+        )
+        tasks = list(islice(wanted, size + 1))
+        if len(tasks) <= size:
+            return Listing(tasks, "")
+        last = tasks[size - 1]
+        return Listing(tasks[:size], encode_token(Place(last.created_ms, last.id), filters))
+
+
+def newest_first(state: State) -> Iterator[Task]:
+    """Tasks in memory by creation time and id, both falling, as the record lists them.
+
+    They are kept in the order of submission, so only those of one millisecond need sorting.
+    """
+    for _, together in groupby(reversed(state.tasks.values()), key=lambda task: task.created_ms):
+        yield from sorted(together, key=lambda task: task.id, reverse=True)
+
+
+async def _in_time(read: Awaitable[Answer]) -> Answer:
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            return await read
+    except TimeoutError:
+        raise RecordUnavailable(f"no answer within {_ANSWER_S:g} s") from None

@@ -1,0 +1,1 @@
+"""The replicated state machine: commands in, events out. Pure: no clock, no randomness, no I/O."""

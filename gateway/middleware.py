@@ -1,0 +1,199 @@
+"""What happens to every request, whatever it asks for: a name, a caller, a limit, a log line, a count.
+
+Outermost is `Edge`: it names the request, turns whatever was raised into problem details, and says in log and
+metrics what came of it. Inside of it, `Guard` lets known callers through to the task pages, each at its
+rate. Neither ever looks at a body, and no query string is logged.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from gateway import problems
+from gateway.callers import Callers
+from gateway.handlers import CALLER, SUBMITTED
+from gateway.problems import Problem
+from gateway.ratelimit import RateLimit
+from pki.tls.material import TlsMaterial
+from pki.x509.identity import Identity
+from zkp.daemon.https import certificate_of
+from zkp.daemon.problems import CONTENT_TYPE, Refusal, of_framework
+from zkp.protocol.limits import TASK_ID_PATTERN
+
+log = logging.getLogger("zkp.gateway")
+
+REQUEST_ID = "X-Request-Id"
+REQUEST_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+PUBLIC = frozenset({"/health", "/ready", "/openapi.json"})
+
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
+_TASK_ID = re.compile(TASK_ID_PATTERN)
+_NAME: web.RequestKey[str] = web.RequestKey("request_id", str)
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_UNKNOWN_ROUTE = "unknown"
+_GONE = 499  # the caller hung up; counted and logged, never sent
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "zkp-gateway"}
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Edge:
+    """The outermost middleware. `clock` gives seconds, for durations."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._requests = Counter(
+            "zkp_gateway_requests",
+            "Requests answered, by method, page and status. 5xx are ours: the log says why.",
+            ["method", "route", "code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "zkp_gateway_request_seconds",
+            "Time from a request's head to its answer, in seconds; long polls included.",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
+    def middleware(self) -> Middleware:
+        """As aiohttp takes it."""
+
+        @web.middleware
+        async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            request[_NAME] = _name(request)
+            started = self._clock()
+            try:
+                response = await _guarded(request, handler)
+            except asyncio.CancelledError:
+                self._note(request, _GONE, started)
+                raise
+            response.headers.update({**_HEADERS, REQUEST_ID: request[_NAME]})
+            self._note(request, response.status, started)
+            return response
+
+        return edge
+
+    def error_page(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that no middleware sees, such as one that is not HTTP: counted, and named."""
+        request_id = secrets.token_hex(8)
+        response = problem_response(Problem(refusal.kind, refusal.detail, headers=refusal.headers), request_id)
+        response.headers.update({**_HEADERS, REQUEST_ID: request_id})
+        self._requests.labels("other", _UNKNOWN_ROUTE, str(response.status)).inc()
+        return response
+
+    def _note(self, request: web.Request, status: int, started: float) -> None:
+        seconds = self._clock() - started
+        method = request.method if request.method in _METHODS else "other"
+        route = _route(request)
+        task_id = request.get(SUBMITTED) or request.match_info.get("id", "")
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+        log.log(
+            logging.DEBUG if route in PUBLIC else logging.INFO,
+            "%s %s answered %d in %.0f ms",
+            method,
+            route,
+            status,
+            seconds * 1000,
+            extra={
+                "request_id": request[_NAME],
+                "peer": request.get(CALLER),
+                "task_id": task_id if _TASK_ID.fullmatch(task_id) else None,
+            },
+        )
+
+
+class Guard:
+    """Lets known callers through, at their rate; nobody else gets to see a page that is not PUBLIC.
+
+    `material` knows whose certificates are good. `clock` gives the time with its time zone: a certificate may expire,
+    or be revoked, while its connection is open.
+    """
+
+    def __init__(
+        self, callers: Callers, limit: RateLimit, material: TlsMaterial, clock: Callable[[], datetime]
+    ) -> None:
+        self._callers = callers
+        self._limit = limit
+        self._material = material
+        self._clock = clock
+
+    def middleware(self) -> Middleware:
+        """As aiohttp takes it."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if _route(request) not in PUBLIC:
+                self._admit(request)
+            return await handler(request)
+
+        return guard
+
+    def _admit(self, request: web.Request) -> None:
+        def peer() -> Identity:
+            return certificate_of(request, self._material, self._clock()).identity
+
+        caller = self._callers.identify(request.headers.getall("Authorization", ()), peer)
+        request[CALLER] = caller
+        wait = self._limit.take(caller)
+        if wait:
+            detail = "this caller asks more often than it may; wait as long as Retry-After says"
+            raise Problem(problems.RATE_LIMITED, detail, retry_after=wait)
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """Problem details as a response."""
+    return web.json_response(
+        problem.document(request_id),
+        status=problem.kind.status,
+        headers=problem.headers,
+        content_type=CONTENT_TYPE,
+    )
+
+
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem_response(problem, request[_NAME])
+    except web.HTTPException as error:
+        return problem_response(_of_framework(error), request[_NAME])
+    except Exception:
+        if request.transport is None:
+            return web.Response(status=_GONE)
+        log.exception("request failed", extra={"request_id": request[_NAME], "peer": request.get(CALLER)})
+        return problem_response(_internal(), request[_NAME])
+
+
+def _of_framework(error: web.HTTPException) -> Problem:
+    """What the router refuses."""
+    refusal = of_framework(error)
+    if refusal is None:
+        log.error("unforeseen answer %d of the framework", error.status)
+        return _internal()
+    if refusal.kind is problems.NO_SUCH_PAGE:
+        return Problem(refusal.kind, "this page does not exist; /openapi.json lists all pages")
+    return Problem(refusal.kind, refusal.detail, headers=refusal.headers)
+
+
+def _internal() -> Problem:
+    return Problem(problems.INTERNAL, "internal error; quote request_id to the operator of the gateway")
+
+
+def _route(request: web.Request) -> str:
+    """The page's path with its parameters' names in place of their values."""
+    resource = request.match_info.route.resource
+    return _UNKNOWN_ROUTE if resource is None else resource.canonical
+
+
+def _name(request: web.Request) -> str:
+    """The caller's name for the request if it is safe to repeat, else one of ours."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

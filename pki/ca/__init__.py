@@ -1,0 +1,1 @@
+"""The certificate authority in memory: requests, profiles, signing."""

@@ -1,0 +1,171 @@
+"""The authority: a root, an issuing CA under it, and the leaves it certifies. Pure: no file, no clock.
+
+Whoever asks says what time it is. Keys and serial numbers come from the operating system's random source,
+which is the one thing here that differs between two runs. Everything is signed in `signing.py`, and every leaf passes
+through `Authority.certify`, whoever made its key.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import NameOID
+
+from pki.ca.issued import Certified, Issued
+from pki.ca.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
+from pki.ca.signing import CA_USAGE, LEAF_USAGE, CertifiedKey, Validity, pem_of, sign_certificate, sign_crl
+from pki.errors import AuthorityError
+from pki.x509.crl import Revocation
+from pki.x509.identity import Identity, Role, check_trust_domain, identity_of
+from pki.x509.keys import check_leaf_key, make_ca_key, make_leaf_key
+from pki.x509.name_constraints import Network, Scope, parse_host, trust_domain_of
+
+__all__ = ["Authority", "AuthorityError", "CertifiedKey", "create_issuer", "create_root"]
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An issuing CA that can sign, with the roots its holders are told to trust.
+
+    `roots` is a bundle, so that two can be trusted during a change of root. `root` is present right after
+    `create` and whenever its key was read back to certify another issuing CA; daily work needs it nowhere.
+    """
+
+    issuer: CertifiedKey
+    roots: tuple[x509.Certificate, ...]
+    scope: Scope
+    root: CertifiedKey | None = None
+    crls: tuple[x509.CertificateRevocationList, ...] = ()  # given to every holder; none before the first was signed
+
+    @classmethod
+    def create(
+        cls,
+        trust_domain: str,
+        *,
+        now: datetime,
+        domains: Iterable[str] = (),
+        networks: Iterable[Network] = (),
+    ) -> Self:
+        """A new root and issuing CA for `trust_domain`; `now` has a time zone.
+
+        Hosts may lie under the trust domain, `localhost`, `domains`, loopback and `networks`.
+        """
+        check_trust_domain(trust_domain)
+        scope = Scope.of(trust_domain, domains, networks)
+        root = create_root(trust_domain, now=now)
+        return cls(create_issuer(root, scope, now=now), (root.certificate,), scope, root)
+
+    def issue(
+        self,
+        name: str,
+        role: Role,
+        hosts: Sequence[str] = (),
+        *,
+        now: datetime,
+        life: timedelta | None = None,
+    ) -> Issued:
+        """A new key and its certificate; raises `AuthorityError` or `IdentityError`, naming what is wrong."""
+        key = make_leaf_key()
+        leaf = self.certify(key.public_key(), name, role, hosts, now=now, life=life)
+        return self.deliver(leaf).with_key(key)
+
+    def deliver(self, leaf: x509.Certificate) -> Certified:
+        """What the holder of a leaf is given with it: its chain, the roots, and the revocation lists."""
+        return Certified(
+            identity=identity_of(leaf),
+            certificate=leaf,
+            certificate_pem=pem_of(leaf, self.issuer.certificate),
+            ca_pem=pem_of(*self.roots),
+            crl_pem=pem_of(*self.crls) if self.crls else None,
+        )
+
+    def certify(
+        self,
+        key: PublicKeyTypes,
+        name: str,
+        role: Role,
+        hosts: Sequence[str] = (),
+        *,
+        now: datetime,
+        life: timedelta | None = None,
+    ) -> x509.Certificate:
+        """Sign a leaf for a key that somebody holds. The role's profile decides all but names and life.
+
+        Beside `hosts` every leaf has its identity's DNS name: GnuTLS and Java take the common name of a leaf that
+        has no DNS name for one, and find it outside the issuing CA's name constraints.
+        """
+        identity = Identity(self.scope.trust_domain, role, name)
+        profile = PROFILES[role]
+        public_key = check_leaf_key(key)
+        if identity.trust_domain != trust_domain_of(self.issuer.certificate):
+            issuer = self.issuer.certificate.subject.rfc4514_string()
+            raise AuthorityError(f"{issuer} is not of the trust domain {identity.trust_domain}: use its own CA")
+        if profile.needs_host and not hosts:
+            raise AuthorityError(f"{name} is {role.with_article}, which others dial: give at least one --host")
+        names = list(dict.fromkeys(parse_host(host) for host in (*hosts, identity.dns_name)))
+        for host in names:
+            self.scope.check(host)
+        lifetime = profile.life if life is None else life
+        if not timedelta() < lifetime <= LEAF_LIFE:
+            raise AuthorityError(f"a leaf lives more than nothing and at most {LEAF_LIFE.days} days")
+        return sign_certificate(
+            self.issuer.certificate,
+            self.issuer.key,
+            public_key,
+            subject=_subject(name, self.scope.trust_domain, unit=role),
+            validity=Validity.within(self.issuer.certificate, now, lifetime),
+            constraints=x509.BasicConstraints(ca=False, path_length=None),
+            usage=LEAF_USAGE,
+            extensions=[
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri), *names]),
+                x509.ExtendedKeyUsage(profile.usages),
+            ],
+        )
+
+    def crl(
+        self, revocations: Iterable[Revocation], *, number: int, now: datetime, life: timedelta = CRL_LIFE
+    ) -> x509.CertificateRevocationList:
+        """The issuing CA's list of what it takes back; `number` grows with each."""
+        return sign_crl(self.issuer, revocations, number=number, now=now, life=life)
+
+
+def create_root(trust_domain: str, *, now: datetime) -> CertifiedKey:
+    """A self-signed P-384 root for `ROOT_LIFE`."""
+    key = make_ca_key()
+    certificate = sign_certificate(
+        None,
+        key,
+        key.public_key(),
+        subject=_subject(f"root CA {secrets.token_hex(4)}", trust_domain),
+        validity=Validity.within(None, now, ROOT_LIFE),
+        constraints=x509.BasicConstraints(ca=True, path_length=1),
+        usage=CA_USAGE,
+    )
+    return CertifiedKey(certificate, key)
+
+
+def create_issuer(root: CertifiedKey, scope: Scope, *, now: datetime) -> CertifiedKey:
+    """A P-384 issuing CA for `ISSUER_LIFE`, which can certify leaves within `scope` and no further CA."""
+    key = make_ca_key()
+    certificate = sign_certificate(
+        root.certificate,
+        root.key,
+        key.public_key(),
+        subject=_subject(f"issuing CA {secrets.token_hex(4)}", scope.trust_domain),
+        validity=Validity.within(root.certificate, now, ISSUER_LIFE),
+        constraints=x509.BasicConstraints(ca=True, path_length=0),
+        usage=CA_USAGE,
+        critical=[scope.constraints()],
+    )
+    return CertifiedKey(certificate, key)
+
+
+def _subject(name: str, trust_domain: str, unit: str | None = None) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)]
+    if unit is not None:
+        parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, name)])

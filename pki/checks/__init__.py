@@ -1,0 +1,1 @@
+"""Checks of certificates and of whole deployments: inspection, simulation, audit, expiry."""

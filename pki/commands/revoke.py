@@ -1,0 +1,114 @@
+"""Taking certificates back."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from pki.ca.profiles import CRL_LIFE
+from pki.commands.common import AuthorityOption, JsonOption, app, names, now, open_store, print_json, user
+from pki.store import crls
+from pki.timespans import day
+from pki.x509.crl import Reason, expiry
+
+
+@app.command(short_help="Take certificates back.")
+def revoke(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|SERIAL",
+            help="A name (every valid certificate of it) or a serial number.",
+            autocompletion=names,
+        ),
+    ] = None,
+    *,
+    authority: AuthorityOption,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="All that are still valid although a newer one was issued.")
+    ] = False,
+    reason: Annotated[Reason | None, typer.Option(help="Why, for the list.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+    Example:
+      pki revoke worker-1 --reason key-compromise --authority ca
+      pki revoke --superseded --authority ca
+
+    Take certificates back and sign the revocation lists that say so. Hand them out with `pki bundle`; running
+    coordinators also learn a serial number from `zkp admin revoke`.
+    """
+    if bool(which) is superseded:
+        raise typer.BadParameter("Missing NAME or SERIAL: give some, or --superseded")
+    store, moment = open_store(authority), now()
+    if superseded:
+        leaves = list(store.register.superseded(moment))
+        why = reason or Reason.SUPERSEDED
+    else:
+        leaves = [leaf for one in which or () for leaf in store.find(one, moment)]
+        why = reason or Reason.UNSPECIFIED
+    numbers = store.register.numbers
+    revoked = store.revoke(leaves, why, now=moment, by=user())
+    taken = {leaf.serial for leaf in revoked}
+    leaves = list({leaf.serial: leaf for leaf in (*leaves, *revoked)}.values())
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": leaf.identity.name,
+                    "role": leaf.identity.role,
+                    "serial": leaf.record.serial,
+                    "reason": why if leaf.serial in taken else store.register.revocations[leaf.serial].reason,
+                    "before": leaf.serial not in taken,
+                }
+                for leaf in leaves
+            ]
+        )
+        return
+    for leaf in leaves:
+        word = "revoked" if leaf.serial in taken else "was revoked before:"
+        print(f"{word} {leaf.identity.role} {leaf.identity.name}, serial {leaf.record.serial}")
+    if taken:
+        print("next: hand out `pki bundle` everywhere, and tell running coordinators with `zkp admin revoke SERIAL`")
+    elif store.register.numbers != numbers:
+        print("the revocation list lacked this, and is signed again; next: hand out `pki bundle` everywhere")
+    elif not leaves:
+        print("nothing is superseded")
+
+
+@app.command(short_help="Sign the revocation lists again.")
+def crl(
+    authority: AuthorityOption,
+    *,
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long they are good for.")] = CRL_LIFE.days,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+    Example:
+      pki crl --authority ca
+
+    Sign the revocation list of every issuing CA again. Whatever is handed out carries lists that are at most a
+    day old, so this is for networks in which nothing was handed out for a while. Once a list has ended, verifiers
+    that have it refuse everybody: `pki status` and others warn a week before.
+    """
+    store = open_store(authority)
+    store.sign_lists(now=now(), by=user(), life=timedelta(days=days))
+    found = crls.in_use(store.directory, store.register)
+    numbers = store.register.numbers
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": ca.stem,
+                    "number": numbers.get(ca.serial, 0),
+                    "revoked": len(one),
+                    "next_update": expiry(one).isoformat(),
+                }
+                for ca, one in found.items()
+            ]
+        )
+        return
+    for ca, one in found.items():
+        number = numbers.get(ca.serial, 0)
+        print(f"list {number} of {ca.stem}: {len(one)} revoked, until {day(expiry(one))}")
+    print("next: hand out `pki bundle` everywhere")

@@ -1,0 +1,1 @@
+"""The authority's directory: ledger, state, revocation lists, rotation."""

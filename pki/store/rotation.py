@@ -1,0 +1,243 @@
+"""Changing the issuing CA, or the root with it, while the network runs. Three steps, so that nobody is ever cut off.
+
+    prepare   a next issuing CA (and root) is made. Everybody is given the new roots and lists; nothing else changes.
+    switch    the next one signs from now on. Everybody is renewed; leaves of the old one are still accepted.
+    finish    the old one is retired: its leaves are revoked, its key is destroyed, its root is trusted no more.
+
+Without the first step, a leaf of the new CA would reach peers that do not know its root, or have no revocation
+list of its issuing CA, and refuse it. Each step can be repeated after a crash.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from pki.ca.authority import create_issuer, create_root
+from pki.ca.profiles import CRL_LIFE, ROOT_CRL_LIFE
+from pki.ca.signing import CertifiedKey, sign_crl
+from pki.errors import StoreError
+from pki.store import crls
+from pki.store.crls import Lists
+from pki.store.ledger import Event, Record
+from pki.store.state import Ca, Leaf, Register
+from pki.store.store import AuthorityStore
+from pki.x509.crl import Reason
+from pki.x509.name_constraints import Network, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class RootKey:
+    """How to get at a root's key: where it is when not in the authority's directory, and its passphrase."""
+
+    passphrase: Callable[[], bytes]  # asked for only when the key is encrypted
+    path: Path | None = None
+
+
+def prepare_issuer(
+    store: AuthorityStore,
+    key: RootKey,
+    *,
+    now: datetime,
+    by: str,
+    domains: Iterable[str] = (),
+    networks: Iterable[Network] = (),
+) -> Ca:
+    """Make the next issuing CA under the newest root. `domains` and `networks` are permitted from then on, too."""
+    with store.changing():
+        _check_idle(store.register, now)
+        root = store.register.roots[-1]
+        signer = store.directory.root_key(root, key.path, key.passphrase)
+        return _add_issuer(store, signer, root, _wider(store, domains, networks), now=now, by=by)
+
+
+def prepare_root(store: AuthorityStore, new_passphrase: bytes | None, *, now: datetime, by: str) -> Ca:
+    """Make a new root, trusted beside the old one, and the next issuing CA under it. Needs no old key."""
+    with store.changing():
+        register, scope = store.register, store.scope
+        _check_idle(register, now)
+        pending = register.roots[-1]
+        if len(register.roots) > 1:  # a crash left the new root without its issuing CA
+            signer = store.directory.root_key(pending, None, lambda: new_passphrase or b"")
+            return _add_issuer(store, signer, pending, scope, now=now, by=by)
+        signer = create_root(scope.trust_domain, now=now)
+        root = Ca(signer.certificate, register.next_stem("root"))
+        first = sign_crl(signer, (), number=1, now=now, life=ROOT_CRL_LIFE)
+        store.directory.add(root.stem, signer, first, new_passphrase)
+        created = [
+            Record(Event.CREATED, now, by, signer.certificate),
+            Record(Event.CRL, now, by, signer.certificate, number=1),
+        ]
+        return _add_issuer(store, signer, root, scope, now=now, by=by, created=created)
+
+
+def switch(store: AuthorityStore, *, now: datetime, by: str) -> Ca:
+    """Let the next issuing CA sign from now on."""
+    with store.changing():
+        following = store.register.next
+        if following is None:
+            raise StoreError("no issuing CA is prepared: begin with `pki rotate-issuer` or `pki rotate-root`")
+        if _is_future(following, now):
+            begin = f"{following.certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            raise StoreError(
+                f"{following.stem} is not valid before {begin}: check this machine's clock; "
+                "if it is right, prepare another with `pki rotate-issuer`"
+            )
+        store.record([Record(Event.SWITCHED, now, by, following.certificate)])
+    return following
+
+
+def unrenewed(register: Register, now: datetime) -> list[Leaf]:
+    """Members whose certificate is valid, and ends with the old issuing CAs."""
+    return [
+        leaf
+        for leaf in register.members()
+        if now < leaf.certificate.not_valid_after_utc and any(ca.signed(leaf.certificate) for ca in register.old)
+    ]
+
+
+def finish_issuer(store: AuthorityStore, key: RootKey, *, now: datetime, by: str, force: bool = False) -> list[Ca]:
+    """Retire the old issuing CAs: their leaves and themselves are revoked, their keys destroyed.
+
+    The root's key is needed: it signs the list that names them. `force` cuts off who was not renewed.
+    """
+    with store.changing():
+        register, directory = store.register, store.directory
+        if len(register.roots) > 1:
+            raise StoreError("the root is changing too: finish both with `pki rotate-root --finish`")
+        root = register.roots[-1]
+        leaving = [*register.old, *_unwiped(store, root)]
+        held = directory.revocation_list(root)
+        current = held is not None and held.last_update_utc <= now and crls.is_complete(register, root, held, now)
+        if not leaving and current:
+            raise _nothing_to_finish(register)
+        _check_renewed(register, now, force=force)
+        signer = directory.root_key(root, key.path, key.passphrase)
+        records = _retirement(register, register.old, now, by)
+        after = Register.read([*store.records(), *records])
+        fresh = _sign_held(store, after, leaving, now)
+        fresh[root] = _root_list(signer, root, after, now)
+        store.record([*records, *crls.records(after, fresh, now, by)], fresh)
+        for ca in leaving:
+            directory.remove_key(ca)
+    return leaving
+
+
+def finish_root(store: AuthorityStore, *, now: datetime, by: str, force: bool = False) -> list[Ca]:
+    """Trust the old roots no more, and retire the issuing CAs under them. Needs no root's key."""
+    with store.changing():
+        register = store.register
+        current = register.root_of(register.signing)
+        roots = [root for root in register.roots if root != current]
+        leaving = [*register.old, *_unwiped(store, None)]
+        if not roots and register.old:
+            raise StoreError("the root does not change: finish with `pki rotate-issuer --finish`")
+        if not roots and not leaving:
+            raise _nothing_to_finish(register)
+        if current != register.roots[-1]:
+            raise StoreError("leaves still come from the old root: --switch and renew everybody before --finish")
+        _check_renewed(register, now, force=force)
+        store.record(_retirement(register, (*register.old, *roots), now, by))
+        for ca in leaving:
+            store.directory.remove_key(ca)
+    return [*leaving, *roots]
+
+
+def _is_future(ca: Ca, now: datetime) -> bool:
+    return now < ca.certificate.not_valid_before_utc
+
+
+def _check_idle(register: Register, now: datetime) -> None:
+    """Raise `StoreError` during a rotation, unless its CA was made by a clock ahead of time: another replaces it."""
+    if _is_future(register.next or register.signing, now):
+        return
+    if register.next is not None:
+        raise StoreError(
+            f"{register.next.stem} is prepared already: hand out `pki bundle` everywhere, then go on with --switch"
+        )
+    if register.old:
+        raise StoreError(f"{register.old[-1].stem} is still accepted: end the last rotation first, with --finish")
+
+
+def _nothing_to_finish(register: Register) -> StoreError:
+    if register.next is not None:
+        return StoreError(f"{register.signing.stem} still signs: --switch and renew everybody before --finish")
+    return StoreError("no rotation is under way: begin with `pki rotate-issuer` or `pki rotate-root`")
+
+
+def _wider(store: AuthorityStore, domains: Iterable[str], networks: Iterable[Network]) -> Scope:
+    scope = store.scope
+    return Scope.of(scope.trust_domain, (*scope.domains, *domains), (*scope.networks, *networks))
+
+
+def _check_renewed(register: Register, now: datetime, *, force: bool) -> None:
+    late = [leaf.identity.name for leaf in unrenewed(register, now)]
+    if late and not force:
+        raise StoreError(
+            f"{', '.join(late)} would be cut off: renew them first with `pki renew --due`, or give --force"
+        )
+
+
+def _unwiped(store: AuthorityStore, root: Ca | None) -> list[Ca]:
+    """Issuing CAs under `root`, or under none that is trusted, whose retirement was interrupted by a crash."""
+    register = store.register
+    return [
+        ca
+        for ca in register.retired
+        if not ca.is_root and register.root_of(ca) == root and store.directory.key_path(ca).exists()
+    ]
+
+
+def _retirement(register: Register, cas: Sequence[Ca], now: datetime, by: str) -> list[Record]:
+    """Lines that revoke what is left of these CAs, and then themselves."""
+    left = [
+        leaf.certificate
+        for leaf in register.leaves
+        if any(ca.signed(leaf.certificate) for ca in cas)
+        and leaf.serial not in register.revocations
+        and now < leaf.certificate.not_valid_after_utc
+    ]
+    revoked = [Record(Event.REVOKED, now, by, certificate, reason=Reason.SUPERSEDED) for certificate in left]
+    return [*revoked, *(Record(Event.RETIRED, now, by, ca.certificate) for ca in cas)]
+
+
+def _sign_held(store: AuthorityStore, after: Register, cas: Iterable[Ca], now: datetime) -> Lists:
+    """Lists of the issuing CAs whose key is there: one that was lost is replaced without its help."""
+    held = [ca for ca in cas if store.directory.key_path(ca).exists()]
+    return crls.sign(store.directory, after, held, now)
+
+
+def _root_list(signer: CertifiedKey, root: Ca, after: Register, now: datetime) -> x509.CertificateRevocationList:
+    number = crls.next_number(after, root)
+    return sign_crl(signer, after.revoked_by(root, now), number=number, now=now, life=ROOT_CRL_LIFE)
+
+
+def _add_issuer(
+    store: AuthorityStore,
+    signer: CertifiedKey,
+    root: Ca,
+    scope: Scope,
+    *,
+    now: datetime,
+    by: str,
+    created: Sequence[Record] = (),
+) -> Ca:
+    """Certify another issuing CA, prolong the lists of all, and record it."""
+    directory, register = store.directory, store.register
+    made = create_issuer(signer, scope, now=now)
+    issuer = Ca(made.certificate, register.next_stem("issuer"))
+    directory.add(issuer.stem, made, sign_crl(made, (), number=1, now=now, life=CRL_LIFE))
+    if scope != store.scope:
+        directory.write_networks(scope.networks)
+    records = [
+        *created,
+        Record(Event.CREATED, now, by, made.certificate),
+        Record(Event.CRL, now, by, made.certificate, number=1),
+    ]
+    fresh = _sign_held(store, register, register.issuers, now)
+    if root in register.roots and root.serial not in register.numbers:  # made before there were lists
+        fresh[root] = _root_list(signer, root, register, now)
+    store.record([*records, *crls.records(register, fresh, now, by)], fresh)
+    return issuer

@@ -1,0 +1,244 @@
+"""What the ledger says is so: which CAs are trusted, which one signs, who holds what, what was taken back.
+
+Pure, and the only reading of the ledger: nothing else remembers a state, so a crash cannot leave two that differ.
+
+An issuing CA goes from next (made, and trusted by everybody before it is used) over signing and old (its leaves
+are still accepted) to retired. A root is trusted from its creation until it is retired.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from pki.ca.profiles import renewal_at
+from pki.errors import StoreError
+from pki.store.ledger import Event, Record
+from pki.x509.compatibility import lacks_dns_name
+from pki.x509.crl import Reason, Revocation
+from pki.x509.identity import Identity, Role
+from pki.x509.serials import format_serial
+
+_LISTED_AFTER_EXPIRY = timedelta(days=1)  # for verifiers whose clock is behind
+_LEAF_EVENTS = frozenset({Event.ISSUED, Event.SIGNED, Event.RENEWED})
+
+
+class Standing(StrEnum):
+    """What a leaf is good for."""
+
+    VALID = "valid"
+    SUPERSEDED = "superseded"  # still valid, and a newer one of that name exists
+    NOT_YET_VALID = "not yet valid"  # signed while the authority's clock was ahead
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Ca:
+    """A root or an issuing CA. `stem` begins the names of its files: root, root-2, issuer, issuer-2, …"""
+
+    certificate: x509.Certificate
+    stem: str
+
+    @property
+    def serial(self) -> int:
+        """Its serial number."""
+        return self.certificate.serial_number
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is a root, and not an issuing CA."""
+        return _is_root(self.certificate)
+
+    def signed(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate of this authority is its own. Subjects of CAs are random, and never used twice."""
+        return certificate.issuer == self.certificate.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One certificate of a member."""
+
+    record: Record
+    identity: Identity
+    key_elsewhere: bool  # made on a host, so that only the host can make another
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The certificate itself."""
+        return self.record.certificate
+
+    @property
+    def serial(self) -> int:
+        """Its serial number."""
+        return self.record.certificate.serial_number
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The authority's state. Tuples are oldest first."""
+
+    roots: tuple[Ca, ...]  # trusted
+    signing: Ca
+    next: Ca | None
+    old: tuple[Ca, ...]
+    retired: tuple[Ca, ...]  # roots and issuing CAs
+    leaves: tuple[Leaf, ...]
+    newest: Mapping[str, Leaf]  # each name's last certificate, whatever became of it
+    revocations: Mapping[int, Revocation]  # of leaves and issuing CAs, by serial number
+    numbers: Mapping[int, int]  # of the last list that each CA signed, by the CA's serial number
+
+    @classmethod
+    def read(cls, records: Iterable[Record]) -> Self:
+        """Fold the ledger; raises `StoreError` when it tells no possible story."""
+        story = _Story()
+        for record in records:
+            story.tell(record)
+        issuers = [ca for ca in story.cas.values() if not ca.is_root]
+        signing = story.cas.get(story.signing or 0)
+        if signing is None:
+            raise StoreError("ledger names no issuing CA: put back a copy that is whole")
+        at = issuers.index(signing)
+        later = [ca for ca in issuers[at + 1 :] if ca not in story.retired]
+        return cls(
+            roots=tuple(ca for ca in story.cas.values() if ca.is_root and ca not in story.retired),
+            signing=signing,
+            next=later[-1] if later else None,
+            old=tuple(ca for ca in issuers[:at] if ca not in story.retired),
+            retired=tuple(story.retired),
+            leaves=tuple(story.leaves),
+            newest={leaf.identity.name: leaf for leaf in story.leaves},
+            revocations=story.revocations,
+            numbers=story.numbers,
+        )
+
+    @property
+    def issuers(self) -> tuple[Ca, ...]:
+        """The issuing CAs whose leaves are accepted, or soon will be; the one that signs is the first."""
+        return (self.signing, *self.old, *(() if self.next is None else (self.next,)))
+
+    def root_of(self, issuer: Ca) -> Ca | None:
+        """The trusted root that certified an issuing CA."""
+        return next((root for root in self.roots if root.signed(issuer.certificate)), None)
+
+    def standing(self, leaf: Leaf, now: datetime) -> Standing:
+        """What a leaf is good for at `now`."""
+        if leaf.serial in self.revocations:
+            return Standing.REVOKED
+        if now >= leaf.certificate.not_valid_after_utc:
+            return Standing.EXPIRED
+        if now < leaf.certificate.not_valid_before_utc:
+            return Standing.NOT_YET_VALID
+        return Standing.VALID if self.newest[leaf.identity.name] is leaf else Standing.SUPERSEDED
+
+    def members(self) -> tuple[Leaf, ...]:
+        """Each name's last certificate unless it is revoked: who is in the network, expired ones included."""
+        return tuple(leaf for leaf in self.newest.values() if leaf.serial not in self.revocations)
+
+    def is_due(self, leaf: Leaf, now: datetime) -> bool:
+        """Whether a member's last certificate is to be renewed at `now`.
+
+        It is past two thirds of its life or not valid yet, its issuing CA is on its way out, or it was issued before
+        leaves had the DNS name of their identity.
+        """
+        certificate = leaf.certificate
+        in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
+        return not in_time or not self.signing.signed(certificate) or lacks_dns_name(certificate)
+
+    def superseded(self, now: datetime) -> tuple[Leaf, ...]:
+        """Every leaf that would still be accepted although its name has a newer one."""
+        return tuple(
+            leaf
+            for leaf in self.leaves
+            if self.newest[leaf.identity.name] is not leaf
+            and leaf.serial not in self.revocations
+            and now < leaf.certificate.not_valid_after_utc
+        )
+
+    def role_of(self, name: str) -> Role | None:
+        """The role that a name has had."""
+        leaf = self.newest.get(name)
+        return None if leaf is None else leaf.identity.role
+
+    def revoked_by(self, ca: Ca, now: datetime) -> Iterator[Revocation]:
+        """What a CA's list has to name at `now`: all that it takes back, until after they have expired."""
+        certificates = (*(leaf.certificate for leaf in self.leaves), *(one.certificate for one in self.retired))
+        for certificate in certificates:
+            revocation = self.revocations.get(certificate.serial_number)
+            listed = now < certificate.not_valid_after_utc + _LISTED_AFTER_EXPIRY
+            if revocation is not None and listed and ca.signed(certificate):
+                yield revocation
+
+    def next_stem(self, kind: str) -> str:
+        """What the files of another root or issuing CA are to be called."""
+        known = (*self.roots, *self.issuers, *self.retired)
+        return _stem(kind, sum(1 for ca in known if ca.is_root is (kind == "root")))
+
+
+class _Story:
+    """The fold, line by line."""
+
+    def __init__(self) -> None:
+        self.cas: dict[int, Ca] = {}
+        self.signing: int | None = None
+        self.retired: list[Ca] = []
+        self.leaves: list[Leaf] = []
+        self.revocations: dict[int, Revocation] = {}
+        self.numbers: dict[int, int] = {}
+        self._keys_elsewhere: set[bytes] = set()
+
+    def tell(self, record: Record) -> None:
+        serial = record.certificate.serial_number
+        if record.event in _LEAF_EVENTS:
+            self._certified(record)
+        elif record.event is Event.CREATED:
+            self._created(record.certificate)
+        elif record.event is Event.REVOKED:
+            self.revocations[serial] = Revocation(serial, record.at, record.reason or Reason.UNSPECIFIED)
+        elif serial not in self.cas:
+            raise StoreError(
+                f"ledger has a line about a CA {format_serial(serial)} that it never made: put back a whole copy"
+            )
+        elif record.event is Event.CRL:
+            self.numbers[serial] = max(record.number or 0, self.numbers.get(serial, 0))
+        elif record.event is Event.SWITCHED:
+            self.signing = serial
+        else:
+            self.retired.append(self.cas[serial])
+            self.revocations[serial] = Revocation(serial, record.at, Reason.SUPERSEDED)
+
+    def _created(self, certificate: x509.Certificate) -> None:
+        kind = "root" if _is_root(certificate) else "issuer"
+        count = sum(1 for ca in self.cas.values() if ca.is_root is (kind == "root"))
+        self.cas[certificate.serial_number] = Ca(certificate, _stem(kind, count))
+        if kind == "issuer" and self.signing is None:
+            self.signing = certificate.serial_number
+
+    def _certified(self, record: Record) -> None:
+        identity = record.identity
+        if identity is None:
+            raise StoreError(f"ledger has a leaf {record.serial} that names nobody: put back a whole copy")
+        elsewhere = record.event is Event.SIGNED
+        if elsewhere:
+            self._keys_elsewhere.add(_key_of(record.certificate))
+        elif record.event is Event.RENEWED and self._keys_elsewhere:
+            elsewhere = _key_of(record.certificate) in self._keys_elsewhere
+        self.leaves.append(Leaf(record, identity, elsewhere))
+
+
+def _stem(kind: str, count: int) -> str:
+    return kind if count == 0 else f"{kind}-{count + 1}"
+
+
+def _is_root(certificate: x509.Certificate) -> bool:
+    return certificate.issuer == certificate.subject
+
+
+def _key_of(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

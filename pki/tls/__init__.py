@@ -1,0 +1,1 @@
+"""TLS credentials and contexts. The only package that makes a TLS context."""

@@ -1,0 +1,261 @@
+"""The one maker of SSL contexts and gRPC credentials, and of their reload.
+
+TLS 1.3 only, both sides show a certificate, no session tickets (a ticket would outlive a revocation). What
+was handed out follows `reload()`: server contexts and gRPC server credentials by themselves, whatever dials
+by asking again at each new connection.
+"""
+
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import grpc
+from cryptography import x509
+
+from pki.errors import IdentityError, Refusal, TlsError
+from pki.files import TlsFiles
+from pki.tls.contexts import Admission, AdmittedObject, TlsStatistics, client_context, refusal_of, server_context
+from pki.tls.credential import Credential
+from pki.tls.peers import (
+    PeerCertificate,
+    grpc_issuer_serials,
+    grpc_peer_certificate,
+    grpc_peer_identity,
+    peer_certificate,
+    peer_identity,
+)
+from pki.x509.identity import Identity
+
+__all__ = [
+    "AdmittedObject",
+    "IdentityError",
+    "PeerCertificate",
+    "Refusal",
+    "TlsError",
+    "TlsFiles",
+    "TlsMaterial",
+    "TlsStatistics",
+    "grpc_peer_certificate",
+    "grpc_peer_identity",
+    "peer_certificate",
+    "peer_identity",
+    "refusal_of",
+]
+
+_READ_ATTEMPTS = 3
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """One reading of the files, and everything that is made from it: replaced as a whole, never changed."""
+
+    credential: Credential
+    required: ssl.SSLContext
+    optional: ssl.SSLContext
+    client: ssl.SSLContext
+    grpc_server: grpc.ServerCertificateConfiguration
+
+
+class TlsMaterial:
+    """A process's identity on the network: what it serves with, dials with, and reloads."""
+
+    def __init__(
+        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, admission: Admission
+    ) -> None:
+        self._files = files
+        self._clock = clock
+        self._admission = admission
+        self._generation = generation
+        self._apply_revocations()
+        generation.required.sni_callback = self._serve_current_required
+        generation.optional.sni_callback = self._serve_current_optional
+        self._required = generation.required
+        self._optional = generation.optional
+
+    @classmethod
+    def load(cls, files: TlsFiles, *, clock: Callable[[], datetime] = _utc_now) -> Self:
+        """Read and check the files; raises `TlsError`: one line with the file and the cure."""
+        admission = Admission()
+        return cls(files, clock, _read_generation(files, clock(), admission), admission)
+
+    def __repr__(self) -> str:
+        return f"TlsMaterial({self.identity}, {self._files.certificate})"
+
+    @property
+    def files(self) -> TlsFiles:
+        """Where it was read from."""
+        return self._files
+
+    @property
+    def identity(self) -> Identity:
+        """Who this process is; a reload never changes it."""
+        return self._generation.credential.identity
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The leaf that is served now."""
+        return self._generation.credential.leaf
+
+    def seconds_to_expiry(self) -> float:
+        """Seconds until the served leaf expires; negative afterwards."""
+        return (self.certificate.not_valid_after_utc - self._clock()).total_seconds()
+
+    def crl_seconds_to_expiry(self) -> dict[int, float]:
+        """Seconds until each revocation list of this process's own chain and roots expires, by its CA's serial."""
+        lists, now = self._generation.credential.revocations, self._clock()
+        ends = {} if lists is None else lists.next_updates(self._generation.credential.issuers)
+        return {serial: (end - now).total_seconds() for serial, end in ends.items()}
+
+    @property
+    def statistics(self) -> TlsStatistics:
+        """Reloads and refusals so far: one object, which goes on counting."""
+        return self._admission.statistics
+
+    def revoked_serials(self) -> frozenset[int]:
+        """Serial numbers that are refused: those of the revocation lists, and those learned since."""
+        return self._admission.revoked
+
+    def revoke(self, serials: Iterable[int]) -> None:
+        """Refuse these too, at once and through every reload: handshakes, and every checked call after.
+
+        A process that starts again has to be told again.
+        """
+        self._admission.learned |= frozenset(serials)
+        self._apply_revocations()
+
+    def reload(self) -> bool:
+        """Read the files again, revocation lists included; whether they hold something new.
+
+        Raises `TlsError` when they are broken or name somebody else, and goes on with what it has.
+        """
+        try:
+            fresh = self._read_again()
+        except TlsError:
+            self.statistics.reload_failures += 1
+            raise
+        if fresh.credential == self._generation.credential:
+            return False
+        self._generation = fresh
+        self._apply_revocations()
+        self.statistics.reloads += 1
+        return True
+
+    def check_peer(self, connection: ssl.SSLObject | ssl.SSLSocket, now: datetime) -> PeerCertificate:
+        """The certificate behind a verified connection, if its holder may still be served at `now`.
+
+        Raises `IdentityError` when there is none, or it is of another trust domain, not valid now, or revoked.
+        Ask at each request: that is how expiry and revocation act on open connections.
+        """
+        return self._checked(lambda: (peer_certificate(connection), ()), now)
+
+    def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
+        """The same for a gRPC call, from `context.auth_context()`. gRPC checks revocation nowhere else."""
+        trust_domain = self.identity.trust_domain
+        return self._checked(
+            lambda: (
+                grpc_peer_certificate(auth_context, trust_domain, now),
+                grpc_issuer_serials(auth_context),
+            ),
+            now,
+        )
+
+    def server_context(self, *, require_client: bool = True) -> ssl.SSLContext:
+        """The context to listen with, for as long as the process lives: each handshake uses the newest files.
+
+        `require_client=False` also lets in who shows no certificate (who shows one is still verified). Do not
+        change it: what is set on it, ALPN for one, is lost with the first reload.
+        """
+        return self._required if require_client else self._optional
+
+    def client_context(self) -> ssl.SSLContext:
+        """The context to dial with; verifies the peer's name or address. Ask again for each connection."""
+        return self._generation.client
+
+    def grpc_server_credentials(self) -> grpc.ServerCredentials:
+        """Credentials for `add_secure_port`: each handshake uses the newest files, open streams go on."""
+        held = self._generation
+
+        def newer() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal held
+            if held is self._generation:
+                return None  # gRPC keeps what it has
+            held = self._generation
+            return held.grpc_server
+
+        return grpc.dynamic_ssl_server_credentials(
+            held.grpc_server,
+            newer,  # type: ignore[arg-type]  # the stub forgets that None means "unchanged"
+            require_client_authentication=True,
+        )
+
+    def grpc_channel_credentials(self) -> grpc.ChannelCredentials:
+        """Credentials to dial with; they verify the target's name or address. Ask again for each channel."""
+        credential = self._generation.credential
+        return grpc.ssl_channel_credentials(credential.ca_pem, credential.key_pem, credential.certificate_pem)
+
+    def _read_again(self) -> _Generation:
+        fresh = _read_generation(self._files, self._clock(), self._admission)
+        if fresh.credential.identity != self.identity:
+            raise TlsError(
+                f"{self._files.certificate} names {fresh.credential.identity}, and this process is "
+                f"{self.identity}: put its own certificate back, or restart it as the other"
+            )
+        if fresh.credential.crl_pem is None and self._generation.credential.crl_pem is not None:
+            raise TlsError(
+                f"{self._files.crl} is gone, and was there before: put it back, or restart to do without revocations"
+            )
+        return fresh
+
+    def _apply_revocations(self) -> None:
+        lists = self._generation.credential.revocations
+        self._admission.revoked = self._admission.learned | (lists.serials if lists is not None else frozenset())
+
+    def _checked(
+        self, shown: Callable[[], tuple[PeerCertificate, tuple[int, ...]]], now: datetime
+    ) -> PeerCertificate:
+        try:
+            certificate, issuers = shown()
+            certificate.check(self.identity.trust_domain, now)
+            certificate.check_revocation(self._admission.revoked, issuers)
+        except IdentityError as error:
+            self._admission.count(error.refusal)
+            raise
+        return certificate
+
+    # `SSLContext.load_verify_locations` can only add roots, so a context cannot forget one. OpenSSL calls
+    # this at each ClientHello, also without a server name, before it looks at certificates: the connection
+    # moves to the newest context, its roots included.
+    def _serve_current_required(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._generation.required
+
+    def _serve_current_optional(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._generation.optional
+
+
+def _read_generation(files: TlsFiles, now: datetime, admission: Admission) -> _Generation:
+    """Python loads keys and lists from paths alone: read until the files were the same before and after."""
+    for _ in range(_READ_ATTEMPTS):
+        credential = Credential.read(files, now)
+        try:
+            generation = _Generation(
+                credential,
+                required=server_context(files, credential, admission, ssl.CERT_REQUIRED),
+                optional=server_context(files, credential, admission, ssl.CERT_OPTIONAL),
+                client=client_context(files, credential, admission),
+                grpc_server=grpc.ssl_server_certificate_configuration(
+                    [(credential.key_pem, credential.certificate_pem)], credential.ca_pem
+                ),
+            )
+        except (ssl.SSLError, OSError) as error:
+            if Credential.read(files, now) == credential:
+                raise TlsError(f"{files.certificate}: OpenSSL refuses it: {error}") from None
+            continue
+        if Credential.read(files, now) == credential:
+            return generation
+    raise TlsError(f"{files.certificate} and {files.key} keep changing: reload when they are written")

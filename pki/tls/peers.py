@@ -1,0 +1,173 @@
+"""Who is at the other end of a connection, from the certificate that its handshake verified.
+
+A handshake is verified once; a connection lives on. So whoever serves calls asks again at each one, and an
+expired certificate stops working on open connections too. Parsed certificates are kept, which makes asking
+cheap. Revocation counts there too: gRPC's own handshakes know no revocation lists.
+"""
+
+import ssl
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Self
+
+from cryptography import x509
+
+from pki.errors import IdentityError, Refusal
+from pki.x509.identity import Identity, identity_of
+from pki.x509.parsing import read_certificates, read_peer_certificate
+from pki.x509.serials import format_serial
+
+_REMEMBERED = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
+_TLS = b"TLSv1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """What is asked about a peer's verified certificate."""
+
+    identity: Identity
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Self:
+        """Raises `IdentityError` when the certificate names nobody."""
+        return cls(
+            identity_of(certificate),
+            certificate.serial_number,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+
+    def check(self, trust_domain: str, now: datetime) -> None:
+        """Raise `IdentityError` unless it is of `trust_domain` and valid at `now`."""
+        _check_trust_domain(self.identity, trust_domain)
+        if now >= self.not_after:
+            raise IdentityError(
+                f"certificate of {self.identity} expired at {self.not_after:%Y-%m-%d %H:%M} UTC: renew it",
+                Refusal.EXPIRED,
+            )
+        if now < self.not_before:
+            raise IdentityError(
+                f"certificate of {self.identity} is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC: "
+                "check the clocks",
+                Refusal.NOT_YET_VALID,
+            )
+
+    def check_revocation(self, revoked: Collection[int], issuers: Iterable[int] = ()) -> None:
+        """Raise `IdentityError` when its serial number, or one of its issuers', is among `revoked`."""
+        if self.serial in revoked:
+            raise IdentityError(
+                f"certificate {format_serial(self.serial)} of {self.identity} is revoked: issue a new one",
+                Refusal.REVOKED,
+            )
+        for serial in issuers:
+            if serial in revoked:
+                raise IdentityError(
+                    f"issuing CA {format_serial(serial)} of {self.identity} is revoked: issue a new certificate",
+                    Refusal.REVOKED,
+                )
+
+
+def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertificate:
+    """The peer's certificate after a verified handshake; raises `IdentityError` when it showed none."""
+    der = connection.getpeercert(binary_form=True)
+    if not der:
+        raise _no_certificate()
+    return _parse(der)
+
+
+def check_peer_uris(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> None:
+    """Raise `IdentityError` when the peer's certificate has a URI that is not an identity of `trust_domain`.
+
+    A URI name constraint of the issuing CA would do the same, and make rustls refuse the whole chain. A certificate
+    without a URI, or one that cannot be read, passes: it is refused where an identity is needed.
+    """
+    der = connection.getpeercert(binary_form=True)
+    if der:
+        for identity in _parse_uris(der):
+            _check_trust_domain(identity, trust_domain)
+
+
+def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> Identity:
+    """Who the peer is, right after a handshake (which checked the validity); raises `IdentityError`."""
+    identity = peer_certificate(connection).identity
+    _check_trust_domain(identity, trust_domain)
+    return identity
+
+
+def grpc_peer_certificate(
+    auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime
+) -> PeerCertificate:
+    """The certificate behind a gRPC call, from `context.auth_context()`, valid at `now` (with time zone).
+
+    Raises `IdentityError` when there is none, it names nobody of `trust_domain`, is not valid now, or the
+    connection is not TLS 1.3 (gRPC has no setting that says so; see `pki.tls`).
+    """
+    pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+    if pem is None:
+        raise _no_certificate()
+    version = next(iter(auth_context.get("ssl_tls_version", ())), None)
+    if version != _TLS:
+        spoken = (version or b"not TLS").decode("ascii", "replace")
+        raise IdentityError(f"connection is {spoken}: use TLS 1.3", Refusal.OLD_TLS)
+    certificate = _parse(pem)
+    certificate.check(trust_domain, now)
+    return certificate
+
+
+def grpc_peer_identity(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime) -> Identity:
+    """Who makes a gRPC call: `grpc_peer_certificate`, and of that the identity."""
+    return grpc_peer_certificate(auth_context, trust_domain, now).identity
+
+
+def grpc_issuer_serials(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[int, ...]:
+    """The serial numbers of the CAs that a gRPC peer showed with its certificate; raises `IdentityError`.
+
+    The path that the handshake verified runs over these, because listeners hold roots alone.
+    """
+    return _parse_issuers(b"".join(auth_context.get("x509_pem_cert_chain", ())))
+
+
+def _no_certificate() -> IdentityError:
+    return IdentityError("no client certificate: connect with one from `pki issue`", Refusal.NO_CERTIFICATE)
+
+
+def _check_trust_domain(identity: Identity, trust_domain: str) -> None:
+    if identity.trust_domain != trust_domain:
+        raise IdentityError(f"{identity} is not of the trust domain {trust_domain}", Refusal.WRONG_TRUST_DOMAIN)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse(data: bytes) -> PeerCertificate:
+    try:
+        return PeerCertificate.of(read_peer_certificate(data))
+    except ValueError:
+        raise IdentityError("client certificate cannot be read") from None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse_uris(der: bytes) -> tuple[Identity, ...]:
+    try:
+        names = read_peer_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    try:
+        return tuple(Identity.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier))
+    except IdentityError:  # without the URI, which the peer may have made as long as it likes
+        raise IdentityError(
+            "certificate has a URI that is not a SPIFFE identity: issue it with `pki issue`"
+        ) from None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse_issuers(pem: bytes) -> tuple[int, ...]:
+    if not pem:
+        return ()
+    try:
+        return tuple(certificate.serial_number for certificate in read_certificates(pem))
+    except ValueError:
+        raise IdentityError("client's issuing CA cannot be read") from None

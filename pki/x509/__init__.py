@@ -1,0 +1,1 @@
+"""Certificates, revocation lists and keys: reading, identities, name constraints, chains."""

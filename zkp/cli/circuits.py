@@ -1,0 +1,106 @@
+"""`zkp circuits …`: make, list, hand on and take over the keys of circuits."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zkp.cli import output
+from zkp.cli.errors import UsageProblem
+from zkp.client import task_json
+from zkp.proofs import circuits
+from zkp.proofs.keys import KeyRecord, KeyStore
+
+app = typer.Typer(
+    short_help="Make, list, export and import circuit keys.",
+    help="Example: zkp circuits build --keys keys\n\n"
+    "Keys are made once for each circuit and given to every machine: coordinators need the verifying keys, "
+    "workers the proving keys too, and whoever checks proofs the exported verification_key.json.",
+)
+
+Keys = Annotated[Path, typer.Option(metavar="DIR", help="The directory of keys.")]
+Circuit = Annotated[str, typer.Argument(metavar="CIRCUIT", help=f"One of {', '.join(circuits.NAMES)}.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_COLUMNS = ("circuit", "origin", "constraints", "verifying key (sha256)", "proving key", "made")
+
+
+@app.command(short_help="Make development keys.")
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[CIRCUIT…]", help="By default every circuit without keys.")
+    ] = None,
+    *,
+    keys: Keys,
+) -> None:
+    """Example: zkp circuits build --keys keys
+
+    Make keys by a setup of one party, who could forge proofs with what it learns: for development only.
+    Keys that are there already are never replaced.
+    """
+    store = KeyStore(keys)
+    there = {record.name for record in store.list()}
+    for name in names or [name for name in circuits.NAMES if name not in there]:
+        output.note(f"making development keys of {name} (some seconds)")
+        record = store.build(name)
+        output.line(f"{name} {record.verifying_key_sha256} {record.label}")
+
+
+@app.command(name="list", short_help="Show which keys there are.")
+def list_keys(*, keys: Keys, as_json: Json = False) -> None:
+    """Example: zkp circuits list --keys keys
+
+    Show the circuits with keys in this directory, checked against their fingerprints.
+    """
+    store = KeyStore(keys)
+    store.verifying_keys()
+    if as_json:
+        output.as_json([_to_json(record) for record in store.list()])
+    else:
+        output.table("Circuits", _COLUMNS, [_row(store, record) for record in store.list()])
+
+
+@app.command(short_help="Write a verification_key.json.")
+def export(
+    circuit: Circuit,
+    *,
+    keys: Keys,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="File to write, or a directory.")] = Path(),
+) -> None:
+    """Example: zkp circuits export merkle_proof --keys keys --out verification_key.json
+
+    Write the verifying key in snarkjs' shape: all that anyone needs to check the circuit's proofs.
+    """
+    output.line(str(KeyStore(keys).export(circuit, out)))
+
+
+@app.command(name="import", short_help="Take over the keys of a ceremony.")
+def import_keys(
+    circuit: Circuit,
+    zkey: Annotated[Path, typer.Argument(metavar="ZKEY", help="The ceremony's final .zkey file.")],
+    *,
+    keys: Keys,
+) -> None:
+    """Example: zkp circuits import merkle_proof merkle_proof_final.zkey --keys keys
+
+    Take over the keys of a ceremony, after trying them out. Keys without a contribution are refused. Whether the
+    contributions are the ones that you expect, only you can tell: `snarkjs zkey verify` lists them with their hashes,
+    and says "ZKey Ok!" of a key without any.
+    """
+    if not zkey.is_file():
+        raise UsageProblem(f"{zkey} is no file: give the ceremony's final .zkey")
+    record = KeyStore(keys).import_zkey(circuit, zkey)
+    output.line(f"{record.name} {record.verifying_key_sha256} {record.label}")
+
+
+def _to_json(record: KeyRecord) -> dict[str, object]:
+    """The key's record, with its time as all JSON outputs write times."""
+    created = datetime.fromisoformat(record.created_at)
+    return {**record.model_dump(mode="json"), "created_at": task_json.moment(created)}
+
+
+def _row(store: KeyStore, record: KeyRecord) -> tuple[object, ...]:
+    proving = "yes" if store.can_prove(record.name) else "no"
+    constraints = record.constraints or ""
+    return record.name, record.label, constraints, record.verifying_key_sha256, proving, record.created_at

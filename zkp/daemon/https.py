@@ -1,0 +1,239 @@
+"""HTTPS for aiohttp applications: mutual TLS from `pki`, bounded in time, size and number, and a stop that drains.
+
+The listener knows nothing of routes. `daemon.monitoring` makes the application for /health, /ready and
+/metrics; the gateway brings its own. Connections stay open between requests, so the listener looks at each twice a
+second, and closes those whose certificate has expired or was revoked.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import (
+    ContentLengthError,
+    HttpProcessingError,
+    InvalidHeader,
+    LineTooLong,
+    TransferEncodingError,
+)
+from aiohttp.web_protocol import RequestHandler
+
+from pki.tls.material import IdentityError, PeerCertificate, TlsMaterial
+from zkp.daemon.acceptor import BACKLOG, TlsAcceptor
+from zkp.daemon.bounded_log import BoundedLog
+from zkp.daemon.connections import Bounds, CallerOf, Connections
+from zkp.daemon.errors import ListenError
+from zkp.daemon.listening import listen, peer_text
+from zkp.daemon.problems import INTERNAL, MALFORMED, ErrorPage, Refusal, error_page, of_framework
+from zkp.daemon.settings import Address
+
+log = logging.getLogger("zkp.daemon")
+
+KEEP_ALIVE_SECONDS = 60.0
+"""How long a connection may be without a complete request: before its first one, and between two."""
+BOUNDS = Bounds(known=1024)
+"""For those who watch a daemon. All of them have a certificate."""
+
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_LOOK_PERIOD = 0.5
+_MAX_HEADER_BYTES = 8190  # each line
+
+
+class _Connection(RequestHandler):
+    """Answers what is not HTTP as the application answers its errors, and logs it without what was sent.
+
+    The bytes of a broken request may be the rest of a body, with private inputs.
+    """
+
+    __slots__ = ("_error_page", "_strangers")
+
+    def __init__(self, server: web.Server, error_page: ErrorPage, strangers: BoundedLog) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # as the server would make it
+        self._error_page = error_page
+        self._strangers = strangers
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which repeat what was sent
+    ) -> web.StreamResponse:
+        """The answer to a request that is not HTTP, or whose handler failed; closes the connection."""
+        self.log_exception("request failed with status %d", status, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        malformed = isinstance(exc, HttpProcessingError)
+        refusal = Refusal(MALFORMED, _reason(exc)) if malformed else Refusal(INTERNAL, "internal error, see the log")
+        response = self._error_page(refusal)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: object, **more: Any) -> None:  # noqa: ANN401 - aiohttp's signature
+        """A stranger's mistake is a bounded warning with the peer; anything else is ours."""
+        error = more.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            peer = None if self.transport is None else self.transport.get_extra_info("peername")
+            self._strangers.warning(
+                f"malformed HTTP request ({type(error).__name__})", peer_text(peer) if peer else None
+            )
+        else:
+            super().log_exception(*args, **more)
+
+
+def _reason(error: BaseException | None) -> str:
+    """Why a request is malformed, without its bytes."""
+    if isinstance(error, LineTooLong):
+        return f"the request line or a header is longer than {_MAX_HEADER_BYTES} bytes"
+    if isinstance(error, InvalidHeader):
+        return "a header is malformed"
+    if isinstance(error, TransferEncodingError | ContentLengthError):
+        return "the body's length or transfer encoding is malformed"
+    return "the request cannot be parsed; send HTTP/1.1 (RFC 9112)"
+
+
+class HttpsListener:
+    """Serves an application on one address.
+
+    require_client: refuse who shows no certificate; who shows one is verified either way. bounds: see `connections`.
+    caller_of: who made a request, for applications that know callers by other means than a certificate.
+    stop_timeout: seconds that requests may take to finish once the listener stops.
+    errors: answers what the application never sees, such as malformed requests. Bodies are not decompressed.
+    """
+
+    def __init__(
+        self,
+        application: web.Application,
+        host: str,
+        port: int,
+        material: TlsMaterial,
+        *,
+        require_client: bool = True,
+        bounds: Bounds = BOUNDS,
+        caller_of: CallerOf = lambda _: None,
+        stop_timeout: float = 5.0,
+        errors: ErrorPage = error_page,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._material = material
+        self._require_client = require_client
+        self._connections = Connections(bounds, caller_of)
+        application.middlewares.insert(0, self._connections.middleware())
+        self._looking: asyncio.Task[None] | None = None
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            shutdown_timeout=stop_timeout,
+            auto_decompress=False,
+        )
+        self._errors = errors
+        self._acceptor: TlsAcceptor | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the given one until it is started."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen. Raises ListenError when the address cannot be had."""
+        listening = await _listen(self._host, self._port)
+        self._port = listening.getsockname()[1]
+        await self._runner.setup()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("aiohttp made no server")
+        server.request_handler = self._answering(server.request_handler)
+        connection = partial(_Connection, server, self._errors, BoundedLog(log, time.monotonic))
+        context = self._material.server_context(require_client=self._require_client)
+        self._acceptor = TlsAcceptor(listening, context, connection, welcome=self._connections.welcome)
+        self._acceptor.start()
+        self._looking = asyncio.create_task(self._look_regularly(server), name=f"look at connections of {self._port}")
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests finish, close what is idle."""
+        if self._acceptor is not None:
+            await self._acceptor.stop()
+            self._acceptor = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        await self._runner.cleanup()
+
+    def _answering(self, handler: _Handler) -> _Handler:
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPException as error:  # before the application's middlewares: an unknown Expect
+                refusal = of_framework(error)
+                if refusal is None:
+                    raise
+                return self._errors(refusal)
+
+        return answer
+
+    async def _look_regularly(self, server: web.Server) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_PERIOD)
+            self._connections.look()
+            now = datetime.now(UTC)
+            for connection in server.connections:
+                if connection.transport is not None:
+                    self._look_at(connection.transport, now)
+
+    def _look_at(self, transport: asyncio.Transport, now: datetime) -> None:
+        """Close the connection if its certificate is good no more; one without a certificate shows keys instead."""
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        if not tls.getpeercert(binary_form=True):
+            return
+        try:
+            self._material.check_peer(tls, now)
+        except IdentityError as error:
+            peer = transport.get_extra_info("peername")
+            log.warning("closed a connection: %s", error, extra={"peer": peer_text(peer) if peer else None})
+            transport.abort()
+
+
+def certificate_of(request: web.BaseRequest, material: TlsMaterial, now: datetime) -> PeerCertificate:
+    """The certificate of whoever sent the request, good at `now` (with time zone).
+
+    Raises IdentityError when there is none, it names nobody of the trust domain, or it has expired or was revoked
+    since the connection was made.
+    """
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the peer went away")
+    return material.check_peer(transport.get_extra_info("ssl_object"), now)
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    place = Address(host, port)
+    try:
+        return await listen(host, port, backlog=BACKLOG)
+    except socket.gaierror as error:
+        raise ListenError(f"cannot listen on {place}: {error.strerror}; give an address of this machine") from None
+    except OSError as error:
+        raise ListenError(f"cannot listen on {place}: {error.strerror}; {_cure(error)}") from None
+
+
+def _cure(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "stop the process that has this port, or give another"
+        case errno.EADDRNOTAVAIL:
+            return "give an address of this machine, or 0.0.0.0, or [::]"
+        case errno.EACCES:
+            return "give a port of 1024 or above"
+    return "give another address"

@@ -1,0 +1,137 @@
+"""What every daemon looks at before it listens: the files and directories that its configuration names.
+
+Each check yields faults with the configuration's key; nothing is changed, and nothing is opened to stay open.
+"""
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from pki.tls.credential import read_private
+from pki.tls.material import TlsError, TlsFiles, TlsMaterial
+from pki.x509.identity import Identity, Role
+from zkp.daemon.settings import Fault, TlsSettings
+
+CRL_NAME = "crl.pem"
+"""Beside the roots: the layout of an identity's directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who a daemon is by its configuration. `key` is where the configuration says the name."""
+
+    key: str
+    trust_domain: str
+    role: Role
+    name: str
+
+
+def tls_files(tls: TlsSettings) -> TlsFiles:
+    """The files of the `tls` section, as `pki` takes them."""
+    crl = tls.ca.with_name(CRL_NAME) if tls.crl is None else tls.crl
+    return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=crl)
+
+
+def certificate(tls: TlsSettings, member: Member, hosts: Mapping[str, str]) -> Iterator[Fault]:
+    """Whether the certificate can be used, names this member, and covers `hosts` (key → advertised host)."""
+    yield from readable_file("tls.crl", tls.crl)
+    try:
+        material = TlsMaterial.load(tls_files(tls))
+    except TlsError as error:
+        yield Fault(_blamed(tls, str(error)), str(error), "")
+        return
+    wanted = Identity(member.trust_domain, member.role, member.name)
+    if material.identity != wanted:
+        yield Fault(
+            "tls.certificate",
+            f"{tls.certificate} names {material.identity}, and this is {wanted}",
+            f"name the certificate of {member.name}, or correct {member.key}",
+        )
+        return
+    names = _subject_names(material.certificate)
+    for key, host in hosts.items():
+        if _normal(host) not in names:
+            cure = f"issue it again with --host {host}, or correct {key}"
+            yield Fault("tls.certificate", f"{tls.certificate} does not cover {host} ({key})", cure)
+
+
+def writable_directory(key: str, path: Path) -> Iterator[Fault]:
+    """Whether this process can make files in the directory."""
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except FileNotFoundError:
+        if not path.exists():
+            yield Fault(key, f"{path} does not exist", "create it, owned by this daemon's user")
+            return
+        yield Fault(key, f"{path} takes no new files", "give a directory on an ordinary disk")
+    except OSError as error:
+        yield Fault(key, f"{path} cannot be written ({error.strerror})", "let this daemon's user write there")
+
+
+def readable_directory(key: str, path: Path) -> Iterator[Fault]:
+    """Whether this process can list the directory."""
+    try:
+        with os.scandir(path):
+            pass
+    except FileNotFoundError:
+        yield Fault(key, f"{path} does not exist", "create and fill it, or correct the path")
+    except OSError as error:
+        yield Fault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
+
+
+def readable_file(key: str, path: Path | None) -> Iterator[Fault]:
+    """Whether this process can read the file, where one is named."""
+    if path is None:
+        return
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        yield Fault(key, f"{path} does not exist", "put the file there, or correct the path")
+    except OSError as error:
+        yield Fault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
+
+
+def private_file(key: str, path: Path | None) -> Iterator[Fault]:
+    """Whether this process, and nobody beside it, can read the file, where one is named."""
+    if path is None:
+        return
+    try:
+        read_private(path)
+    except TlsError as error:
+        yield Fault(key, str(error), "")
+
+
+def _blamed(tls: TlsSettings, message: str) -> str:
+    """The key of the file that the message mentions first."""
+    mentions = {
+        f"tls.{name}": message.find(str(path))
+        for name, path in (
+            ("certificate", tls.certificate),
+            ("key", tls.key),
+            ("ca", tls.ca),
+            ("crl", tls_files(tls).crl),
+        )
+    }
+    found = {key: position for key, position in mentions.items() if position >= 0}
+    return min(found, key=lambda key: found[key], default="tls")
+
+
+def _subject_names(leaf: x509.Certificate) -> set[str]:
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = names.get_values_for_type(x509.DNSName)
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return {_normal(host) for host in hosts} | {str(address) for address in addresses}
+
+
+def _normal(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower().removesuffix(".")

@@ -1,0 +1,44 @@
+"""Configuration for every daemon: YAML, then environment, then rules; a refusal is one line with the cure.
+
+A daemon describes its configuration as a tree of `Section`s and calls `load`, or `read` when it has
+checks of its own to place. This room looks at no file but the configuration itself.
+"""
+
+from zkp.daemon.settings.errors import Fault, Problem, SchemaError, SettingsError
+from zkp.daemon.settings.load import Loaded, load, read
+from zkp.daemon.settings.section import Section
+from zkp.daemon.settings.sections import TlsSettings, clashing_binds, repeated
+from zkp.daemon.settings.values import (
+    Address,
+    AnchoredPath,
+    Count,
+    Duration,
+    LogLevel,
+    Name,
+    ReachableAddress,
+    Size,
+    TrustDomain,
+)
+
+__all__ = [
+    "Address",
+    "AnchoredPath",
+    "Count",
+    "Duration",
+    "Fault",
+    "Loaded",
+    "LogLevel",
+    "Name",
+    "Problem",
+    "ReachableAddress",
+    "SchemaError",
+    "Section",
+    "SettingsError",
+    "Size",
+    "TlsSettings",
+    "TrustDomain",
+    "clashing_binds",
+    "load",
+    "read",
+    "repeated",
+]
