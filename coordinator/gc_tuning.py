@@ -20,7 +20,7 @@ _SWITCH_S = 0.0005
 _DICE = random.SystemRandom()
 
 
-def spare_the_leader() -> None:
+def tune_gc() -> None:
     """Full collections only when they are asked for, never of what has been imported; threads take short turns."""
     gc.collect()
     gc.freeze()
@@ -28,7 +28,7 @@ def spare_the_leader() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-async def collect_while_following(leads: Callable[[], bool]) -> None:
+async def collect_garbage_on_followers(leads: Callable[[], bool]) -> None:
     """For ever: a full collection every hour or so, unless this node leads then.
 
     At a time of its own: nodes that were started together must not pause together, which would be a lost quorum.

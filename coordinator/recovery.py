@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from coordinator.raft import StorageError, recovery
-from coordinator.raft.storage.directory_lock import owned
+from coordinator.raft.storage.directory_lock import directory_lock
 from coordinator.replication.replicator import ReplicatedState
 
 
@@ -47,7 +47,7 @@ def _stopped(directory: Path) -> Iterator[None]:
     try:
         user = directory.stat().st_uid
         if user == os.geteuid():
-            with owned(directory):
+            with directory_lock(directory):
                 yield
                 return
     except StorageError as error:

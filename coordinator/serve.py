@@ -10,31 +10,31 @@ from importlib import metadata
 
 from coordinator.config.settings import CoordinatorSettings
 from coordinator.errors import Unavailable
-from coordinator.gc_tuning import collect_while_following, spare_the_leader
+from coordinator.gc_tuning import collect_garbage_on_followers, tune_gc
 from coordinator.leader.leases import LeaseTiming
-from coordinator.leader.retention import Housekeeping
+from coordinator.leader.retention import RetentionLoop
 from coordinator.monitoring.health import Health, RecordStatus
 from coordinator.monitoring.projection import RecordGauges
 from coordinator.monitoring.registry import Metrics
 from coordinator.raft import RaftError, RaftOptions, RaftRunner, StorageError
-from coordinator.raft.storage.directory_lock import owned
+from coordinator.raft.storage.directory_lock import directory_lock
 from coordinator.replication.replicator import ReplicatedState, Replicator, wall_clock_ms
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.authorization import Authorization
-from coordinator.rpc.gate import Gate
+from coordinator.rpc.gate import CallGuard
 from coordinator.rpc.open_calls import OpenCalls
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
 from coordinator.services.circuit_keys import CircuitKeys
-from coordinator.services.cluster import Cluster, Member
+from coordinator.services.cluster import Cluster, NodeStatus
 from coordinator.services.revocations import Revocations
-from coordinator.services.task_reader import TaskRecord
+from coordinator.services.task_reader import TaskReader
 from coordinator.services.tasks import TaskLimits
 from coordinator.services.verification import Verification
-from coordinator.store import Database, Projector, Record, RecordError, StateOutbox
-from coordinator.wiring import Outside, Services
+from coordinator.store import Database, ProjectionError, ProjectionReader, Projector, StateOutbox
+from coordinator.wiring import Dependencies, Services
 from pki.tls.material import TlsMaterial
 from zkp.daemon.bounded_log import BoundedLog
 from zkp.daemon.certificates import Certificates
@@ -113,17 +113,17 @@ class Coordinator:
         certificates.on_change(self.raft.refresh_links)
         certificates.on_change(self._close_refused)
         database = Database(settings.database.parameters(), application=settings.node.id)
-        self._record = Record(database, settings.database.max_open_conns - 1, self._metrics.record)
+        self._record = ProjectionReader(database, settings.database.max_open_conns - 1, self._metrics.record)
         outbox = StateOutbox(lambda: self.replicator.state)
         self.replicator.on_events(lambda _: outbox.notify())
-        housekeeping = Housekeeping(self.replicator, settings.tasks.retention, time.monotonic)
+        housekeeping = RetentionLoop(self.replicator, settings.tasks.retention, time.monotonic)
         self._projector = Projector(database, outbox, housekeeping.acknowledge, self._metrics.record)
         keys = CircuitKeys(store.verifying_keys(), self.replicator)
         if not keys.local:
             log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
-        outside = Outside(
+        outside = Dependencies(
             replicator=self.replicator,
-            record=TaskRecord(self._record, lambda: self.replicator.state),
+            record=TaskReader(self._record, lambda: self.replicator.state),
             keep_record=self._keep_record,
             keep_house=lambda _: housekeeping.run(),
             keys=keys,
@@ -210,7 +210,7 @@ class Coordinator:
     async def _keep_record(self, term: int) -> None:
         while True:
             # The projector says itself, and loudly, why it does not write.
-            with contextlib.suppress(RecordError):
+            with contextlib.suppress(ProjectionError):
                 await self._projector.run(term)
             await asyncio.sleep(_REFUSED_RECORD_S)
 
@@ -251,7 +251,7 @@ class Coordinator:
         )
         timing = _worker_timing(self._settings)
         return RpcServer(
-            Gate(self._authorization, self._cluster.leader_address, self._metrics.called, self._open_calls),
+            CallGuard(self._authorization, self._cluster.leader_address, self._metrics.called, self._open_calls),
             tasks=TaskService(self._services.tasks),
             workers=WorkerService(self._services.workers, self._services.reports, timing),
             admin=admin,
@@ -273,7 +273,7 @@ class Coordinator:
 async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
     """Serve until told to stop. Raises DaemonError: one line with the cause and the cure."""
     try:
-        with owned(settings.node.data_dir):
+        with directory_lock(settings.node.data_dir):
             await _serve_alone(settings, life)
     except ProofsError as error:
         raise DaemonError(str(error)) from None
@@ -287,10 +287,10 @@ async def _serve_alone(settings: CoordinatorSettings, life: Lifecycle) -> None:
     life.on_reload(certificates.reload)
     try:
         await coordinator.start()
-        spare_the_leader()
+        tune_gc()
         life.background(certificates.watch(), name="certificates")
         life.background(coordinator.revocations.run(), name="revocations")
-        life.background(collect_while_following(lambda: coordinator.replicator.is_leader), name="collector")
+        life.background(collect_garbage_on_followers(lambda: coordinator.replicator.is_leader), name="collector")
         life.background(_fatal(settings, coordinator.raft.fatal), name="raft")
         log.info("serving on %s", settings.grpc.bind, extra={"node_id": settings.node.id})
         life.ready(f"serving on {settings.grpc.bind}")
@@ -337,8 +337,8 @@ def _open_raft(
     return runner, replicator
 
 
-def _members(settings: CoordinatorSettings) -> list[Member]:
-    return [Member(peer.id, str(peer.raft), str(peer.grpc)) for peer in settings.raft.peers]
+def _members(settings: CoordinatorSettings) -> list[NodeStatus]:
+    return [NodeStatus(peer.id, str(peer.raft), str(peer.grpc)) for peer in settings.raft.peers]
 
 
 def _task_limits(settings: CoordinatorSettings) -> TaskLimits:

@@ -9,21 +9,21 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from coordinator.leader.assignment_streams import Streams
+from coordinator.leader.assignment_streams import AssignmentStreams
 from coordinator.leader.dispatcher import Dispatcher
-from coordinator.leader.leadership import Duty, Leadership
+from coordinator.leader.leadership import Leadership, LeaderTask
 from coordinator.leader.leases import Leases, LeaseTiming
-from coordinator.leader.watchers import Watches
+from coordinator.leader.watchers import TaskWatchers
 from coordinator.monitoring import task_log
 from coordinator.monitoring.registry import Metrics
 from coordinator.raft import NotLeader
 from coordinator.replication.replicator import Replicator
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.reports import Reports
-from coordinator.services.tasks import Record, TaskLimits, Tasks
+from coordinator.services.tasks import TaskHistory, TaskLimits, Tasks
 from coordinator.services.verification import Verification
 from coordinator.services.workers import Workers
-from coordinator.state.model import Event
+from coordinator.state.model import TaskEvent
 
 log = logging.getLogger("zkp.coordinator")
 
@@ -33,7 +33,7 @@ _LONGEST_SWEEP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Dependencies:
     """What the services are given.
 
     keep_record, keep_house: the leader's duties that write the record, and forget what it has; clock: monotonic
@@ -41,9 +41,9 @@ class Outside:
     """
 
     replicator: Replicator
-    record: Record
-    keep_record: Duty
-    keep_house: Duty
+    record: TaskHistory
+    keep_record: LeaderTask
+    keep_house: LeaderTask
     keys: CircuitKeys
     verification: Verification
     metrics: Metrics
@@ -53,15 +53,15 @@ class Outside:
 class Services:
     """One node's services. They listen to the replicator from their construction on."""
 
-    def __init__(self, outside: Outside, limits: TaskLimits, timing: LeaseTiming) -> None:
+    def __init__(self, outside: Dependencies, limits: TaskLimits, timing: LeaseTiming) -> None:
         replicator = outside.replicator
         self._replicator = replicator
         self._clock = outside.clock
         self._metrics = outside.metrics
         self._sweep_s = min(timing.lease_s / _SWEEPS_A_LEASE, _LONGEST_SWEEP_S)
         self.leases = Leases(timing)
-        self.streams = Streams()
-        self.watches = Watches(_MAX_WATCHERS)
+        self.streams = AssignmentStreams()
+        self.watches = TaskWatchers(_MAX_WATCHERS)
         self._dispatcher = Dispatcher(replicator, self.streams, outside.keys.serves, outside.clock)
         self.tasks = Tasks(replicator, outside.record, outside.keys, self.watches, limits)
         self.workers = Workers(replicator, self.leases, self.streams, outside.keys, outside.clock)
@@ -108,7 +108,7 @@ class Services:
         self.streams.end_all(gone)
         self.watches.end_all(gone)
 
-    def _applied(self, events: Sequence[Event]) -> None:
+    def _applied(self, events: Sequence[TaskEvent]) -> None:
         """Follow what was agreed on. A follower's soft state stays empty: it decides nothing and tells nobody."""
         if not self._replicator.is_leader:
             return
@@ -118,7 +118,7 @@ class Services:
             # What listens to the state must never stop the state: applying goes on, on every node alike.
             log.exception("events %d to %d were not followed", events[0].revision, events[-1].revision)
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _tell(self, events: Sequence[TaskEvent]) -> None:
         self.leases.observe(events, self._clock())
         self._dispatcher.observe(events)
         self.streams.observe(events)

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from gateway import openapi
-from gateway.handlers import TaskPages
-from gateway.middleware import Edge, Guard
+from gateway.handlers import TaskHandlers
+from gateway.middleware import AuthMiddleware, RequestMiddleware
 from zkp.daemon.health import Status
 
 Ready = Callable[[], bool]
@@ -16,7 +16,13 @@ Page = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def application(
-    pages: TaskPages, edge: Edge, guard: Guard, *, healthy: Ready, ready: Ready, max_body: int
+    pages: TaskHandlers,
+    edge: RequestMiddleware,
+    guard: AuthMiddleware,
+    *,
+    healthy: Ready,
+    ready: Ready,
+    max_body: int,
 ) -> web.Application:
     """`healthy` and `ready` must not block; `max_body` in bytes, for the description."""
     app = web.Application(middlewares=[edge.middleware(), guard.middleware()])

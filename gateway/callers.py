@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, Problem
+from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, ApiProblem
 from pki.x509.identity import Identity, IdentityError, Role
 
 ROLES = frozenset({Role.CLIENT, Role.GATEWAY, Role.ADMIN})
@@ -117,7 +117,7 @@ class Callers:
         self.keys = keys
 
     def identify(self, authorization: Sequence[str], peer: Callable[[], Identity]) -> str:
-        """The caller's identity: a SPIFFE URI, or "api-key:NAME". Raises a `Problem`.
+        """The caller's identity: a SPIFFE URI, or "api-key:NAME". Raises a `ApiProblem`.
 
         `authorization`: the request's headers of that name; `peer`: who the connection's certificate names,
         or `IdentityError` when there is none that is good now.
@@ -130,12 +130,12 @@ class Callers:
             raise _unauthenticated(f"{error}; or send Authorization: Bearer KEY") from None
         if identity.role not in ROLES:
             roles = ", ".join(sorted(ROLES))
-            raise Problem(FORBIDDEN, f"{identity} has the role {identity.role}; use one of {roles}")
+            raise ApiProblem(FORBIDDEN, f"{identity} has the role {identity.role}; use one of {roles}")
         return identity.uri
 
     def _by_key(self, authorization: Sequence[str]) -> str:
         if len(authorization) > 1:
-            raise Problem(INVALID_HEADER, "Authorization: is there more than once; send it once", "Authorization")
+            raise ApiProblem(INVALID_HEADER, "Authorization: is there more than once; send it once", "Authorization")
         scheme, _, key = authorization[0].strip().partition(" ")
         if scheme.lower() != "bearer":
             raise _unauthenticated(f"only the Bearer scheme is known; {_CURE}")
@@ -145,5 +145,5 @@ class Callers:
         return f"api-key:{name}"
 
 
-def _unauthenticated(detail: str, challenge: str = _CHALLENGE) -> Problem:
-    return Problem(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
+def _unauthenticated(detail: str, challenge: str = _CHALLENGE) -> ApiProblem:
+    return ApiProblem(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})

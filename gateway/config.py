@@ -19,11 +19,11 @@ from zkp.daemon.settings import (
     Address,
     AnchoredPath,
     Count,
-    Fault,
     LogLevel,
     Name,
     ReachableAddress,
     Section,
+    SettingFault,
     Size,
     TlsSettings,
     TrustDomain,
@@ -90,7 +90,7 @@ class GatewaySettings(Section):
     )
     metrics: MetricsSettings = MetricsSettings()
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         yield from repeated("coordinators", [("", address) for address in self.coordinators], "address")
         yield from clashing_binds({"bind": self.bind, "metrics.bind": self.metrics.bind})
 
@@ -102,19 +102,19 @@ def check(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
     """
     loaded = read(GatewaySettings, path, PREFIX, environ)
     settings = loaded.settings
-    me = preflight.Member("id", settings.trust_domain, Role.GATEWAY, settings.id)
+    me = preflight.NamedMember("id", settings.trust_domain, Role.GATEWAY, settings.id)
     return loaded.require(chain(preflight.certificate(settings.tls, me, {}), _api_keys_file(settings.api_keys_file)))
 
 
-def _api_keys_file(path: Path | None) -> Iterator[Fault]:
+def _api_keys_file(path: Path | None) -> Iterator[SettingFault]:
     if path is None:
         return
     try:
         ApiKeys.read(path)
     except ApiKeyError as error:
-        yield Fault("api_keys_file", str(error), "")
+        yield SettingFault("api_keys_file", str(error), "")
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o027:
         cure = "chmod 600 it, or 640 for the service's group"
-        yield Fault("api_keys_file", f"{path} is open to others (mode {mode:04o})", cure)
+        yield SettingFault("api_keys_file", f"{path} is open to others (mode {mode:04o})", cure)

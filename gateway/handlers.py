@@ -1,4 +1,4 @@
-"""What the task pages do: a request in, the network asked, an answer out; refusals raised as `Problem`."""
+"""What the task pages do: a request in, the network asked, an answer out; refusals raised as `ApiProblem`."""
 
 import asyncio
 import contextlib
@@ -11,9 +11,9 @@ from multidict import MultiMapping
 
 from gateway import problems, requests, tasks_json
 from gateway.idempotency import HEADER, new_task_id, read_key
-from gateway.network import Network, refusal
-from gateway.problems import Problem
-from gateway.submission_pool import Preparation
+from gateway.network import CoordinatorClient, refusal
+from gateway.problems import ApiProblem
+from gateway.submission_pool import SubmissionPool
 from zkp.client import task_json
 from zkp.client.errors import ClientError
 from zkp.client.model import Submission, Task, TaskState
@@ -35,10 +35,12 @@ class BodyLimits:
     timeout_s: float
 
 
-class TaskPages:
+class TaskHandlers:
     """The pages under /api/v1/tasks. `max_waiting` long polls at a time; beyond, answers come at once."""
 
-    def __init__(self, network: Network, preparation: Preparation, limits: BodyLimits, max_waiting: int) -> None:
+    def __init__(
+        self, network: CoordinatorClient, preparation: SubmissionPool, limits: BodyLimits, max_waiting: int
+    ) -> None:
         self._network = network
         self._preparation = preparation
         self._limits = limits
@@ -87,7 +89,7 @@ class TaskPages:
 
     async def list_tasks(self, request: web.Request) -> web.Response:
         """One page of tasks, newest first."""
-        wanted = requests.read_query(requests.Listing, _parameters(request))
+        wanted = requests.read_query(requests.ListingQuery, _parameters(request))
         page = await _answer(
             self._network.page(
                 state=None if wanted.state is None else TaskState(wanted.state),
@@ -109,7 +111,7 @@ class TaskPages:
         document = task_json.proof_document(task)
         if document is None:
             detail = f"the task is {task.state}; only a completed task has a proof"
-            raise Problem(problems.NOT_COMPLETED, detail)
+            raise ApiProblem(problems.NOT_COMPLETED, detail)
         return web.json_response(document)
 
     async def cancel_task(self, request: web.Request) -> web.Response:
@@ -148,12 +150,12 @@ class TaskPages:
 
 
 async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
-    """The body of a request that must be JSON; raises a `Problem` as soon as it cannot be."""
+    """The body of a request that must be JSON; raises a `ApiProblem` as soon as it cannot be."""
     if "Content-Encoding" in request.headers:
         detail = "Content-Encoding: is not supported; send the body as it is, without this header"
-        raise Problem(problems.UNSUPPORTED_MEDIA_TYPE, detail, "Content-Encoding")
+        raise ApiProblem(problems.UNSUPPORTED_MEDIA_TYPE, detail, "Content-Encoding")
     if request.content_type != "application/json":
-        raise Problem(problems.UNSUPPORTED_MEDIA_TYPE, "Content-Type: must be application/json", "Content-Type")
+        raise ApiProblem(problems.UNSUPPORTED_MEDIA_TYPE, "Content-Type: must be application/json", "Content-Type")
     if request.content_length is not None and request.content_length > limits.max_bytes:
         raise _too_large(limits)
     body = bytearray()
@@ -165,16 +167,16 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
                     raise _too_large(limits)
     except TimeoutError:
         detail = f"the body did not arrive within {limits.timeout_s:g} s; send it faster"
-        raise Problem(problems.BODY_TIMEOUT, detail, headers=_CLOSE) from None
+        raise ApiProblem(problems.BODY_TIMEOUT, detail, headers=_CLOSE) from None
     except web.RequestPayloadError:
         detail = "the body's transfer encoding is broken; send Content-Length or correct chunks"
-        raise Problem(problems.INVALID_JSON, detail, headers=_CLOSE) from None
+        raise ApiProblem(problems.INVALID_JSON, detail, headers=_CLOSE) from None
     return bytes(body)
 
 
-def _too_large(limits: BodyLimits) -> Problem:
+def _too_large(limits: BodyLimits) -> ApiProblem:
     detail = f"the body is larger than {limits.max_bytes} bytes, which is the limit"
-    return Problem(problems.BODY_TOO_LARGE, detail, headers=_CLOSE)
+    return ApiProblem(problems.BODY_TOO_LARGE, detail, headers=_CLOSE)
 
 
 async def _answer(call: Awaitable[T]) -> T:

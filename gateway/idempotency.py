@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from gateway.problems import INVALID_HEADER, Problem
+from gateway.problems import INVALID_HEADER, ApiProblem
 
 HEADER = "Idempotency-Key"
 KEY_PATTERN = r"[!-~]{1,255}"
@@ -21,14 +21,14 @@ _DOMAIN = b"zkp-gateway-task-v1"
 
 
 def read_key(values: Sequence[str]) -> str | None:
-    """The key among a request's headers of that name, None without one; raises a `Problem`."""
+    """The key among a request's headers of that name, None without one; raises a `ApiProblem`."""
     if not values:
         return None
     if len(values) > 1:
-        raise Problem(INVALID_HEADER, f"{HEADER}: is there {len(values)} times; send it once", HEADER)
+        raise ApiProblem(INVALID_HEADER, f"{HEADER}: is there {len(values)} times; send it once", HEADER)
     if _KEY.fullmatch(values[0]) is None:
         cure = "use 1 to 255 printable ASCII characters without blanks, such as a UUID"
-        raise Problem(INVALID_HEADER, f"{HEADER}: cannot be used; {cure}", HEADER)
+        raise ApiProblem(INVALID_HEADER, f"{HEADER}: cannot be used; {cure}", HEADER)
     return values[0]
 
 

@@ -3,12 +3,12 @@
 What is read here came from anyone; its size was bounded before.
 """
 
-from gateway.problems import INVALID_JSON, Problem
+from gateway.problems import INVALID_JSON, ApiProblem
 from zkp.proofs import strict_json
 
 
 def parse_object(body: bytes) -> dict[str, object]:
-    """The JSON object that `body` holds; raises a `Problem`."""
+    """The JSON object that `body` holds; raises a `ApiProblem`."""
     if not body.strip():
         raise _invalid("the body is empty; send a JSON object")
     try:
@@ -22,5 +22,5 @@ def parse_object(body: bytes) -> dict[str, object]:
     return document
 
 
-def _invalid(detail: str) -> Problem:
-    return Problem(INVALID_JSON, detail)
+def _invalid(detail: str) -> ApiProblem:
+    return ApiProblem(INVALID_JSON, detail)

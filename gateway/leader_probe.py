@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from gateway.network import Network
+from gateway.network import CoordinatorClient
 from zkp.client.errors import ClientError, NoLeader, Refused
 
 log = logging.getLogger("zkp.gateway")
@@ -13,14 +13,14 @@ _PATIENCE_S = 3.0  # an election takes well under a second
 _NO_PAGE = "probe"  # no listing hands it out
 
 
-class Reach:
+class LeaderProbe:
     """Asks the leader for a page that does not exist: that it says so is all that is wanted.
 
     It says so before it looks anything up, so this costs nothing, and the network counts as reachable while
     its database is away, which stops nobody from submitting.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: CoordinatorClient) -> None:
         self._network = network
         self._reason: str | None = "not asked yet"
 

@@ -1,8 +1,8 @@
 """What happens to every request, whatever it asks for: a name, a caller, a limit, a log line, a count.
 
-Outermost is `Edge`: it names the request, turns whatever was raised into problem details, and says in log and
-metrics what came of it. Inside of it, `Guard` lets known callers through to the task pages, each at its
-rate. Neither ever looks at a body, and no query string is logged.
+`RequestMiddleware` is outermost: it names the request, turns exceptions into problem details, and records the outcome
+in log and metrics. Inside it, `AuthMiddleware` lets known callers through to the task endpoints, each at its rate.
+Neither reads a body, and no query string is logged.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from gateway import problems
 from gateway.callers import Callers
 from gateway.handlers import CALLER, SUBMITTED
-from gateway.problems import Problem
+from gateway.problems import ApiProblem
 from gateway.ratelimit import RateLimit
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Identity
 from zkp.daemon.https import certificate_of
-from zkp.daemon.problems import CONTENT_TYPE, Refusal, of_framework
+from zkp.daemon.problems import CONTENT_TYPE, HttpRefusal, of_framework
 from zkp.protocol.limits import TASK_ID_PATTERN
 
 log = logging.getLogger("zkp.gateway")
@@ -43,7 +43,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "S
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Edge:
+class RequestMiddleware:
     """The outermost middleware. `clock` gives seconds, for durations."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
@@ -80,10 +80,10 @@ class Edge:
 
         return edge
 
-    def error_page(self, refusal: Refusal) -> web.Response:
+    def error_page(self, refusal: HttpRefusal) -> web.Response:
         """The answer to a request that no middleware sees, such as one that is not HTTP: counted, and named."""
         request_id = secrets.token_hex(8)
-        response = problem_response(Problem(refusal.kind, refusal.detail, headers=refusal.headers), request_id)
+        response = problem_response(ApiProblem(refusal.kind, refusal.detail, headers=refusal.headers), request_id)
         response.headers.update({**_HEADERS, REQUEST_ID: request_id})
         self._requests.labels("other", _UNKNOWN_ROUTE, str(response.status)).inc()
         return response
@@ -110,7 +110,7 @@ class Edge:
         )
 
 
-class Guard:
+class AuthMiddleware:
     """Lets known callers through, at their rate; nobody else gets to see a page that is not PUBLIC.
 
     `material` knows whose certificates are good. `clock` gives the time with its time zone: a certificate may expire,
@@ -145,10 +145,10 @@ class Guard:
         wait = self._limit.take(caller)
         if wait:
             detail = "this caller asks more often than it may; wait as long as Retry-After says"
-            raise Problem(problems.RATE_LIMITED, detail, retry_after=wait)
+            raise ApiProblem(problems.RATE_LIMITED, detail, retry_after=wait)
 
 
-def problem_response(problem: Problem, request_id: str) -> web.Response:
+def problem_response(problem: ApiProblem, request_id: str) -> web.Response:
     """Problem details as a response."""
     return web.json_response(
         problem.document(request_id),
@@ -161,7 +161,7 @@ def problem_response(problem: Problem, request_id: str) -> web.Response:
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Problem as problem:
+    except ApiProblem as problem:
         return problem_response(problem, request[_NAME])
     except web.HTTPException as error:
         return problem_response(_of_framework(error), request[_NAME])
@@ -172,19 +172,19 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem_response(_internal(), request[_NAME])
 
 
-def _of_framework(error: web.HTTPException) -> Problem:
+def _of_framework(error: web.HTTPException) -> ApiProblem:
     """What the router refuses."""
     refusal = of_framework(error)
     if refusal is None:
         log.error("unforeseen answer %d of the framework", error.status)
         return _internal()
     if refusal.kind is problems.NO_SUCH_PAGE:
-        return Problem(refusal.kind, "this page does not exist; /openapi.json lists all pages")
-    return Problem(refusal.kind, refusal.detail, headers=refusal.headers)
+        return ApiProblem(refusal.kind, "this page does not exist; /openapi.json lists all pages")
+    return ApiProblem(refusal.kind, refusal.detail, headers=refusal.headers)
 
 
-def _internal() -> Problem:
-    return Problem(problems.INTERNAL, "internal error; quote request_id to the operator of the gateway")
+def _internal() -> ApiProblem:
+    return ApiProblem(problems.INTERNAL, "internal error; quote request_id to the operator of the gateway")
 
 
 def _route(request: web.Request) -> str:

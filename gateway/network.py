@@ -9,15 +9,15 @@ from typing import Protocol
 
 from gateway import problems
 from gateway.idempotency import HEADER
-from gateway.problems import Problem
+from gateway.problems import ApiProblem
 from zkp.client.errors import AlreadyExists, ClientError, Conflict, Exhausted, InvalidSubmission, NoLeader, NotFound
 from zkp.client.model import Accepted, Submission, Task, TaskPage, TaskState
-from zkp.daemon.problems import Kind
+from zkp.daemon.problems import ProblemKind
 
 log = logging.getLogger("zkp.gateway")
 
 _NO_LEADER_RETRY_S = 2.0  # an election takes well under a second
-_ANSWERS: tuple[tuple[type[ClientError], tuple[Kind, str, str | None]], ...] = (
+_ANSWERS: tuple[tuple[type[ClientError], tuple[ProblemKind, str, str | None]], ...] = (
     (NotFound, (problems.NO_SUCH_TASK, "no task has this id, or its record was forgotten", None)),
     (Conflict, (problems.TASK_ENDED, "the task has completed or failed, and cannot be cancelled", None)),
     (
@@ -31,7 +31,7 @@ _ANSWERS: tuple[tuple[type[ClientError], tuple[Kind, str, str | None]], ...] = (
 )
 
 
-class Network(Protocol):
+class CoordinatorClient(Protocol):
     """What the gateway asks of the coordinators; `client.streaming.StreamingTaskClient` does it.
 
     Every method raises a `ClientError`.
@@ -60,27 +60,27 @@ class Network(Protocol):
         ...
 
 
-def refusal(error: ClientError) -> Problem:
+def refusal(error: ClientError) -> ApiProblem:
     """What a caller is told when the network answers with `error`."""
     if isinstance(error, InvalidSubmission):
         return _invalid(error)
     if isinstance(error, Exhausted):
         detail = "the network has as much work as it may hold; try again later"
-        return Problem(problems.NETWORK_UNAVAILABLE, detail, retry_after=error.retry_after)
+        return ApiProblem(problems.NETWORK_UNAVAILABLE, detail, retry_after=error.retry_after)
     if isinstance(error, NoLeader):
         log.warning("%s", error)
         detail = "no coordinator can answer at the moment; try again"
-        return Problem(problems.NETWORK_UNAVAILABLE, detail, retry_after=_NO_LEADER_RETRY_S)
+        return ApiProblem(problems.NETWORK_UNAVAILABLE, detail, retry_after=_NO_LEADER_RETRY_S)
     for meant, answer in _ANSWERS:
         if isinstance(error, meant):
-            return Problem(*answer)
+            return ApiProblem(*answer)
     log.error("the coordinators did not do as this gateway asked: %s", error)
     detail = "the coordinators did not do as this gateway asked; its operator finds the reason in its log"
-    return Problem(problems.NETWORK_FAULT, detail)
+    return ApiProblem(problems.NETWORK_FAULT, detail)
 
 
-def _invalid(error: InvalidSubmission) -> Problem:
+def _invalid(error: InvalidSubmission) -> ApiProblem:
     if not error.field:
-        return Problem(problems.INVALID_FIELD, str(error))
+        return ApiProblem(problems.INVALID_FIELD, str(error))
     detail = str(error) if str(error).startswith(error.field) else f"{error.field}: {error}"
-    return Problem(problems.INVALID_FIELD, detail, error.field)
+    return ApiProblem(problems.INVALID_FIELD, detail, error.field)

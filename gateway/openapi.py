@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from gateway import problems, requests
 from gateway.idempotency import HEADER, KEY_PATTERN
 from gateway.schemas import ANSWERS, parameters, reference, request_schemas
-from zkp.daemon.problems import CONTENT_TYPE, Kind
+from zkp.daemon.problems import CONTENT_TYPE, ProblemKind
 from zkp.proofs import circuits
 from zkp.protocol.limits import TASK_ID_PATTERN, anchored
 
@@ -118,7 +118,7 @@ def _list() -> Json:
     return {
         "operationId": "listTasks",
         "summary": "List tasks, newest first",
-        "parameters": parameters(requests.Listing),
+        "parameters": parameters(requests.ListingQuery),
         "responses": {"200": page, **_refusals(_READS)},
     }
 
@@ -181,15 +181,15 @@ def _description() -> Json:
     }
 
 
-def _refusals(kinds: Iterable[Kind]) -> dict[str, object]:
+def _refusals(kinds: Iterable[ProblemKind]) -> dict[str, object]:
     """The kinds, and those that a request to any page may meet."""
-    by_status: dict[int, list[Kind]] = {}
+    by_status: dict[int, list[ProblemKind]] = {}
     for kind in sorted((*kinds, *_ANYWHERE), key=lambda kind: kind.status):
         by_status.setdefault(kind.status, []).append(kind)
     return {str(status): _refusal(status, causes) for status, causes in by_status.items()}
 
 
-def _refusal(status: int, causes: Iterable[Kind]) -> Json:
+def _refusal(status: int, causes: Iterable[ProblemKind]) -> Json:
     causes = tuple(causes)
     types = {"properties": {"type": {"enum": [kind.type_uri for kind in causes]}, "status": {"const": status}}}
     schema = {"allOf": [reference("Problem"), types]}

@@ -10,34 +10,34 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from zkp.daemon import problems as common
-from zkp.daemon.problems import Kind
+from zkp.daemon.problems import ProblemKind
 
 MALFORMED = common.MALFORMED
 NO_SUCH_PAGE = common.NO_SUCH_PAGE
 METHOD_NOT_ALLOWED = common.METHOD_NOT_ALLOWED
 EXPECTATION_FAILED = common.EXPECTATION_FAILED
 INTERNAL = common.INTERNAL
-INVALID_JSON = Kind("invalid-json", 400, "The body is not valid JSON")
-INVALID_FIELD = Kind("invalid-field", 400, "A field of the request is wrong")
-INVALID_HEADER = Kind("invalid-header", 400, "A header of the request is wrong")
-UNAUTHENTICATED = Kind("unauthenticated", 401, "Who is calling is not known")
-FORBIDDEN = Kind("forbidden", 403, "This caller may not use the task API")
-NO_SUCH_TASK = Kind("no-such-task", 404, "No such task")
-BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time")
-TASK_ENDED = Kind("task-ended", 409, "The task has already ended")
-NOT_COMPLETED = Kind("not-completed", 409, "The task has no proof")
-KEY_REUSED = Kind("idempotency-key-reused", 409, "The idempotency key belongs to another submission")
-BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is too large")
-UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body is not plain application/json")
-RATE_LIMITED = Kind("rate-limited", 429, "Too many requests from this caller")
-NETWORK_FAULT = Kind("network-fault", 502, "The proving network failed")
-BUSY = Kind("busy", 503, "The gateway is busy")
-NETWORK_UNAVAILABLE = Kind("network-unavailable", 503, "The proving network cannot take this now")
+INVALID_JSON = ProblemKind("invalid-json", 400, "The body is not valid JSON")
+INVALID_FIELD = ProblemKind("invalid-field", 400, "A field of the request is wrong")
+INVALID_HEADER = ProblemKind("invalid-header", 400, "A header of the request is wrong")
+UNAUTHENTICATED = ProblemKind("unauthenticated", 401, "Who is calling is not known")
+FORBIDDEN = ProblemKind("forbidden", 403, "This caller may not use the task API")
+NO_SUCH_TASK = ProblemKind("no-such-task", 404, "No such task")
+BODY_TIMEOUT = ProblemKind("body-timeout", 408, "The body did not arrive in time")
+TASK_ENDED = ProblemKind("task-ended", 409, "The task has already ended")
+NOT_COMPLETED = ProblemKind("not-completed", 409, "The task has no proof")
+KEY_REUSED = ProblemKind("idempotency-key-reused", 409, "The idempotency key belongs to another submission")
+BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = ProblemKind("unsupported-media-type", 415, "The body is not plain application/json")
+RATE_LIMITED = ProblemKind("rate-limited", 429, "Too many requests from this caller")
+NETWORK_FAULT = ProblemKind("network-fault", 502, "The proving network failed")
+BUSY = ProblemKind("busy", 503, "The gateway is busy")
+NETWORK_UNAVAILABLE = ProblemKind("network-unavailable", 503, "The proving network cannot take this now")
 
-KINDS = tuple(value for value in tuple(globals().values()) if isinstance(value, Kind))
+KINDS = tuple(value for value in tuple(globals().values()) if isinstance(value, ProblemKind))
 
 
-class Problem(Exception):
+class ApiProblem(Exception):
     """A refusal on its way to the caller.
 
     `field` is the path of the field at fault as the caller wrote it, or the name of a header or a query
@@ -46,7 +46,7 @@ class Problem(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: str,
         field: str | None = None,
         *,
@@ -60,7 +60,7 @@ class Problem(Exception):
         self._retry_after = retry_after
         self._headers = dict(headers)
 
-    def __reduce__(self) -> tuple[type["Problem"], tuple[Kind, str, str | None]]:
+    def __reduce__(self) -> tuple[type["ApiProblem"], tuple[ProblemKind, str, str | None]]:
         """Survive the way back from a process pool; what the pool raises has no headers."""
         return type(self), (self.kind, self.detail, self.field)
 
@@ -79,6 +79,6 @@ class Problem(Exception):
         return members
 
 
-def wrong_field(field: str, message: str) -> Problem:
+def wrong_field(field: str, message: str) -> ApiProblem:
     """A field of the body, or a query parameter, that is wrong: `message` follows the field's name."""
-    return Problem(INVALID_FIELD, f"{field}: {message}", field)
+    return ApiProblem(INVALID_FIELD, f"{field}: {message}", field)

@@ -14,7 +14,7 @@ from pydantic import Field, create_model
 from gateway.fields import Choice, Text, Whole
 from gateway.idempotency import HEADER
 from gateway.json_body import parse_object
-from gateway.problems import NO_SUCH_TASK, Problem, wrong_field
+from gateway.problems import NO_SUCH_TASK, ApiProblem, wrong_field
 from zkp.client.model import TaskState
 from zkp.proofs import InputError, circuits
 from zkp.proofs.circuit import Circuit
@@ -38,7 +38,7 @@ _TASK_ID = re.compile(TASK_ID_PATTERN)
 F = TypeVar("F", bound=Fields)
 
 
-class Submission(Fields):
+class SubmissionBody(Fields):
     """A body of the general page: a circuit's request with its name. Each circuit has a model of its own."""
 
     circuit: Annotated[str, _CIRCUIT]
@@ -57,13 +57,15 @@ class _Unnamed(Fields):
     max_retries: object = None
 
 
-def _submission(circuit: Circuit) -> type[Submission]:
+def _submission(circuit: Circuit) -> type[SubmissionBody]:
     name = circuit.request.__name__.removesuffix("Request")
     named = Literal[circuit.name]  # type: ignore[name-defined]  # the catalogue's names are data
-    return create_model(f"{name}Submission", __base__=Submission, circuit=(named, ...), inputs=(circuit.request, ...))
+    return create_model(
+        f"{name}Submission", __base__=SubmissionBody, circuit=(named, ...), inputs=(circuit.request, ...)
+    )
 
 
-SUBMISSIONS: Mapping[str, type[Submission]] = {
+SUBMISSIONS: Mapping[str, type[SubmissionBody]] = {
     name: _submission(circuit) for name, circuit in circuits.CATALOGUE.items()
 }
 """The model of the general page's body, by circuit."""
@@ -82,7 +84,7 @@ class Wait(Fields):
     ] = 0
 
 
-class Listing(Fields):
+class ListingQuery(Fields):
     """The query of a listing: None is every state, and every circuit."""
 
     state: Annotated[
@@ -99,7 +101,7 @@ class Listing(Fields):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequest:
     """What is submitted; the task id comes from elsewhere."""
 
     circuit: str
@@ -111,8 +113,8 @@ class Prepared:
     drawn_blinding: str | None = field(default=None, repr=False)
 
 
-def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepared:
-    """Prepare the submission that a body asks for; raises a `Problem`.
+def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> PreparedRequest:
+    """Prepare the submission that a body asks for; raises a `ApiProblem`.
 
     With a `circuit`, the body holds its request; without, {"circuit", "inputs", "max_retries"}. `keyed`: the
     request carries an idempotency key, so that the same body must come to the same submission.
@@ -132,12 +134,12 @@ def read_submission(body: bytes, circuit: str | None, *, keyed: bool) -> Prepare
 def read_task_id(text: str) -> str:
     """A task id from a path; one that cannot exist is not found."""
     if _TASK_ID.fullmatch(text) is None:
-        raise Problem(NO_SUCH_TASK, f"id: {TASK_ID_RULE}")
+        raise ApiProblem(NO_SUCH_TASK, f"id: {TASK_ID_RULE}")
     return text
 
 
 def read_query(model: type[F], query: Mapping[str, Sequence[str]]) -> F:
-    """The parameters of a query string; raises a `Problem`."""
+    """The parameters of a query string; raises a `ApiProblem`."""
     parameters = {name: values[0] for name, values in query.items()}
     found = _read(model, parameters)
     for name, values in query.items():
@@ -146,7 +148,9 @@ def read_query(model: type[F], query: Mapping[str, Sequence[str]]) -> F:
     return found
 
 
-def _prepare(circuit: Circuit, request: Request, prefix: str, max_retries: int | None, *, keyed: bool) -> Prepared:
+def _prepare(
+    circuit: Circuit, request: Request, prefix: str, max_retries: int | None, *, keyed: bool
+) -> PreparedRequest:
     drawn = None
     if _BLINDING in type(request).model_fields and getattr(request, _BLINDING) is None:
         if keyed:
@@ -158,7 +162,7 @@ def _prepare(circuit: Circuit, request: Request, prefix: str, max_retries: int |
         request = request.model_copy(update={_BLINDING: drawn})
     prepared = circuits.prepare_request(circuit, request)
     shown = None if drawn is None else str(drawn)
-    return Prepared(circuit.name, prepared.inputs, prepared.public_inputs, max_retries, shown)
+    return PreparedRequest(circuit.name, prepared.inputs, prepared.public_inputs, max_retries, shown)
 
 
 def _read(model: type[F], document: Mapping[str, object]) -> F:

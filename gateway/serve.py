@@ -12,18 +12,18 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
 from gateway.config import GatewaySettings
-from gateway.handlers import CALLER, BodyLimits, TaskPages
-from gateway.leader_probe import Reach
-from gateway.middleware import Edge, Guard
-from gateway.network import Network
+from gateway.handlers import CALLER, BodyLimits, TaskHandlers
+from gateway.leader_probe import LeaderProbe
+from gateway.middleware import AuthMiddleware, RequestMiddleware
+from gateway.network import CoordinatorClient
 from gateway.ratelimit import RateLimit
-from gateway.submission_pool import Preparation
+from gateway.submission_pool import SubmissionPool
 from zkp.client import revocations
 from zkp.client.leader import LeaderConnection
 from zkp.client.streaming import StreamingTaskClient
 from zkp.daemon.certificates import Certificates
 from zkp.daemon.connections import Bounds
-from zkp.daemon.health import Member, Status
+from zkp.daemon.health import MemberStatus, Status
 from zkp.daemon.http_metrics import PageRequests
 from zkp.daemon.https import HttpsListener
 from zkp.daemon.lifecycle import Lifecycle
@@ -59,8 +59,8 @@ class Gateway:
         self,
         settings: GatewaySettings,
         certificates: Certificates,
-        network: Network,
-        preparation: Preparation,
+        network: CoordinatorClient,
+        preparation: SubmissionPool,
         stopping: Callable[[], bool],
         *,
         clock: Callable[[], datetime] = _utc_now,
@@ -75,8 +75,8 @@ class Gateway:
         watch_process(self._registry, version=_version())
         self._preparation = preparation
         self._gauges()
-        self._edge = Edge(self._registry, time.monotonic)
-        self.reach = Reach(network)
+        self._edge = RequestMiddleware(self._registry, time.monotonic)
+        self.reach = LeaderProbe(network)
         """To be run in the background."""
         self.door = HttpsListener(
             self._application(network),
@@ -107,12 +107,12 @@ class Gateway:
         self._callers.keys = _read_keys(self._settings)
         log.info("API keys read: %d", len(self._callers.keys))
 
-    def _application(self, network: Network) -> web.Application:
+    def _application(self, network: CoordinatorClient) -> web.Application:
         settings = self._settings
         limits = BodyLimits(settings.max_body, _BODY_TIMEOUT_S)
-        pages = TaskPages(network, self._preparation, limits, max_waiting=_WAITING)
+        pages = TaskHandlers(network, self._preparation, limits, max_waiting=_WAITING)
         rate = RateLimit(settings.rate.per_second, settings.rate.burst, _REMEMBERED_CALLERS, time.monotonic)
-        guard = Guard(self._callers, rate, self._material, self._clock)
+        guard = AuthMiddleware(self._callers, rate, self._material, self._clock)
         return application(
             pages,
             self._edge,
@@ -123,7 +123,7 @@ class Gateway:
         )
 
     def _watched(self) -> web.Application:
-        member = Member("gateway", self._settings.id, _version())
+        member = MemberStatus("gateway", self._settings.id, _version())
         return monitoring_application(
             self._material,
             health=lambda: member.health(self._status(), **self._report()),
@@ -158,7 +158,7 @@ async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
     """Serve until told to stop. Raises `DaemonError`, `TlsError`, `ApiKeyError`."""
     certificates = Certificates.load(tls_files(settings.tls))
     material = certificates.material
-    preparation = Preparation(_PROCESSES, _BODIES)
+    preparation = SubmissionPool(_PROCESSES, _BODIES)
     async with (
         LeaderConnection([str(address) for address in settings.coordinators], material) as leader,
         StreamingTaskClient(leader, timeout=_NETWORK_TIMEOUT_S) as network,

@@ -20,8 +20,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from gateway import problems
-from gateway.problems import Problem
-from gateway.requests import Prepared, read_submission
+from gateway.problems import ApiProblem
+from gateway.requests import PreparedRequest, read_submission
 from zkp.daemon.errors import DaemonError
 
 log = logging.getLogger("zkp.gateway")
@@ -72,7 +72,7 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(0)
 
 
-class Preparation:
+class SubmissionPool:
     """Runs `read_submission` elsewhere. `capacity`: bodies in memory at a time."""
 
     def __init__(self, processes: int, capacity: int) -> None:
@@ -106,10 +106,10 @@ class Preparation:
         return self._held.total()
 
     @contextlib.contextmanager
-    def place(self, caller: str) -> Iterator["Place"]:
+    def place(self, caller: str) -> Iterator["Reservation"]:
         """Room for one body, from before it is read until nobody works on it any more.
 
-        Raises a `Problem` when there is none. A caller that hangs up keeps its place until the work ends.
+        Raises a `ApiProblem` when there is none. A caller that hangs up keeps its place until the work ends.
         """
         if self.held >= self._capacity:
             raise _busy(f"{self._capacity} submissions are being prepared already; try again")
@@ -117,7 +117,7 @@ class Preparation:
         if self._held[caller] >= share:
             raise _busy(f"{share} submissions of yours are being prepared already; wait for their answers")
         self._held[caller] += 1
-        place = Place(self, caller)
+        place = Reservation(self, caller)
         try:
             yield place
         finally:
@@ -126,8 +126,8 @@ class Preparation:
             else:
                 place.work.add_done_callback(lambda _: self._release(caller))
 
-    async def begin(self, caller: str, work: Callable[[], Prepared]) -> asyncio.Future[Prepared]:
-        """Run `work` on one of the processes when it is the caller's turn; for `Place`."""
+    async def begin(self, caller: str, work: Callable[[], PreparedRequest]) -> asyncio.Future[PreparedRequest]:
+        """Run `work` on one of the processes when it is the caller's turn; for `Reservation`."""
         turn = self._turns[caller]
         await turn.acquire()
         try:
@@ -138,7 +138,7 @@ class Preparation:
         future.add_done_callback(lambda _: turn.release())
         return future
 
-    def _submit(self, work: Callable[[], Prepared]) -> asyncio.Future[Prepared]:
+    def _submit(self, work: Callable[[], PreparedRequest]) -> asyncio.Future[PreparedRequest]:
         loop, pool = asyncio.get_running_loop(), self._pool
         try:
             future = loop.run_in_executor(pool.executor, work)
@@ -148,7 +148,7 @@ class Preparation:
         future.add_done_callback(lambda done: self._ended(pool, done))
         return future
 
-    def _ended(self, pool: _Pool, work: asyncio.Future[Prepared]) -> None:
+    def _ended(self, pool: _Pool, work: asyncio.Future[PreparedRequest]) -> None:
         # Looks at the exception, too: nobody else may be waiting any more.
         lost = not work.cancelled() and isinstance(work.exception(), BrokenProcessPool)
         if lost and not self._closing:
@@ -169,16 +169,16 @@ class Preparation:
         return self._pool
 
 
-class Place:
+class Reservation:
     """One body's place; see `Preparation.place`."""
 
-    def __init__(self, preparation: Preparation, caller: str) -> None:
+    def __init__(self, preparation: SubmissionPool, caller: str) -> None:
         self._preparation = preparation
         self._caller = caller
-        self.work: asyncio.Future[Prepared] | None = None
+        self.work: asyncio.Future[PreparedRequest] | None = None
 
-    async def submission(self, body: bytes, circuit: str | None, *, keyed: bool) -> Prepared:
-        """See `read_submission`; raises a `Problem` of kind BUSY too. Once for each place."""
+    async def submission(self, body: bytes, circuit: str | None, *, keyed: bool) -> PreparedRequest:
+        """See `read_submission`; raises a `ApiProblem` of kind BUSY too. Once for each place."""
         reading = partial(read_submission, body, circuit, keyed=keyed)
         self.work = await self._preparation.begin(self._caller, reading)
         try:
@@ -187,5 +187,5 @@ class Place:
             raise _busy("a process that prepares submissions was lost; try again") from None
 
 
-def _busy(detail: str) -> Problem:
-    return Problem(problems.BUSY, detail, retry_after=_RETRY_S)
+def _busy(detail: str) -> ApiProblem:
+    return ApiProblem(problems.BUSY, detail, retry_after=_RETRY_S)

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Refusal(StrEnum):
+class RejectReason(StrEnum):
     """Why a peer is refused, in words short enough to label a counter."""
 
     NO_CERTIFICATE = "no_certificate"
@@ -26,7 +26,7 @@ class PkiError(Exception):
 class IdentityError(PkiError):
     """A name, URI or certificate that is no identity of this network, or not the one that is needed."""
 
-    def __init__(self, message: str, refusal: Refusal = Refusal.NO_IDENTITY) -> None:
+    def __init__(self, message: str, refusal: RejectReason = RejectReason.NO_IDENTITY) -> None:
         super().__init__(message)
         self.refusal = refusal
 

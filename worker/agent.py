@@ -10,13 +10,13 @@ import logging
 import random
 from enum import StrEnum
 
-from worker.attempt_runner import Workbench
+from worker.attempt_runner import AttemptRunner
 from worker.reports import trouble
-from worker.retry import RetryPolicy, Trouble
-from worker.session import Membership, Registration, Session, first_of
+from worker.retry import ReportOutcome, RetryPolicy
+from worker.session import Registration, Session, WorkerInfo, first_of
 from zkp.client.errors import ClientError, NoLeader, NotFound
 from zkp.client.failures import CallFailed
-from zkp.client.leader import LeaderConnection, Route
+from zkp.client.leader import LeaderConnection, LeaderRetry
 
 log = logging.getLogger("zkp.worker")
 
@@ -40,8 +40,8 @@ class Agent:
         self,
         *,
         connection: LeaderConnection,
-        membership: Membership,
-        workbench: Workbench,
+        membership: WorkerInfo,
+        workbench: AttemptRunner,
         policy: RetryPolicy | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Agent:
         else:
             self._leaderless.set()
 
-    async def _serve_next(self, route: Route) -> bool:
+    async def _serve_next(self, route: LeaderRetry) -> bool:
         """Serve whoever may lead until that ends; raises the `ClientError` of an answer that is final.
 
         False: the search is to begin anew, with another certificate.
@@ -150,7 +150,7 @@ class Agent:
 
     async def _pause(self, error: ClientError) -> None:
         kind = trouble(error)
-        if kind is Trouble.REFUSED:
+        if kind is ReportOutcome.REFUSED:
             self._enter(Phase.REFUSED)
             log.error("coordinators refuse this worker, will ask again: %s", error)
         elif isinstance(error, NoLeader):
@@ -159,7 +159,7 @@ class Agent:
             log.info("leader does not know this worker, registering again")
         else:
             log.error("registration refused, will try again: %s", error)
-        kind = Trouble.AWAY if kind is Trouble.SETTLED else kind
+        kind = ReportOutcome.AWAY if kind is ReportOutcome.SETTLED else kind
         delay = self._policy.delay(kind, self._failures, self._rng.random())
         self._nudge.clear()
         with contextlib.suppress(TimeoutError):

@@ -44,7 +44,7 @@ class _Held:
     """Set once its proof is on the shelf."""
 
 
-class Workbench:
+class AttemptRunner:
     """Takes assignments, proves them, keeps the proofs, reports. `slots`: how many proofs at once."""
 
     def __init__(

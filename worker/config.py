@@ -19,11 +19,11 @@ from zkp.daemon.settings import (
     AnchoredPath,
     Count,
     Duration,
-    Fault,
     LogLevel,
     Name,
     ReachableAddress,
     Section,
+    SettingFault,
     Size,
     TlsSettings,
     TrustDomain,
@@ -87,7 +87,7 @@ class WorkerSettings(Section):
     tls: TlsSettings
     metrics: MetricsSettings = MetricsSettings()
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         yield from repeated("coordinators", [("", address) for address in self.coordinators], "address")
 
 
@@ -98,7 +98,7 @@ def check(path: Path, environ: Mapping[str, str]) -> WorkerSettings:
     """
     loaded = read(WorkerSettings, path, PREFIX, environ)
     settings = loaded.settings
-    me = preflight.Member("id", settings.trust_domain, Role.WORKER, settings.id)
+    me = preflight.NamedMember("id", settings.trust_domain, Role.WORKER, settings.id)
     return loaded.require(
         chain(
             preflight.certificate(settings.tls, me, {}),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from worker.job import AttemptId, FinishedProof, ProvingFailed
-from worker.retry import RetryPolicy, Trouble
+from worker.retry import ReportOutcome, RetryPolicy
 from zkp.client.channel import Stubs
 from zkp.client.errors import ClientError, Conflict, InvalidSubmission, NotFound, Refused, Untrusted
 from zkp.client.leader import LeaderConnection
@@ -24,13 +24,13 @@ Resp = TypeVar("Resp")
 _PATIENCE_S = 10.0  # of one search for the leader; then the retry policy decides
 
 
-def trouble(error: ClientError) -> Trouble:
+def trouble(error: ClientError) -> ReportOutcome:
     """What a refusal means to a worker."""
     if isinstance(error, Conflict | NotFound | InvalidSubmission):
-        return Trouble.SETTLED
+        return ReportOutcome.SETTLED
     if isinstance(error, Refused | Untrusted):
-        return Trouble.REFUSED
-    return Trouble.AWAY
+        return ReportOutcome.REFUSED
+    return ReportOutcome.AWAY
 
 
 class Reporter(Protocol):

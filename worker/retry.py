@@ -6,7 +6,7 @@ from enum import Enum, auto
 from zkp.client.backoff import Backoff
 
 
-class Trouble(Enum):
+class ReportOutcome(Enum):
     """Why a report or a registration did not succeed."""
 
     AWAY = auto()
@@ -32,9 +32,9 @@ class RetryPolicy:
     away: Backoff = _AWAY
     refused: Backoff = _REFUSED
 
-    def delay(self, trouble: Trouble, failures: int, chance: float) -> float | None:
+    def delay(self, trouble: ReportOutcome, failures: int, chance: float) -> float | None:
         """Seconds to wait after `failures` (1 or more) in a row; None: stop trying. `chance` in [0, 1)."""
-        if trouble is Trouble.SETTLED:
+        if trouble is ReportOutcome.SETTLED:
             return None
-        backoff = self.refused if trouble is Trouble.REFUSED else self.away
+        backoff = self.refused if trouble is ReportOutcome.REFUSED else self.away
         return backoff.delay(failures, chance)

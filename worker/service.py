@@ -10,18 +10,18 @@ from aiohttp import web
 
 from pki.tls.material import TlsError, TlsMaterial
 from worker.agent import Agent, Phase
-from worker.attempt_runner import Workbench
+from worker.attempt_runner import AttemptRunner
 from worker.config import WorkerSettings
 from worker.errors import KeysError, WorkerError
 from worker.metrics import WorkerMetrics
 from worker.pool import ProverPool, prover_command
 from worker.reports import LeaderReports
-from worker.session import Membership
+from worker.session import WorkerInfo
 from worker.spool import Spool
 from zkp.client import revocations
 from zkp.client.leader import LeaderConnection
 from zkp.daemon.certificates import Certificates
-from zkp.daemon.health import Answer, Member, Status
+from zkp.daemon.health import Answer, MemberStatus, Status
 from zkp.daemon.http_metrics import PageRequests
 from zkp.daemon.https import HttpsListener
 from zkp.daemon.lifecycle import Lifecycle
@@ -97,7 +97,7 @@ async def _work(
     metrics = WorkerMetrics()
     metrics.registry.register(TlsMetrics(certificates))
     watch_process(metrics.registry, version=_version(), data_dir=settings.data_dir)
-    workbench = Workbench(
+    workbench = AttemptRunner(
         pool=pool,
         shelf=spool,
         reporter=LeaderReports(connection, settings.id),
@@ -105,7 +105,7 @@ async def _work(
         verifying_keys=keys,
         slots=settings.max_concurrent_tasks,
     )
-    membership = Membership(
+    membership = WorkerInfo(
         worker_id=settings.id,
         incarnation=secrets.token_hex(16),
         capacity=settings.max_concurrent_tasks,
@@ -146,10 +146,10 @@ def _monitoring(
     *,
     metrics: WorkerMetrics,
     agent: Agent,
-    membership: Membership,
-    workbench: Workbench,
+    membership: WorkerInfo,
+    workbench: AttemptRunner,
 ) -> web.Application:
-    member = Member("worker", membership.worker_id, membership.version)
+    member = MemberStatus("worker", membership.worker_id, membership.version)
 
     def health() -> Answer:
         return member.health(

@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 
-from worker.attempt_runner import Workbench
+from worker.attempt_runner import AttemptRunner
 from worker.job import AttemptId, Job
-from zkp.client.channel import Line
+from zkp.client.channel import Channel
 from zkp.client.failures import CallFailed, stream_ended
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
@@ -26,7 +26,7 @@ _SHORTEST_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class WorkerInfo:
     """What a worker says of itself when it registers. `incarnation` is new at every process start."""
 
     worker_id: str
@@ -48,7 +48,9 @@ class Registration:
 class Session:
     """Serves over `line` until something ends it. `draining`: once set, no more tasks are received."""
 
-    def __init__(self, line: Line, membership: Membership, workbench: Workbench, draining: asyncio.Event) -> None:
+    def __init__(
+        self, line: Channel, membership: WorkerInfo, workbench: AttemptRunner, draining: asyncio.Event
+    ) -> None:
         self._line = line
         self._me = membership
         self._workbench = workbench

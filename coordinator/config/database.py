@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, SecretStr
 
 from coordinator.store import ConninfoError, check_values, parse_url
-from zkp.daemon.settings import Address, AnchoredPath, Count, Duration, Fault, Section
+from zkp.daemon.settings import Address, AnchoredPath, Count, Duration, Section, SettingFault
 
 _JDBC_SSL = "ssl"  # of JDBC, and of libpq as an old name of sslmode=require
 
@@ -82,13 +82,13 @@ class DatabaseSettings(Section):
         given.setdefault("connect_timeout", str(max(2, round(self.connect_timeout))))
         return given
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         if (self.ssl_cert is None) != (self.ssl_key is None):
             missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
-            yield Fault(missing, "is missing", "give ssl_cert and ssl_key together, or neither")
+            yield SettingFault(missing, "is missing", "give ssl_cert and ssl_key together, or neither")
         if self.url is None and not self.host:
             cure = "name the server or its socket directory, or set database.url or ZKP_DATABASE_URL"
-            yield Fault("host", "is missing", cure)
+            yield SettingFault("host", "is missing", cure)
             return
         key = "host" if self.url is None else "url"
         try:
@@ -98,12 +98,12 @@ class DatabaseSettings(Section):
             # Over a network one mode is allowed, and the rules below say so.
             check_values({**parameters, "sslmode": "verify-full"} if network else parameters)
         except ConninfoError as error:
-            yield Fault(key, error.what, error.cure)
+            yield SettingFault(key, error.what, error.cure)
             return
         if network:
             yield from self._network_rules(parameters)
 
-    def _network_rules(self, parameters: dict[str, str]) -> Iterator[Fault]:
+    def _network_rules(self, parameters: dict[str, str]) -> Iterator[SettingFault]:
         if parameters["sslmode"] != "verify-full":
             url = "" if self.url is None else self.url.get_secret_value()
             in_url = self.url is not None and "sslmode" in parse_url(url)
@@ -111,9 +111,11 @@ class DatabaseSettings(Section):
             cure = f"set {setting}, or use a Unix socket"
             if in_url and _JDBC_SSL in parse_qs(urlsplit(url).query):
                 cure = f"remove ssl=…, which libpq reads as sslmode=require, and {cure}"
-            yield Fault(key, "would leave the server unchecked on a network connection", cure)
+            yield SettingFault(key, "would leave the server unchecked on a network connection", cure)
         if "sslrootcert" not in parameters:
-            yield Fault("ssl_root_cert", "is missing", "name the roots that the server's certificate chains to")
+            yield SettingFault(
+                "ssl_root_cert", "is missing", "name the roots that the server's certificate chains to"
+            )
 
     def _files(self) -> dict[str, AnchoredPath]:
         files = {"sslrootcert": self.ssl_root_cert, "sslcert": self.ssl_cert, "sslkey": self.ssl_key}

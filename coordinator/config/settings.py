@@ -20,11 +20,11 @@ from zkp.daemon.settings import (
     AnchoredPath,
     Count,
     Duration,
-    Fault,
     LogLevel,
     Name,
     ReachableAddress,
     Section,
+    SettingFault,
     TlsSettings,
     TrustDomain,
     clashing_binds,
@@ -89,10 +89,10 @@ class RaftSettings(Section):
         examples=["250ms"],
     )
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         if self.election_timeout < 4 * self.heartbeat * (1 - 1e-9):  # 4 x 37.5ms is 150ms, in floats too
             beat, timeout = f"{self.heartbeat * 1000:g}ms", f"{self.election_timeout * 1000:g}ms"
-            yield Fault(
+            yield SettingFault(
                 "heartbeat",
                 f"{beat} is not well below raft.election_timeout ({timeout})",
                 f"lower it to {self.election_timeout * 250:g}ms or less, or raise raft.election_timeout",
@@ -175,10 +175,10 @@ class TaskSettings(Section):
         """Seconds between two heartbeats of a worker: two may be lost before the lease ends."""
         return self.lease / 3
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         if self.time_limit < self.lease:
             cure = "raise it, or lower tasks.lease"
-            yield Fault("time_limit", f"is shorter than tasks.lease ({self.lease:g}s)", cure)
+            yield SettingFault("time_limit", f"is shorter than tasks.lease ({self.lease:g}s)", cure)
 
 
 class ProofSettings(Section):
@@ -202,7 +202,7 @@ class CoordinatorSettings(Section):
     tasks: TaskSettings = TaskSettings()
     proofs: ProofSettings
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         yield from self._membership()
         binds = {
             "raft.bind": self.raft.bind,
@@ -217,19 +217,19 @@ class CoordinatorSettings(Section):
         """This node's entry in raft.peers."""
         return next(peer for peer in self.raft.peers if peer.id == self.node.id)
 
-    def _membership(self) -> Iterator[Fault]:
+    def _membership(self) -> Iterator[SettingFault]:
         entries = {peer.id: index for index, peer in enumerate(self.raft.peers)}
         if self.node.id not in entries:
             known = ", ".join(peer.id for peer in self.raft.peers)
             cure = f"use one of {known}, or add this node to raft.peers"
-            yield Fault("node.id", f"{self.node.id} is not among raft.peers", cure)
+            yield SettingFault("node.id", f"{self.node.id} is not among raft.peers", cure)
             return
         index = entries[self.node.id]
         for section, advertised in (("raft", self.raft.advertise), ("grpc", self.grpc.advertise)):
             listed = getattr(self.raft.peers[index], section)
             if advertised != listed:
                 what = f"{advertised} is not what raft.peers[{index}].{section} says ({listed})"
-                yield Fault(f"{section}.advertise", what, "give both the same address")
+                yield SettingFault(f"{section}.advertise", what, "give both the same address")
 
 
 def check(path: Path, environ: Mapping[str, str]) -> CoordinatorSettings:
@@ -241,12 +241,12 @@ def check(path: Path, environ: Mapping[str, str]) -> CoordinatorSettings:
     return loaded.require(_preflight(loaded.settings))
 
 
-def _preflight(settings: CoordinatorSettings) -> Iterator[Fault]:
+def _preflight(settings: CoordinatorSettings) -> Iterator[SettingFault]:
     hosts = {
         "raft.advertise": settings.raft.advertise.host,
         "grpc.advertise": settings.grpc.advertise.host,
     }
-    me = preflight.Member("node.id", settings.node.trust_domain, Role.COORDINATOR, settings.node.id)
+    me = preflight.NamedMember("node.id", settings.node.trust_domain, Role.COORDINATOR, settings.node.id)
     database = settings.database
     return chain(
         preflight.certificate(settings.tls, me, hosts),

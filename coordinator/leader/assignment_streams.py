@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from coordinator.errors import Forbidden, NotFound, Superseded, Unavailable
-from coordinator.state.model import Event, EventKind, Task, Worker, WorkerState
+from coordinator.state.model import EventKind, Task, TaskEvent, Worker, WorkerState
 
 
 class Stream:
@@ -55,7 +55,7 @@ class Stream:
             await self._changed.wait()
 
 
-class Streams:
+class AssignmentStreams:
     """Worker id → its one stream. Whoever hands tasks out sets `on_change`, called when a worker comes or goes."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Streams:
             del self._streams[stream.worker_id]
             self.on_change()
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Hand out what was assigned; end the streams of workers that may not have one any more."""
         for event in events:
             if event.kind is EventKind.TASK_ASSIGNED and event.task is not None:

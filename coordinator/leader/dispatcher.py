@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from coordinator.leader.assignment_streams import Streams
+from coordinator.leader.assignment_streams import AssignmentStreams
 from coordinator.leader.scheduler import PendingTasks, plan
-from coordinator.leader.worker_backoff import Setbacks
+from coordinator.leader.worker_backoff import WorkerBackoff
 from coordinator.raft import OutcomeUnknown
 from coordinator.replication.replicator import Replicator
-from coordinator.state.model import Event, EventKind
+from coordinator.state.model import EventKind, TaskEvent
 
 log = logging.getLogger("zkp.coordinator")
 
@@ -29,7 +29,7 @@ class Dispatcher:
     def __init__(
         self,
         replicator: Replicator,
-        streams: Streams,
+        streams: AssignmentStreams,
         serves: Callable[[str], bool],
         clock: Callable[[], float],
         limit: int = 256,
@@ -39,7 +39,7 @@ class Dispatcher:
         self._serves = serves
         self._clock = clock
         self._limit = limit
-        self._setbacks = Setbacks()
+        self._setbacks = WorkerBackoff()
         self._pending: PendingTasks | None = None
         self._wake = asyncio.Event()
         streams.on_change = self.wake
@@ -55,7 +55,7 @@ class Dispatcher:
         self._pending = None
         self._setbacks.clear()
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Follow the queue, and wake the loop for what may make an assignment possible."""
         if self._pending is None:
             return

@@ -13,7 +13,7 @@ from coordinator.raft import NotLeader, OutcomeUnknown
 
 log = logging.getLogger("zkp.coordinator")
 
-Duty = Callable[[int], Awaitable[None]]
+LeaderTask = Callable[[int], Awaitable[None]]
 """Runs for one term, which it is told, until it is done or cancelled."""
 
 _RETRY_S = 0.2
@@ -25,7 +25,12 @@ class Leadership:
     work. duties: by name, what runs from then on."""
 
     def __init__(
-        self, *, begin: Callable[[], None], end: Callable[[], None], prepare: Duty, duties: Mapping[str, Duty]
+        self,
+        *,
+        begin: Callable[[], None],
+        end: Callable[[], None],
+        prepare: LeaderTask,
+        duties: Mapping[str, LeaderTask],
     ) -> None:
         self._begin = begin
         self._end = end
@@ -69,7 +74,7 @@ class Leadership:
                 group.create_task(_persist(name, duty, term), name=name)
 
 
-async def _persist(name: str, duty: Duty, term: int) -> None:
+async def _persist(name: str, duty: LeaderTask, term: int) -> None:
     """Run one duty to its end. A failure is logged and it starts again: the others must not suffer from it."""
     while True:
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from coordinator.state.commands import Command, LoseLease, MarkOffline
 from coordinator.state.machine import State
-from coordinator.state.model import Event, EventKind, Task, TaskState, Worker, WorkerState
+from coordinator.state.model import EventKind, Task, TaskEvent, TaskState, Worker, WorkerState
 
 _LATE_SWEEP = 0.5  # of a lease: a sweep that comes later says that this process slept, not the workers
 
@@ -79,7 +79,7 @@ class Leases:
         """When this leader last heard of the worker; None if it never did."""
         return self._heard.get(worker_id)
 
-    def observe(self, events: Sequence[Event], now: float) -> None:
+    def observe(self, events: Sequence[TaskEvent], now: float) -> None:
         """Follow what was agreed: new leases get deadlines, ended ones lose theirs."""
         for event in events:
             if event.task is not None:

@@ -43,7 +43,7 @@ class Retention:
         return self._over
 
 
-class Housekeeping:
+class RetentionLoop:
     """retention_s: how long a finished task stays at least; clock: seconds, never set back or forward."""
 
     def __init__(self, replicator: Replicator, retention_s: float, clock: Callable[[], float]) -> None:

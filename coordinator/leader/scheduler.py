@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from coordinator.state.commands import Assign
 from coordinator.state.machine import State
-from coordinator.state.model import Event, EventKind, TaskState, WorkerState
+from coordinator.state.model import EventKind, TaskEvent, TaskState, WorkerState
 
 _SKIPS = 64  # tasks of one line that may wait for a better worker before the line has to wait as a whole
 
@@ -30,7 +30,7 @@ class PendingTasks:
         self._first = 0
         self._tasks = state.tasks
         self._unread: Iterator[str] | None = iter(list(state.queue))
-        self._postponed: list[Event] = []
+        self._postponed: list[TaskEvent] = []
         """Events since the queue began to be read; they follow it."""
 
     def read(self, count: int | None = None) -> bool:
@@ -50,7 +50,7 @@ class PendingTasks:
         self.observe(postponed)
         return True
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Follow the queue: new tasks at its end, returned ones at its head, as the state machine has it."""
         if self._unread is not None:
             self._postponed.extend(events)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from coordinator.errors import Overloaded
-from coordinator.state.model import Event, Task
+from coordinator.state.model import Task, TaskEvent
 
 _RETRY_AFTER_S = 5.0
 
@@ -21,7 +21,7 @@ class _Watcher:
         self.changed.set()
 
 
-class Watches:
+class TaskWatchers:
     """Fan-out of applied events to whoever watches. `bound`: callers at once."""
 
     def __init__(self, bound: int) -> None:
@@ -34,7 +34,7 @@ class Watches:
         """Callers that watch now."""
         return self._count
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Pass the new version of each watched task on."""
         if not self._watchers:
             return

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from coordinator.state.model import AttemptState, Event, EventKind
+from coordinator.state.model import AttemptState, EventKind, TaskEvent
 
 UNSATISFIED_INPUTS = "unsatisfied_inputs"  # the client's fault: says nothing about the worker
 
@@ -25,7 +25,7 @@ class _Record:
     rests_until: float = 0.0
 
 
-class Setbacks:
+class WorkerBackoff:
     """Times are seconds of a clock that never runs backwards."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Setbacks:
         """When the next resting worker may be given tasks again; None when none rests."""
         return min((r.rests_until for r in self._workers.values() if r.rests_until > now), default=None)
 
-    def observe(self, events: Sequence[Event], now: float) -> None:
+    def observe(self, events: Sequence[TaskEvent], now: float) -> None:
         """Learn from attempts that ended."""
         for event in events:
             if event.kind is EventKind.WORKER_REGISTERED and event.worker is not None:

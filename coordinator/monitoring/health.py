@@ -7,7 +7,7 @@ from typing import Protocol
 from coordinator.replication.replicator import Replicator
 from coordinator.services.cluster import Cluster
 from coordinator.state.model import WorkerState
-from zkp.daemon.health import Answer, Member, Status
+from zkp.daemon.health import Answer, MemberStatus, Status
 
 _WELL = ("ok", "catching_up")
 
@@ -60,7 +60,7 @@ class Health:
         self._cluster = cluster
         self._leader = leader
         self._record = record
-        self._member = Member("coordinator", replicator.node_id, version)
+        self._member = MemberStatus("coordinator", replicator.node_id, version)
         self._stopping = stopping
 
     def can_serve(self) -> bool:

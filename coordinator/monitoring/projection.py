@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.store import Connections, Observer
+from coordinator.store import ConnectionPool, StoreObserver
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30)
 _STATUSES = ("ok", "catching_up", "degraded", "stopped")
 _OPERATIONS = ("connect", "read", "write")
 
 
-class RecordMetrics(Observer):
+class RecordMetrics(StoreObserver):
     """Counters and the histogram of PostgreSQL's answers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -67,7 +67,7 @@ class RecordMetrics(Observer):
         self._refused.inc()
 
 
-class Projection(Protocol):
+class ProjectionMetrics(Protocol):
     """The projector, as it is now."""
 
     @property
@@ -83,8 +83,8 @@ class RecordGauges(Collector):
 
     def __init__(
         self,
-        projection: Projection,
-        connections: Callable[[], Connections],
+        projection: ProjectionMetrics,
+        connections: Callable[[], ConnectionPool],
         backlog: Callable[[], int],
         leads: Callable[[], bool],
     ) -> None:

@@ -70,7 +70,7 @@ class RaftTimings:
         )
 
 
-class Links(Protocol):
+class LinkStatistics(Protocol):
     """What the Raft runner knows beyond the status."""
 
     @property
@@ -82,7 +82,7 @@ class Links(Protocol):
 class RaftGauges(Collector):
     """One node's view of the cluster."""
 
-    def __init__(self, replicator: Replicator, links: Links | None) -> None:
+    def __init__(self, replicator: Replicator, links: LinkStatistics | None) -> None:
         self._replicator = replicator
         self._links = links
 
@@ -140,7 +140,7 @@ def _peers(status: RaftStatus) -> Iterable[Metric]:
     yield from (connected, lag, contact)
 
 
-def _links(links: Links) -> Iterable[Metric]:
+def _links(links: LinkStatistics) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "zkp_raft_leader_changes",
         "New leaderships that this node has seen, its own included. Many: find what stalls the leader.",

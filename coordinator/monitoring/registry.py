@@ -12,10 +12,10 @@ from prometheus_client.registry import Collector
 
 from coordinator.monitoring.health import Health
 from coordinator.monitoring.projection import RecordMetrics
-from coordinator.monitoring.raft import Links, RaftGauges, RaftTimings
+from coordinator.monitoring.raft import LinkStatistics, RaftGauges, RaftTimings
 from coordinator.monitoring.tasks import TaskMetrics, WorkGauges
 from coordinator.replication.replicator import Replicator
-from coordinator.state.model import Event
+from coordinator.state.model import TaskEvent
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -48,7 +48,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Count what happened. For the leader's events only."""
         self.tasks.observe(events)
 
@@ -62,7 +62,7 @@ class Metrics:
         """Somebody was turned away. port: "grpc", "raft"."""
         self._refusals.labels(port, reason).inc()
 
-    def watch(self, replicator: Replicator, health: Health, links: Links | None = None) -> None:
+    def watch(self, replicator: Replicator, health: Health, links: LinkStatistics | None = None) -> None:
         """Add the gauges of this node."""
         self.registry.register(RaftGauges(replicator, links))
         self.registry.register(WorkGauges(replicator))

@@ -6,7 +6,7 @@ Never inputs, never proofs. What happens thousands of times a second is said at 
 import logging
 from collections.abc import Sequence
 
-from coordinator.state.model import Event, EventKind, Task
+from coordinator.state.model import EventKind, Task, TaskEvent
 
 log = logging.getLogger("zkp.coordinator")
 
@@ -27,7 +27,7 @@ _LEVELS = {
 }
 
 
-def write(events: Sequence[Event], term: int) -> None:
+def write(events: Sequence[TaskEvent], term: int) -> None:
     """One line per event. term: the leader's."""
     for event in events:
         level = _LEVELS[event.kind]
@@ -35,7 +35,7 @@ def write(events: Sequence[Event], term: int) -> None:
             log.log(level, "%s", _sentence(event), extra=_fields(event, term))
 
 
-def _sentence(event: Event) -> str:
+def _sentence(event: TaskEvent) -> str:
     words = [str(event.kind)]
     if event.attempt is not None:
         words.append(f"in attempt {event.attempt.attempt}")
@@ -62,7 +62,7 @@ def _took(task: Task) -> str:
 _WITH_REASON = frozenset({EventKind.TASK_REQUEUED, EventKind.TASK_FAILED})
 
 
-def _fields(event: Event, term: int) -> dict[str, object]:
+def _fields(event: TaskEvent, term: int) -> dict[str, object]:
     fields: dict[str, object] = {"term": term}
     if event.task is not None:
         fields["task_id"] = event.task.id

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from coordinator.replication.replicator import Replicator
 from coordinator.state.machine import State
-from coordinator.state.model import AttemptState, Event, EventKind, Task, TaskState, WorkerState
+from coordinator.state.model import AttemptState, EventKind, Task, TaskEvent, TaskState, WorkerState
 from zkp.proofs import circuits
 
 _FINISHED = {
@@ -106,7 +106,7 @@ class TaskMetrics:
         """A worker's proof was checked."""
         self._checked.labels(circuit, "valid" if valid else "false").inc()
 
-    def observe(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[TaskEvent]) -> None:
         """Count what happened. For the leader's events only."""
         for event in events:
             if event.kind is EventKind.WORKER_QUARANTINED:

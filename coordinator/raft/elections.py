@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from coordinator.raft import engine
 from coordinator.raft.engine import LEADER, Core
-from coordinator.raft.membership import Membership, Standing
+from coordinator.raft.membership import Membership, MemberState
 from coordinator.raft.prevote import PreVote, would_vote
 from coordinator.raft.transport import framing
 from zkp.protocol.v1 import raft_pb2 as pb
@@ -60,7 +60,7 @@ class Elections:
         if core.role() == LEADER or core.election_deadline() >= time:
             return
         term = core.raftCurrentTerm + 1
-        if self._membership.standing is not Standing.VOTER:
+        if self._membership.standing is not MemberState.VOTER:
             core.campaign_at(time + core.random_election_timeout())
         elif core.transfer_pending() or self._prevote.won(term):
             core.permit_campaign(True)
@@ -79,7 +79,7 @@ class Elections:
     # ------------------------------------------------------------ messages
 
     def on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        if self._membership.standing is Standing.VOTER:
+        if self._membership.standing is MemberState.VOTER:
             core.feed(peer, framing.to_engine(envelope))
 
     def on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
@@ -90,12 +90,12 @@ class Elections:
             core.feed(peer, framing.to_engine(envelope))
 
     def on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
-        if self._membership.standing is Standing.VOTER:
+        if self._membership.standing is MemberState.VOTER:
             core.feed(peer, framing.to_engine(envelope))
 
     def on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         request = envelope.pre_vote_request
-        granted = self._membership.standing is Standing.VOTER and would_vote(
+        granted = self._membership.standing is MemberState.VOTER and would_vote(
             own_term=core.raftCurrentTerm,
             own_last=(core.last_log_term(), core.last_log_index()),
             term=request.term,

@@ -20,7 +20,7 @@ from pysyncobj.version import VERSION
 
 from coordinator.raft.sending import Sender
 from coordinator.raft.storage.journal import Entry, Journal
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 
 PINNED_VERSION = "0.3.17"
 if VERSION != PINNED_VERSION:
@@ -98,7 +98,7 @@ class _Peer(Node):  # type: ignore[misc]  # the engine is untyped
 class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
     """The engine's view of the wire."""
 
-    def __init__(self, wire: CoreWire) -> None:
+    def __init__(self, wire: EngineHost) -> None:
         super().__init__(None, None, None)
         self._wire = wire
 
@@ -117,7 +117,7 @@ class _WireTransport(Transport):  # type: ignore[misc]  # the engine is untyped
 class _SnapshotExchange:
     """Stands in for the engine's serializer, which would fork and never sync."""
 
-    def __init__(self, wire: CoreWire, applied: Callable[[], int]) -> None:
+    def __init__(self, wire: EngineHost, applied: Callable[[], int]) -> None:
         self._wire = wire
         self._applied = applied
 
@@ -144,7 +144,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         heartbeat: float,
         election_timeout: float,
         journal: Journal,
-        wire: CoreWire,
+        wire: EngineHost,
         on_role: Callable[[int, int], None],
     ) -> None:
         self._wire = wire

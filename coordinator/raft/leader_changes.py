@@ -5,7 +5,7 @@ import logging
 log = logging.getLogger("zkp.raft")
 
 
-class LeaderSeen:
+class LeaderChangeCounter:
     """Told after every tick who leads; counts and logs what is new."""
 
     def __init__(self, node_id: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.raft.errors import REJOIN, StorageError
-from coordinator.raft.storage.checksummed_json import SealBroken, seal, unseal
+from coordinator.raft.storage.checksummed_json import ChecksumError, dump, load
 from coordinator.raft.storage.disk import Disk
 
 log = logging.getLogger("zkp.raft")
@@ -22,7 +22,7 @@ _FIRST_INDEX = 1
 """Every log begins with one entry that says nothing."""
 
 
-class Standing(StrEnum):
+class MemberState(StrEnum):
     """WAITING: knows no cluster. CATCHING_UP: adopted one with history. VOTER: a full member."""
 
     WAITING = "waiting"
@@ -50,7 +50,7 @@ class Membership:
         self._make_id = make_id
         self._views: dict[str, PeerView | None] = dict.fromkeys(peer_ids)
         self.cluster_id = ""
-        self.standing = Standing.WAITING
+        self.standing = MemberState.WAITING
         self._read()
         self._decide()
 
@@ -61,44 +61,44 @@ class Membership:
 
     def caught_up(self) -> None:
         """This node holds everything that was committed when it came back: it votes again."""
-        self._store(self.cluster_id, Standing.VOTER)
+        self._store(self.cluster_id, MemberState.VOTER)
         log.info("caught up with the cluster: this node votes again")
 
     def describe(self) -> str:
         """One sentence for operators, for /health and the log."""
-        if self.standing is Standing.VOTER:
+        if self.standing is MemberState.VOTER:
             return f"member of cluster {self.cluster_id}"
-        if self.standing is Standing.CATCHING_UP:
+        if self.standing is MemberState.CATCHING_UP:
             return f"catching up with cluster {self.cluster_id}; does not vote yet"
         missing = [peer for peer, view in self._views.items() if view is None]
         waits = f"waiting to hear from {', '.join(missing)}" if missing else "waiting for the bootstrap node"
         return f"in no cluster yet: {waits}"
 
     def _decide(self) -> bool:
-        if self.standing is not Standing.WAITING:
+        if self.standing is not MemberState.WAITING:
             return False
         views = list(self._views.values())
         heard = [view for view in views if view is not None]
         known = next((view.cluster_id for view in heard if view.cluster_id), "")
         if known and any(view.last_log_index > _FIRST_INDEX for view in heard):
             log.warning("adopting cluster %s, which has history: catching up before voting", known)
-            self._store(known, Standing.CATCHING_UP)
+            self._store(known, MemberState.CATCHING_UP)
             return True
         if len(heard) < len(views):
             return False
         if known:
-            self._store(known, Standing.VOTER)
+            self._store(known, MemberState.VOTER)
         elif self._bootstrap:
-            self._store(self._make_id(), Standing.VOTER)
+            self._store(self._make_id(), MemberState.VOTER)
             log.info("cluster bootstrapped", extra={"cluster_id": self.cluster_id, "node_id": self._node_id})
         else:
             return False
         return True
 
-    def _store(self, cluster_id: str, standing: Standing) -> None:
+    def _store(self, cluster_id: str, standing: MemberState) -> None:
         try:
             self._disk.replace(
-                _FILE, seal({"cluster_id": cluster_id, "node_id": self._node_id, "standing": standing})
+                _FILE, dump({"cluster_id": cluster_id, "node_id": self._node_id, "standing": standing})
             )
         except OSError as error:
             raise StorageError(f"membership: {error}: free space or replace the disk") from error
@@ -111,10 +111,10 @@ class Membership:
                 raise StorageError(f"file {_FILE} is missing beside a journal: {REJOIN}")
             return
         try:
-            stored = unseal(data)
-            node_id, standing = stored["node_id"], Standing(stored["standing"])
+            stored = load(data)
+            node_id, standing = stored["node_id"], MemberState(stored["standing"])
             cluster_id = str(stored["cluster_id"])
-        except (SealBroken, ValueError, KeyError) as error:
+        except (ChecksumError, ValueError, KeyError) as error:
             raise StorageError(f"file {_FILE} is damaged: {REJOIN}") from error
         if node_id != self._node_id:
             raise StorageError(

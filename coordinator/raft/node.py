@@ -14,14 +14,14 @@ from coordinator.raft import engine
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import FrameError, NotLeader, TransferRefused
-from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.proposals import Done, Waiting, tell
+from coordinator.raft.membership import Membership, MemberState, PeerView
+from coordinator.raft.proposals import Done, PendingProposals, notify
 from coordinator.raft.snapshots import Offload, Snapshots, StateMachine
 from coordinator.raft.status import PeerStatus, RaftOptions, RaftStatus
 from coordinator.raft.storage.disk import Disk
 from coordinator.raft.storage.journal import Journal
 from coordinator.raft.transport import framing
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 from zkp.protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft")
@@ -30,7 +30,7 @@ ROLE_NAMES = {FOLLOWER: "follower", CANDIDATE: "candidate", LEADER: "leader"}
 MAX_COMMAND_BYTES = 256 << 10
 
 
-class Outbox(Protocol):
+class FrameOutbox(Protocol):
     """Where frames for peers go; the links, or the simulation's network."""
 
     def send(self, peer_id: str, envelope: pb.Envelope) -> None: ...
@@ -55,7 +55,7 @@ class RaftNode:
         options: RaftOptions,
         *,
         disk: Disk,
-        outbox: Outbox,
+        outbox: FrameOutbox,
         machine: StateMachine,
         listener: Listener,
         offload: Offload,
@@ -71,7 +71,7 @@ class RaftNode:
         """Peers that have said hello on a live connection."""
         self._connected: set[str] = set()
         """Peers with a live connection, whether they have said hello on it or not."""
-        self._waiting = Waiting()
+        self._waiting = PendingProposals()
         self._leading_term: int | None = None
         self._vouched: dict[str, int] = {}
         """Peers that are catching up → the entry whose commitment ends that."""
@@ -120,7 +120,7 @@ class RaftNode:
             heartbeat=self._options.heartbeat,
             election_timeout=self._options.election_timeout,
             journal=self._journal,
-            wire=CoreWire(self._journal, self._snapshots, self._machine, self.send, self._outbox.backlog),
+            wire=EngineHost(self._journal, self._snapshots, self._machine, self.send, self._outbox.backlog),
             on_role=self._role_changed,
         )
         for peer in sorted(self._links):
@@ -323,7 +323,7 @@ class RaftNode:
     def send(self, peer: str, envelope: pb.Envelope) -> None:
         """Stamp and send an envelope."""
         if envelope.HasField("next_index"):
-            envelope.next_index.learner = self._membership.standing is Standing.CATCHING_UP
+            envelope.next_index.learner = self._membership.standing is MemberState.CATCHING_UP
         elif envelope.HasField("append_entries"):
             envelope.append_entries.vouched_index = self._vouched.get(peer, 0)
         envelope.cluster_id = self._membership.cluster_id
@@ -345,7 +345,7 @@ class RaftNode:
             return
         core.feed_entries(peer, message)
         vouched = envelope.append_entries.vouched_index
-        if self._membership.standing is Standing.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
+        if self._membership.standing is MemberState.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
             self._membership.caught_up()
 
     def _on_install_snapshot(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
@@ -407,7 +407,7 @@ class RaftNode:
             self._waiting.fail()
             if self._leading_term is not None:
                 self._leading_term = None
-                tell(self._listener.following)
+                notify(self._listener.following)
 
     def _announce(self, core: Core) -> None:
         """Leadership counts once the first entry of the term is applied: then the state is current."""
@@ -415,7 +415,7 @@ class RaftNode:
             return
         if core.raftLastApplied >= core.no_op_index() > 0:
             self._leading_term = core.raftCurrentTerm
-            tell(self._listener.leading, core.raftCurrentTerm)
+            notify(self._listener.leading, core.raftCurrentTerm)
 
     def _pursue_transfer(self, core: Core) -> None:
         if self._transfer is None or core.role() != LEADER:

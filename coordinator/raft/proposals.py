@@ -11,7 +11,7 @@ Done = Callable[[object], None]
 """Called once with a command's result, or with the RaftError that tells why there is none."""
 
 
-class Waiting:
+class PendingProposals:
     """Callers by the number of their command."""
 
     def __init__(self) -> None:
@@ -28,16 +28,16 @@ class Waiting:
         """Tell one of them; nothing happens when it was told before."""
         done = self._callers.pop(number, None)
         if done is not None:
-            tell(done, result)
+            notify(done, result)
 
     def fail(self) -> None:
         """Leadership is over: what was on its way may or may not be accepted by the next leader."""
         callers, self._callers = self._callers, {}
         for done in callers.values():
-            tell(done, OutcomeUnknown("leadership was lost while the command was on its way"))
+            notify(done, OutcomeUnknown("leadership was lost while the command was on its way"))
 
 
-def tell(listener: Callable[..., None], *news: object) -> None:
+def notify(listener: Callable[..., None], *news: object) -> None:
     """A listener's own trouble stops here: the engine would take an entry for not applied, and apply it again."""
     try:
         listener(*news)

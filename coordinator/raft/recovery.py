@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.membership import Membership, Standing
+from coordinator.raft.membership import Membership, MemberState
 from coordinator.raft.node import RaftNode
 from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions
-from coordinator.raft.storage.checksummed_json import SealBroken, unseal
+from coordinator.raft.storage.checksummed_json import ChecksumError, load
 from coordinator.raft.storage.disk import OsDisk
 from zkp.protocol.v1 import raft_pb2 as pb
 
@@ -50,8 +50,8 @@ def own_files(directory: Path) -> list[Path]:
 def owner(directory: Path) -> str | None:
     """Whose files they are; None when nothing says it that could be believed."""
     try:
-        return str(unseal((directory / _MEMBERSHIP).read_bytes())["node_id"])
-    except (FileNotFoundError, SealBroken, KeyError):
+        return str(load((directory / _MEMBERSHIP).read_bytes())["node_id"])
+    except (FileNotFoundError, ChecksumError, KeyError):
         return None
 
 
@@ -103,7 +103,7 @@ def vote_regardless(directory: Path) -> str:
             "it has adopted the cluster"
         )
     membership = Membership(OsDisk(directory), node_id, [], bootstrap=False, make_id=str)
-    if membership.standing is Standing.VOTER:
+    if membership.standing is MemberState.VOTER:
         raise StorageError(f"{node_id} votes already")
     membership.caught_up()
     return node_id

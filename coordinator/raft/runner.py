@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.raft.errors import FrameError, OutcomeUnknown, RaftError, StorageError, TransferRefused
-from coordinator.raft.leader_changes import LeaderSeen
+from coordinator.raft.leader_changes import LeaderChangeCounter
 from coordinator.raft.node import Listener, RaftNode
 from coordinator.raft.snapshots import StateMachine, Work
 from coordinator.raft.status import RaftOptions, RaftStatus
 from coordinator.raft.storage.disk import OsDisk
 from coordinator.raft.storage.snapshot_file import SnapshotFile, snapshot_file
-from coordinator.raft.throttle import Turns
-from coordinator.raft.transport.connections import LinkEvents, Links
+from coordinator.raft.throttle import GilThrottle
+from coordinator.raft.transport.connections import LinkEvents, PeerConnections
 from pki.tls.material import TlsMaterial
 from zkp.daemon.settings import Address
 from zkp.protocol.v1 import raft_pb2 as pb
@@ -52,7 +52,7 @@ class RaftRunner:
         """on_append, on_sync: told how many seconds each accepted proposal, and each sync of the journal, took."""
         self._on_append = on_append
         self._directory = directory
-        self._leader_seen = LeaderSeen(options.node_id)
+        self._leader_seen = LeaderChangeCounter(options.node_id)
         self._loop = asyncio.get_running_loop()
         self.fatal: asyncio.Future[StorageError] = self._loop.create_future()
         self.last_tick = self._loop.time()
@@ -63,7 +63,7 @@ class RaftRunner:
         self._tick_soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._apply_soon: asyncio.TimerHandle | None = None
-        self._links = Links(
+        self._links = PeerConnections(
             options.node_id,
             bind,
             peers,
@@ -237,7 +237,7 @@ class RaftRunner:
     def _offload(self, work: Work, done: Callable[[Any], None]) -> None:
         def in_turns() -> object:
             # A node that stops waits for its snapshot, which does not pause then.
-            return work(Turns(self._stopping.wait).give_way)
+            return work(GilThrottle(self._stopping.wait).give_way)
 
         def finished(worked: asyncio.Future[object]) -> None:
             if worked.cancelled():

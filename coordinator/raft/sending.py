@@ -3,7 +3,7 @@
 from typing import Any
 
 from coordinator.raft.storage.journal import Entry, Journal
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 
 _BATCH_BYTES = 512 << 10
 _BACKLOG_BYTES = 1 << 20
@@ -12,7 +12,7 @@ _BACKLOG_BYTES = 1 << 20
 class Sender:
     """Sends each entry to each peer once, and nothing more to a peer that does not read."""
 
-    def __init__(self, journal: Journal, wire: CoreWire) -> None:
+    def __init__(self, journal: Journal, wire: EngineHost) -> None:
         self._journal = journal
         self._wire = wire
 

@@ -9,7 +9,7 @@ the node waits for its disk or its peers, the thread takes the interpreter, and 
 """
 
 
-class Turns:
+class GilThrottle:
     """Called by a thread between pieces of its work: pauses for as long as the last piece deserves.
 
     pause(seconds): waits. busy(): processor seconds of the calling thread.

@@ -17,7 +17,7 @@ from zkp.protocol.v1 import raft_pb2 as pb
 log = logging.getLogger("zkp.raft")
 
 
-class CoreWire:
+class EngineHost:
     """send, backlog: as of an Outbox; `send` stamps the envelope."""
 
     def __init__(

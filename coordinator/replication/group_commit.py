@@ -28,7 +28,7 @@ _TRIAL_MIN_S, _TRIAL_MAX_S = 0.02, 0.64
 """Between two trials: doubled after each that brought nothing."""
 
 
-class Gathering:
+class AdaptiveBatcher:
     """The pause before a group. `waiting`: how many commands there are for it."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:

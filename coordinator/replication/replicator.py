@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, RaftError, RaftStatus, UpgradeRequired
-from coordinator.replication.group_commit import Gathering
+from coordinator.replication.group_commit import AdaptiveBatcher
 from coordinator.state import codec
 from coordinator.state.commands import Command
 from coordinator.state.machine import State
-from coordinator.state.model import Event, Outcome, Refusal, RefusalCode
+from coordinator.state.model import Outcome, RefusalCode, Rejection, TaskEvent
 from zkp.protocol.v1 import replicated_pb2 as pb
 
 log = logging.getLogger("zkp.replication")
@@ -32,9 +32,9 @@ class ReplicatedState:
 
     def __init__(self) -> None:
         self.state = State()
-        self._listeners: list[Callable[[Sequence[Event]], None]] = []
+        self._listeners: list[Callable[[Sequence[TaskEvent]], None]] = []
 
-    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+    def on_events(self, listener: Callable[[Sequence[TaskEvent]], None]) -> None:
         """listener(events) for every applied entry that changed something, in order; must not block or raise."""
         self._listeners.append(listener)
 
@@ -49,7 +49,7 @@ class ReplicatedState:
             raise UpgradeRequired(f"log entry {index} {error}: upgrade this node and start it again") from error
         except codec.CodecError as error:
             log.error("entry %d is refused: %s", index, error)
-            return [Outcome(refusal=Refusal(RefusalCode.INVALID, str(error)))]
+            return [Outcome(refusal=Rejection(RefusalCode.INVALID, str(error)))]
         outcomes = [self.state.apply(command, group.now_ms, group.term) for command in group.commands]
         events = [event for outcome in outcomes for event in outcome.events]
         if events:
@@ -149,7 +149,7 @@ class Replicator:
         self._log = raft_log
         self._clock_ms = clock_ms
         self._queue: deque[_Waiting] = deque()
-        self._gathering = Gathering(lambda: len(self._queue))
+        self._gathering = AdaptiveBatcher(lambda: len(self._queue))
         self._committing: asyncio.Task[None] | None = None
         self._on_leadership: list[Callable[[int | None], None]] = []
 
@@ -173,7 +173,7 @@ class Replicator:
     def status(self) -> RaftStatus:
         return self._log.status()
 
-    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+    def on_events(self, listener: Callable[[Sequence[TaskEvent]], None]) -> None:
         self._replica.on_events(listener)
 
     def on_leadership(self, listener: Callable[[int | None], None]) -> None:

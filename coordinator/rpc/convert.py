@@ -7,9 +7,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from coordinator.errors import CoordinatorError, InvalidRequest
 from coordinator.rpc.errors import status_of
 from coordinator.services.revocations import Certificate
-from coordinator.services.tasks import Accepted, Listing
+from coordinator.services.tasks import AcceptedTask, TaskListing
 from coordinator.services.validation import Submission
-from coordinator.services.workers import Assignment, Held, Introduction
+from coordinator.services.workers import Assignment, Held, WorkerRegistration
 from coordinator.state.model import Revocation, Task, TaskState
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
@@ -74,20 +74,20 @@ def submission_from_pb(message: pb.Submission) -> Submission:
     )
 
 
-def accepted_to_pb(accepted: Accepted) -> pb.SubmitTaskResponse:
+def accepted_to_pb(accepted: AcceptedTask) -> pb.SubmitTaskResponse:
     message = pb.SubmitTaskResponse(duplicate=accepted.duplicate)
     _write_task(accepted.task, message.task)
     return message
 
 
-def result_to_pb(result: Accepted | CoordinatorError) -> pb.SubmitResult:
+def result_to_pb(result: AcceptedTask | CoordinatorError) -> pb.SubmitResult:
     """One of many submissions: accepted, or refused by itself."""
     message = pb.SubmitResult()
     _write_result(result, message)
     return message
 
 
-def results_to_pb(results: Iterable[Accepted | CoordinatorError]) -> pb.SubmitTasksResponse:
+def results_to_pb(results: Iterable[AcceptedTask | CoordinatorError]) -> pb.SubmitTasksResponse:
     """What became of each, in order."""
     message = pb.SubmitTasksResponse()
     for result in results:
@@ -95,8 +95,8 @@ def results_to_pb(results: Iterable[Accepted | CoordinatorError]) -> pb.SubmitTa
     return message
 
 
-def _write_result(result: Accepted | CoordinatorError, to: pb.SubmitResult) -> None:
-    if isinstance(result, Accepted):
+def _write_result(result: AcceptedTask | CoordinatorError, to: pb.SubmitResult) -> None:
+    if isinstance(result, AcceptedTask):
         to.accepted.duplicate = result.duplicate
         _write_task(result.task, to.accepted.task)
         return
@@ -106,7 +106,7 @@ def _write_result(result: Accepted | CoordinatorError, to: pb.SubmitResult) -> N
         to.refused.field = result.field
 
 
-def listing_to_pb(listing: Listing) -> pb.ListTasksResponse:
+def listing_to_pb(listing: TaskListing) -> pb.ListTasksResponse:
     return pb.ListTasksResponse(
         tasks=[task_to_pb(task) for task in listing.tasks], next_page_token=listing.next_token
     )
@@ -130,9 +130,9 @@ def held_to_pb(held: Held) -> list[pb.Attempt]:
     return [pb.Attempt(task_id=task_id, attempt=attempt) for task_id, attempt in held]
 
 
-def introduction_from_pb(message: pb.RegisterWorkerRequest) -> Introduction:
+def introduction_from_pb(message: pb.RegisterWorkerRequest) -> WorkerRegistration:
     """How a worker introduces itself, unchecked."""
-    return Introduction(
+    return WorkerRegistration(
         worker_id=message.worker_id,
         incarnation=message.incarnation,
         capacity=message.capacity,

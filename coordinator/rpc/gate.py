@@ -39,7 +39,7 @@ Handler = Any  # an RpcMethodHandler, or a method of a servicer: gRPC types neit
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-Observer = Callable[[str, str, float | None], None]
+CallObserver = Callable[[str, str, float | None], None]
 """Told of each call that ended: its method, the name of its gRPC status, and how many seconds it took (None: a
 stream, which lasts for as long as it is wanted)."""
 
@@ -54,7 +54,7 @@ def caller_serial() -> str:
     return f"{_caller.get().serial:x}"
 
 
-class Gate(grpc.GenericRpcHandler):
+class CallGuard(grpc.GenericRpcHandler):
     """Authenticates, authorises, bounds, translates and counts. unary_limit_s: how long one answer may take.
 
     What the generated `add_…_to_server` functions take for a server: handlers are added here and looked up here, so
@@ -65,7 +65,7 @@ class Gate(grpc.GenericRpcHandler):
         self,
         authorization: Authorization,
         find_leader: FindLeader,
-        observer: Observer,
+        observer: CallObserver,
         open_calls: OpenCalls,
         *,
         unary_limit_s: float = 30.0,

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from coordinator.rpc.admin_service import AdminService
-from coordinator.rpc.gate import Gate
+from coordinator.rpc.gate import CallGuard
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService
@@ -48,7 +48,7 @@ class RpcServer:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: CallGuard,
         *,
         tasks: TaskService,
         workers: WorkerService,

@@ -7,7 +7,7 @@ from coordinator.replication.replicator import Replicator
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class NodeStatus:
     """One coordinator; addresses are HOST:PORT as others reach it."""
 
     id: str
@@ -18,7 +18,7 @@ class Member:
 class Cluster:
     """Every member, this node included."""
 
-    def __init__(self, members: Sequence[Member], replicator: Replicator) -> None:
+    def __init__(self, members: Sequence[NodeStatus], replicator: Replicator) -> None:
         self.members = tuple(members)
         self._by_id = {member.id: member for member in members}
         self._replicator = replicator

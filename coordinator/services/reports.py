@@ -24,7 +24,7 @@ from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.verification import Verification
 from coordinator.services.workers import require_leader, speaks_for
 from coordinator.state.commands import Command, Complete, Fail, Quarantine, Start
-from coordinator.state.model import Refusal, RefusalCode, Task, TaskState, WorkerState
+from coordinator.state.model import RefusalCode, Rejection, Task, TaskState, WorkerState
 from zkp.proofs.snarkjs import PROOF_BYTES
 
 log = logging.getLogger("zkp.coordinator")
@@ -139,7 +139,7 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())[:_MESSAGE_LENGTH]
 
 
-def _refusal(refusal: Refusal) -> CoordinatorError:
+def _refusal(refusal: Rejection) -> CoordinatorError:
     if refusal.code is RefusalCode.NOT_FOUND:
         return NotFound(refusal.message)
     if refusal.code is RefusalCode.NOT_ALLOWED:

@@ -17,7 +17,7 @@ from coordinator.replication.replicator import Replicator
 from coordinator.services.workers import require_leader
 from coordinator.state.commands import RevokeCertificate
 from coordinator.state.machine import State
-from coordinator.state.model import Event, Revocation
+from coordinator.state.model import Revocation, TaskEvent
 from pki.ca.profiles import ISSUER_LIFE
 from zkp.protocol.limits import MAX_CERTIFICATES, SERIAL_PATTERN
 
@@ -184,7 +184,7 @@ class Revocations:
             self.catch_up()
             self._close()
 
-    def _applied(self, events: Sequence[Event]) -> None:
+    def _applied(self, events: Sequence[TaskEvent]) -> None:
         revoked = [int(event.revocation.serial, 16) for event in events if event.revocation is not None]
         if not revoked:
             return

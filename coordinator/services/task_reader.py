@@ -7,11 +7,11 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from coordinator.errors import InvalidRequest, Unavailable
-from coordinator.services.tasks import Listing
+from coordinator.services.tasks import TaskListing
 from coordinator.state.machine import State
 from coordinator.state.model import Task, TaskState
-from coordinator.store import PageTokenError, Record, RecordUnavailable
-from coordinator.store.paging import Place, decode_token, encode_token
+from coordinator.store import PageTokenError, ProjectionReader, ProjectionUnavailable
+from coordinator.store.paging import Cursor, decode_token, encode_token
 
 log = logging.getLogger("zkp.coordinator")
 
@@ -20,10 +20,10 @@ _ANSWER_S = 2.0  # a caller that waits five seconds still gets what memory knows
 Answer = TypeVar("Answer")
 
 
-class TaskRecord:
+class TaskReader:
     """state: gives this node's replica as it is now."""
 
-    def __init__(self, record: Record, state: Callable[[], State]) -> None:
+    def __init__(self, record: ProjectionReader, state: Callable[[], State]) -> None:
         self._record = record
         self._state = state
 
@@ -31,22 +31,22 @@ class TaskRecord:
         """A task that memory does not hold. Raises Unavailable while the record is away."""
         try:
             return await _in_time(self._record.get_task(task_id))
-        except RecordUnavailable as error:
+        except ProjectionUnavailable as error:
             log.debug("record not read: %s", error, extra={"task_id": task_id})
             raise Unavailable(f"task {task_id} is not in memory, and PostgreSQL is away: ask again later") from None
 
-    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
         """One page of the record, or of what is in memory; tokens of either go on in the other."""
         try:
             page = await _in_time(self._record.list_tasks(state, circuit, size, token))
         except PageTokenError as error:
             raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
-        except RecordUnavailable as error:
+        except ProjectionUnavailable as error:
             log.debug("record not read, listing what is in memory: %s", error)
             return self._page_of_memory(state, circuit, size, token)
-        return Listing(page.tasks, page.next_token)
+        return TaskListing(page.tasks, page.next_token)
 
-    def _page_of_memory(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+    def _page_of_memory(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
         filters = (state or "", circuit or "")
         try:
             place = decode_token(token, filters) if token else None
@@ -61,9 +61,9 @@ class TaskRecord:
         )
         tasks = list(islice(wanted, size + 1))
         if len(tasks) <= size:
-            return Listing(tasks, "")
+            return TaskListing(tasks, "")
         last = tasks[size - 1]
-        return Listing(tasks[:size], encode_token(Place(last.created_ms, last.id), filters))
+        return TaskListing(tasks[:size], encode_token(Cursor(last.created_ms, last.id), filters))
 
 
 def newest_first(state: State) -> Iterator[Task]:
@@ -80,4 +80,4 @@ async def _in_time(read: Awaitable[Answer]) -> Answer:
         async with asyncio.timeout(_ANSWER_S):
             return await read
     except TimeoutError:
-        raise RecordUnavailable(f"no answer within {_ANSWER_S:g} s") from None
+        raise ProjectionUnavailable(f"no answer within {_ANSWER_S:g} s") from None

@@ -19,7 +19,7 @@ from coordinator.errors import (
     TaskEnded,
     Unavailable,
 )
-from coordinator.leader.watchers import Watches
+from coordinator.leader.watchers import TaskWatchers
 from coordinator.replication.replicator import Replicator
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.validation import Submission, check, check_task_id
@@ -43,7 +43,7 @@ class TaskLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedTask:
     """duplicate: this id was accepted before, and nothing new was queued."""
 
     task: Task
@@ -51,26 +51,31 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class TaskListing:
     """One page, newest first. `next_token` is empty on the last one."""
 
     tasks: Sequence[Task]
     next_token: str
 
 
-class Record(Protocol):
+class TaskHistory(Protocol):
     """The record of tasks, finished and forgotten ones included. Its methods raise `Unavailable` when it is away."""
 
     async def task(self, task_id: str) -> Task | None: ...
 
-    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing: ...
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing: ...
 
 
 class Tasks:
     """The leader's answers to clients. `submitter`: who asks, kept with the task."""
 
     def __init__(
-        self, replicator: Replicator, record: Record, keys: CircuitKeys, watches: Watches, limits: TaskLimits
+        self,
+        replicator: Replicator,
+        record: TaskHistory,
+        keys: CircuitKeys,
+        watches: TaskWatchers,
+        limits: TaskLimits,
     ) -> None:
         self._replicator = replicator
         self._record = record
@@ -79,7 +84,7 @@ class Tasks:
         self._limits = limits
         self._in_flight = 0
 
-    async def submit(self, submission: Submission, submitter: str) -> Accepted:
+    async def submit(self, submission: Submission, submitter: str) -> AcceptedTask:
         """Accept one task once a quorum has it. The same id and content again: the same task."""
         require_leader(self._replicator)
         command = self._admit(submission, submitter, 0)
@@ -92,12 +97,12 @@ class Tasks:
 
     async def submit_many(
         self, submissions: Sequence[Submission], submitter: str
-    ) -> list[Accepted | CoordinatorError]:
+    ) -> list[AcceptedTask | CoordinatorError]:
         """Each by itself, in order. Raises only what concerns all of them."""
         require_leader(self._replicator)
         if len(submissions) > MAX_SUBMISSIONS:
             raise InvalidRequest("submissions", f"at most {MAX_SUBMISSIONS} in one request")
-        results: list[Accepted | CoordinatorError | None] = []
+        results: list[AcceptedTask | CoordinatorError | None] = []
         commands: list[Submit] = []
         for position, submission in enumerate(submissions, start=1):
             try:
@@ -130,7 +135,7 @@ class Tasks:
             async for task in versions:
                 yield task
 
-    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
         """One page of the record (0: the usual size), newest first; of what is in memory while the record is away."""
         require_leader(self._replicator)
         if size > MAX_PAGE_SIZE:
@@ -191,16 +196,16 @@ class Tasks:
         return task
 
 
-def _accepted(outcome: Outcome) -> Accepted:
+def _accepted(outcome: Outcome) -> AcceptedTask:
     result = _result(outcome)
     if isinstance(result, CoordinatorError):
         raise result
     return result
 
 
-def _result(outcome: Outcome) -> Accepted | CoordinatorError:
+def _result(outcome: Outcome) -> AcceptedTask | CoordinatorError:
     if outcome.refusal is None and outcome.task is not None:
-        return Accepted(outcome.task, outcome.duplicate)
+        return AcceptedTask(outcome.task, outcome.duplicate)
     if outcome.refusal is None:
         return Unavailable("the outcome names no task: ask again with the same id")
     if outcome.refusal.code is RefusalCode.CONFLICT:

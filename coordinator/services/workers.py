@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.errors import CoordinatorError, Forbidden, InvalidRequest, Overloaded, Unavailable
-from coordinator.leader.assignment_streams import Stream, Streams, check_registered
+from coordinator.leader.assignment_streams import AssignmentStreams, Stream, check_registered
 from coordinator.leader.leases import Leases
 from coordinator.raft import NotLeader
 from coordinator.replication.replicator import Replicator
@@ -33,7 +33,7 @@ _VERSION = re.compile(r"[ -~]{0,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Introduction:
+class WorkerRegistration:
     """How a worker process introduces itself. `circuits`: name → SHA-256 (hex) of its verifying key."""
 
     worker_id: str
@@ -59,7 +59,7 @@ class Workers:
         self,
         replicator: Replicator,
         leases: Leases,
-        streams: Streams,
+        streams: AssignmentStreams,
         keys: CircuitKeys,
         clock: Callable[[], float],
     ) -> None:
@@ -83,7 +83,7 @@ class Workers:
         current = ((self._serials.get(worker.id, worker.certificate_serial), worker.id) for worker in known.values())
         return next((worker_id for serial, worker_id in current if serial == certificate_serial), "")
 
-    async def register(self, caller: str, introduction: Introduction, certificate_serial: str) -> Held:
+    async def register(self, caller: str, introduction: WorkerRegistration, certificate_serial: str) -> Held:
         """Take a worker process in; returns the attempts that it holds and that are not its own any more.
 
         caller: the name in the certificate; certificate_serial: hexadecimal. Raises InvalidRequest, Forbidden
@@ -182,7 +182,7 @@ class Workers:
             await self._replicator.barrier()
             check_registered(self._replicator.state.workers.get(worker_id), worker_id, incarnation)
 
-    def _circuits_of(self, introduction: Introduction) -> frozenset[str]:
+    def _circuits_of(self, introduction: WorkerRegistration) -> frozenset[str]:
         """The circuits of which the worker has the cluster's verifying key; the others are logged."""
         matching = set()
         differing = []
@@ -222,7 +222,7 @@ def require_leader(replicator: Replicator) -> None:
         raise NotLeader(replicator.leader_id)
 
 
-def _check(introduction: Introduction) -> None:
+def _check(introduction: WorkerRegistration) -> None:
     if not _INCARNATION.fullmatch(introduction.incarnation):
         raise InvalidRequest("incarnation", "write 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
     if not 1 <= introduction.capacity <= MAX_CAPACITY:

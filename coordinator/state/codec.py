@@ -130,7 +130,7 @@ _FIXED_BYTES = {1: 8, 5: 4}
 """The kinds of fields in the protobuf encoding, those of a fixed size with their bytes."""
 _LONGEST_VARINT_BYTES = 10
 Stored = TypeVar("Stored")
-Slotted = model.Task | model.Attempt | model.Worker | model.Circuit | model.Revocation
+Slotted = model.Task | model.Attempt | model.Worker | model.CircuitState | model.Revocation
 
 
 def _values(value: Slotted) -> dict[str, Any]:
@@ -160,15 +160,15 @@ def _worker_from_pb(m: pb.Worker) -> model.Worker:
     return model.Worker(**(values | {"circuits": frozenset(m.circuits), "state": model.WorkerState(m.state)}))
 
 
-def _circuit_from_pb(m: pb.Circuit) -> model.Circuit:
-    return model.Circuit(**{name: getattr(m, name) for name in model.Circuit.__slots__})
+def _circuit_from_pb(m: pb.Circuit) -> model.CircuitState:
+    return model.CircuitState(**{name: getattr(m, name) for name in model.CircuitState.__slots__})
 
 
 def _revocation_from_pb(m: pb.Revocation) -> model.Revocation:
     return model.Revocation(**{name: getattr(m, name) for name in model.Revocation.__slots__})
 
 
-def _event_to_pb(event: model.Event) -> pb.Event:
+def _event_to_pb(event: model.TaskEvent) -> pb.Event:
     return pb.Event(
         revision=event.revision,
         at_ms=event.at_ms,
@@ -181,8 +181,8 @@ def _event_to_pb(event: model.Event) -> pb.Event:
     )
 
 
-def _event_from_pb(m: pb.Event) -> model.Event:
-    return model.Event(
+def _event_from_pb(m: pb.Event) -> model.TaskEvent:
+    return model.TaskEvent(
         revision=m.revision,
         at_ms=m.at_ms,
         kind=model.EventKind(m.kind),

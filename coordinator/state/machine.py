@@ -33,14 +33,14 @@ from coordinator.state.commands import (
 from coordinator.state.model import (
     Attempt,
     AttemptState,
-    Circuit,
-    Event,
+    CircuitState,
     EventKind,
     Outcome,
-    Refusal,
     RefusalCode,
+    Rejection,
     Revocation,
     Task,
+    TaskEvent,
     TaskState,
     Worker,
     WorkerState,
@@ -115,10 +115,10 @@ class State:
         self.inputs: dict[str, bytes] = {}
         """Task id → private inputs, until the task ends. They are nowhere else: no event carries them."""
         self.workers: dict[str, Worker] = {}
-        self.circuits: dict[str, Circuit] = {}
+        self.circuits: dict[str, CircuitState] = {}
         self.revoked: dict[str, Revocation] = {}
         """Serial → its revocation, first revoked first."""
-        self.outbox: deque[Event] = deque()
+        self.outbox: deque[TaskEvent] = deque()
         self.queue: OrderedDict[str, None] = OrderedDict()
         """Ids of pending tasks, next to be assigned first."""
         self.leases: dict[str, set[str]] = {}
@@ -128,7 +128,7 @@ class State:
         self.counts: dict[TaskState, int] = dict.fromkeys(TaskState, 0)
         self.counts_by_circuit: dict[str, dict[TaskState, int]] = {}
         self._term = 0
-        self._events: list[Event] = []
+        self._events: list[TaskEvent] = []
         self._handlers: dict[type, Callable[[Any], Outcome]] = {
             Submit: self._submit,
             Cancel: self._cancel,
@@ -270,14 +270,14 @@ class State:
         self._end_attempt(task, AttemptState.LOST, command.code, command.message)
         return self._done(task.id)
 
-    def _check_report(self, task: Task | None, task_id: str, worker_id: str, attempt: int) -> Refusal | None:
+    def _check_report(self, task: Task | None, task_id: str, worker_id: str, attempt: int) -> Rejection | None:
         """Only the worker that holds the current attempt may speak of it, and only until the task ends."""
         if task is None:
             return _no_task(task_id).refusal
         if not task.state.leased or task.attempt != attempt:
             return _stale(task, attempt).refusal
         if task.worker_id != worker_id:
-            return Refusal(RefusalCode.STALE, f"attempt {attempt} of task {task_id} is not {worker_id}'s")
+            return Rejection(RefusalCode.STALE, f"attempt {attempt} of task {task_id} is not {worker_id}'s")
         return None
 
     def _end_attempt(
@@ -467,7 +467,7 @@ class State:
                 RefusalCode.CONFLICT,
                 f"circuit {command.name} is pinned to verifying key {known.verifying_key_sha256}",
             )
-        circuit = Circuit(command.name, command.verifying_key_sha256, self.clock_ms, self.revision + 1)
+        circuit = CircuitState(command.name, command.verifying_key_sha256, self.clock_ms, self.revision + 1)
         self.circuits[circuit.name] = circuit
         self._emit(EventKind.CIRCUIT_REGISTERED, circuit=circuit)
         return Outcome(events=tuple(self._events))
@@ -504,11 +504,11 @@ class State:
         task: Task | None = None,
         attempt: Attempt | None = None,
         worker: Worker | None = None,
-        circuit: Circuit | None = None,
+        circuit: CircuitState | None = None,
         revocation: Revocation | None = None,
     ) -> None:
         self.revision += 1
-        event = Event(self.revision, self.clock_ms, kind, task, attempt, worker, circuit, revocation)
+        event = TaskEvent(self.revision, self.clock_ms, kind, task, attempt, worker, circuit, revocation)
         self._events.append(event)
         self.outbox.append(event)
 
@@ -527,7 +527,7 @@ def _is_same_result(task: Task, command: Complete) -> bool:
 
 
 def _refused(code: RefusalCode, message: str, task: Task | None = None) -> Outcome:
-    return Outcome(refusal=Refusal(code, message), task=task)
+    return Outcome(refusal=Rejection(code, message), task=task)
 
 
 def _no_task(task_id: str) -> Outcome:

@@ -114,7 +114,7 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
+class CircuitState:
     """A statement that can be proved, pinned to one verifying key."""
 
     name: str
@@ -155,7 +155,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TaskEvent:
     """One change, numbered without gaps by `revision`, with the values as they are after it."""
 
     revision: int
@@ -164,7 +164,7 @@ class Event:
     task: Task | None = None
     attempt: Attempt | None = None
     worker: Worker | None = None
-    circuit: Circuit | None = None
+    circuit: CircuitState | None = None
     revocation: Revocation | None = None
 
 
@@ -179,7 +179,7 @@ class RefusalCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     code: RefusalCode
     message: str
 
@@ -192,8 +192,8 @@ class Outcome:
     attempts that the worker named as held and that are no longer its own: (task id, attempt).
     """
 
-    events: tuple[Event, ...] = ()
-    refusal: Refusal | None = None
+    events: tuple[TaskEvent, ...] = ()
+    refusal: Rejection | None = None
     task: Task | None = None
     duplicate: bool = False
     dropped: tuple[tuple[str, int], ...] = ()

@@ -1,43 +1,43 @@
 """The record in PostgreSQL: the one place for SQL and for psycopg. DESIGN.md here says why it is so."""
 
 from coordinator.store.connection import Database
-from coordinator.store.connections import Connections
+from coordinator.store.connections import ConnectionPool
 from coordinator.store.conninfo import ConninfoError, check_values, parse_url
 from coordinator.store.errors import (
+    DatabaseSchemaError,
     Fenced,
     PageTokenError,
-    RecordAhead,
-    RecordBehind,
-    RecordError,
-    RecordForeign,
-    RecordUnavailable,
-    SchemaError,
+    ProjectionAhead,
+    ProjectionBehind,
+    ProjectionError,
+    ProjectionForeign,
+    ProjectionUnavailable,
 )
-from coordinator.store.observer import Observer
-from coordinator.store.outbox import Outbox, StateOutbox
+from coordinator.store.observer import StoreObserver
+from coordinator.store.outbox import EventOutbox, StateOutbox
+from coordinator.store.projection_reader import ProjectionReader, Summary, TaskPage
 from coordinator.store.projector import Projector, ProjectorStatus
-from coordinator.store.task_reader import Page, Record, Summary
 
 __all__ = [
-    "Connections",
+    "ConnectionPool",
     "ConninfoError",
     "Database",
+    "DatabaseSchemaError",
+    "EventOutbox",
     "Fenced",
-    "Observer",
-    "Outbox",
-    "Page",
     "PageTokenError",
+    "ProjectionAhead",
+    "ProjectionBehind",
+    "ProjectionError",
+    "ProjectionForeign",
+    "ProjectionReader",
+    "ProjectionUnavailable",
     "Projector",
     "ProjectorStatus",
-    "Record",
-    "RecordAhead",
-    "RecordBehind",
-    "RecordError",
-    "RecordForeign",
-    "RecordUnavailable",
-    "SchemaError",
     "StateOutbox",
+    "StoreObserver",
     "Summary",
+    "TaskPage",
     "check_values",
     "parse_url",
 ]

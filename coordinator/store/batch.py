@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.state.model import Attempt, Circuit, Event, Revocation, Task, TaskState, Worker
-from coordinator.store.errors import RecordBehind
+from coordinator.state.model import Attempt, CircuitState, Revocation, Task, TaskEvent, TaskState, Worker
+from coordinator.store.errors import ProjectionBehind
 
 Columns = Mapping[str, list[object]]
 """One list a column, all of one length: the parameters of an INSERT … SELECT FROM unnest."""
@@ -25,20 +25,20 @@ class Batch:
     tasks: Mapping[str, Task] = field(repr=False)
     attempts: Mapping[tuple[str, int], Attempt] = field(repr=False)
     workers: Mapping[str, Worker] = field(repr=False)
-    circuits: Mapping[str, Circuit] = field(repr=False)
+    circuits: Mapping[str, CircuitState] = field(repr=False)
     revocations: Mapping[str, Revocation] = field(repr=False)
 
 
-def fold(events: Sequence[Event], after: int) -> Batch:
-    """The batch of `events`: one at least, numbered after + 1, after + 2, …; or RecordBehind."""
+def collapse(events: Sequence[TaskEvent], after: int) -> Batch:
+    """The batch of `events`: one at least, numbered after + 1, after + 2, …; or ProjectionBehind."""
     tasks: dict[str, Task] = {}
     attempts: dict[tuple[str, int], Attempt] = {}
     workers: dict[str, Worker] = {}
-    circuits: dict[str, Circuit] = {}
+    circuits: dict[str, CircuitState] = {}
     revocations: dict[str, Revocation] = {}
     for expected, event in enumerate(events, start=after + 1):
         if event.revision != expected:
-            raise RecordBehind(
+            raise ProjectionBehind(
                 f"event {expected} is neither in the record nor in the cluster: restore a newer backup"
             )
         if event.task is not None:
@@ -54,7 +54,7 @@ def fold(events: Sequence[Event], after: int) -> Batch:
     return Batch(events[-1].revision, fingerprint(events[-1]), tasks, attempts, workers, circuits, revocations)
 
 
-def fingerprint(event: Event) -> bytes:
+def fingerprint(event: TaskEvent) -> bytes:
     """SHA-256 that tells this event from the equally numbered one of another history. 32 bytes.
 
     It must come out the same in every release: what goes into it is listed here, and stays.
@@ -70,7 +70,7 @@ def fingerprint(event: Event) -> bytes:
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
 
-def storable(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """The text as PostgreSQL can hold it: NUL and lone surrogates become U+FFFD.
 
     Free text comes from workers and clients. One bad character in it must not keep the record from going on.
@@ -84,20 +84,20 @@ def task_columns(tasks: Iterable[Task]) -> Columns:
     """Columns of `write_tasks`, without private inputs or the digest that could confirm a guess at them."""
     rows = list(tasks)
     return {
-        "id": [storable(task.id) for task in rows],
-        "submitter": [storable(task.submitter) for task in rows],
-        "circuit": [storable(task.circuit) for task in rows],
+        "id": [sanitize_text(task.id) for task in rows],
+        "submitter": [sanitize_text(task.submitter) for task in rows],
+        "circuit": [sanitize_text(task.circuit) for task in rows],
         "public_inputs": [_array(task.public_inputs) for task in rows],
-        "verifying_key_sha256": [storable(task.verifying_key_sha256) for task in rows],
+        "verifying_key_sha256": [sanitize_text(task.verifying_key_sha256) for task in rows],
         "max_retries": [task.max_retries for task in rows],
         "state": [str(task.state) for task in rows],
         "attempt": [task.attempt for task in rows],
         "retries": [task.retries for task in rows],
-        "worker_id": [storable(task.worker_id) for task in rows],
+        "worker_id": [sanitize_text(task.worker_id) for task in rows],
         "term": [task.term for task in rows],
         "proof": [task.proof if task.state is TaskState.COMPLETED else None for task in rows],
-        "error_code": [storable(task.error_code) for task in rows],
-        "error_message": [storable(task.error_message) for task in rows],
+        "error_code": [sanitize_text(task.error_code) for task in rows],
+        "error_message": [sanitize_text(task.error_message) for task in rows],
         "created_ms": [task.created_ms for task in rows],
         "assigned_ms": [task.assigned_ms for task in rows],
         "started_ms": [task.started_ms for task in rows],
@@ -110,13 +110,13 @@ def attempt_columns(attempts: Iterable[Attempt]) -> Columns:
     """Columns of `write_attempts`."""
     rows = list(attempts)
     return {
-        "task_id": [storable(attempt.task_id) for attempt in rows],
+        "task_id": [sanitize_text(attempt.task_id) for attempt in rows],
         "attempt": [attempt.attempt for attempt in rows],
-        "worker_id": [storable(attempt.worker_id) for attempt in rows],
+        "worker_id": [sanitize_text(attempt.worker_id) for attempt in rows],
         "term": [attempt.term for attempt in rows],
         "state": [str(attempt.state) for attempt in rows],
-        "error_code": [storable(attempt.error_code) for attempt in rows],
-        "error_message": [storable(attempt.error_message) for attempt in rows],
+        "error_code": [sanitize_text(attempt.error_code) for attempt in rows],
+        "error_message": [sanitize_text(attempt.error_message) for attempt in rows],
         "assigned_ms": [attempt.assigned_ms for attempt in rows],
         "started_ms": [attempt.started_ms for attempt in rows],
         "ended_ms": [attempt.ended_ms for attempt in rows],
@@ -128,24 +128,24 @@ def worker_columns(workers: Iterable[Worker]) -> Columns:
     """Columns of `write_workers`."""
     rows = list(workers)
     return {
-        "id": [storable(worker.id) for worker in rows],
-        "incarnation": [storable(worker.incarnation) for worker in rows],
+        "id": [sanitize_text(worker.id) for worker in rows],
+        "incarnation": [sanitize_text(worker.incarnation) for worker in rows],
         "capacity": [worker.capacity for worker in rows],
         "circuits": [_array(sorted(worker.circuits)) for worker in rows],
-        "version": [storable(worker.version) for worker in rows],
+        "version": [sanitize_text(worker.version) for worker in rows],
         "state": [str(worker.state) for worker in rows],
-        "reason": [storable(worker.reason) for worker in rows],
+        "reason": [sanitize_text(worker.reason) for worker in rows],
         "registered_ms": [worker.registered_ms for worker in rows],
         "revision": [worker.revision for worker in rows],
     }
 
 
-def circuit_columns(circuits: Iterable[Circuit]) -> Columns:
+def circuit_columns(circuits: Iterable[CircuitState]) -> Columns:
     """Columns of `write_circuits`."""
     rows = list(circuits)
     return {
-        "name": [storable(circuit.name) for circuit in rows],
-        "verifying_key_sha256": [storable(circuit.verifying_key_sha256) for circuit in rows],
+        "name": [sanitize_text(circuit.name) for circuit in rows],
+        "verifying_key_sha256": [sanitize_text(circuit.verifying_key_sha256) for circuit in rows],
         "registered_ms": [circuit.registered_ms for circuit in rows],
         "revision": [circuit.revision for circuit in rows],
     }
@@ -156,8 +156,8 @@ def revocation_columns(revocations: Iterable[Revocation]) -> Columns:
     rows = list(revocations)
     return {
         "serial": [revocation.serial for revocation in rows],
-        "subject": [storable(revocation.subject) for revocation in rows],
-        "reason": [storable(revocation.reason) for revocation in rows],
+        "subject": [sanitize_text(revocation.subject) for revocation in rows],
+        "reason": [sanitize_text(revocation.reason) for revocation in rows],
         "revoked_ms": [revocation.revoked_ms for revocation in rows],
         "not_after_ms": [revocation.not_after_ms for revocation in rows],
         "revision": [revocation.revision for revocation in rows],
@@ -166,4 +166,4 @@ def revocation_columns(revocations: Iterable[Revocation]) -> Columns:
 
 def _array(values: Iterable[str]) -> str:
     # As JSON: a list of arrays of different lengths is no array to PostgreSQL.
-    return json.dumps([storable(value) for value in values], ensure_ascii=False)
+    return json.dumps([sanitize_text(value) for value in values], ensure_ascii=False)

@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
 from coordinator.store.deadline import Connection
-from coordinator.store.errors import RecordUnavailable
+from coordinator.store.errors import ProjectionUnavailable
 
 REACH = 30.0
 """Seconds for reaching the database over all; `connect_timeout` limits one address, and no name look-up."""
@@ -66,7 +66,7 @@ class Database:
     async def connect_writer(self) -> Connection:
         """A connection for the projection: autocommit, and READ COMMITTED in each explicit transaction.
 
-        Raises psycopg.Error or RecordUnavailable. The caller closes it.
+        Raises psycopg.Error or ProjectionUnavailable. The caller closes it.
         """
         connection = await self._connect(f"{self._application} writer", _WRITER, target_session_attrs="read-write")
         # The fence relies on it: an UPDATE that waited for a row sees what the row has become.
@@ -74,7 +74,7 @@ class Database:
         return connection
 
     async def connect_reader(self) -> Connection:
-        """A read-only connection with dictionary rows. Raises psycopg.Error or RecordUnavailable."""
+        """A read-only connection with dictionary rows. Raises psycopg.Error or ProjectionUnavailable."""
         connection = await self._connect(f"{self._application} reader", _READER)
         connection.row_factory = dict_row
         # Planned with the parameters at hand: listings leave out the filters that are not used.
@@ -97,7 +97,7 @@ class Database:
             async with asyncio.timeout(REACH):
                 return await psycopg.AsyncConnection.connect(autocommit=True, **keywords)
         except TimeoutError:
-            raise RecordUnavailable(f"{self.place} could not be reached within {REACH:g} s") from None
+            raise ProjectionUnavailable(f"{self.place} could not be reached within {REACH:g} s") from None
 
 
 def describe(error: BaseException) -> str:

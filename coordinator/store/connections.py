@@ -15,8 +15,8 @@ from psycopg.rows import DictRow
 
 from coordinator.store.connection import Database, describe
 from coordinator.store.deadline import Connection, answered
-from coordinator.store.errors import RecordUnavailable
-from coordinator.store.observer import Observer
+from coordinator.store.errors import ProjectionUnavailable
+from coordinator.store.observer import StoreObserver
 
 ANSWER = 5.0
 """Seconds for one read, above the server's own limit of three."""
@@ -25,7 +25,7 @@ WAIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
+class ConnectionPool:
     """How many are open and unused, in use, and allowed."""
 
     idle: int
@@ -36,7 +36,7 @@ class Connections:
 class Readers:
     """Runs one statement at a time on each of at most `limit` connections."""
 
-    def __init__(self, database: Database, limit: int, observer: Observer) -> None:
+    def __init__(self, database: Database, limit: int, observer: StoreObserver) -> None:
         self._database = database
         self._observer = observer
         self._busy = 0
@@ -45,20 +45,20 @@ class Readers:
         self._idle: list[Connection] = []
 
     @property
-    def connections(self) -> Connections:
+    def connections(self) -> ConnectionPool:
         """As they are now."""
-        return Connections(len(self._idle), self._busy, self._limit)
+        return ConnectionPool(len(self._idle), self._busy, self._limit)
 
     async def fetch(self, statement: bytes, parameters: Mapping[str, object]) -> list[DictRow]:
-        """All rows; RecordUnavailable when PostgreSQL is away, hangs or refuses, or no connection is free."""
+        """All rows; ProjectionUnavailable when PostgreSQL is away, hangs or refuses, or no connection is free."""
         async with self._slot():
             try:
                 with self._observer.asking("read"):
                     return await self._fetch(statement, parameters)
             except psycopg.errors.UndefinedTable:
-                raise RecordUnavailable("the record has no tables yet: a leader makes them") from None
+                raise ProjectionUnavailable("the record has no tables yet: a leader makes them") from None
             except (psycopg.Error, OSError) as error:
-                raise RecordUnavailable(describe(error)) from error
+                raise ProjectionUnavailable(describe(error)) from error
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -70,7 +70,7 @@ class Readers:
         try:
             await asyncio.wait_for(self._slots.acquire(), WAIT)
         except TimeoutError:
-            raise RecordUnavailable(f"all {self._limit} connections for reading are busy") from None
+            raise ProjectionUnavailable(f"all {self._limit} connections for reading are busy") from None
         self._busy += 1
         try:
             yield

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from coordinator.store.errors import RecordUnavailable
+from coordinator.store.errors import ProjectionUnavailable
 
 Answer = TypeVar("Answer")
 Connection = psycopg.AsyncConnection[Any]
@@ -25,13 +25,13 @@ async def answered(connection: Connection, seconds: float, work: Coroutine[Any, 
 
     When `seconds` have passed, or when the caller is cancelled, the line is cut: the connection is of no use
     any more, and a transaction that was open on it is rolled back by the server, or was just being committed.
-    Raises RecordUnavailable after `seconds`, and whatever `work` raises.
+    Raises ProjectionUnavailable after `seconds`, and whatever `work` raises.
     """
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            raise RecordUnavailable(f"PostgreSQL has not answered for {seconds:g} s")
+            raise ProjectionUnavailable(f"PostgreSQL has not answered for {seconds:g} s")
         return task.result()
     finally:
         if not task.done():

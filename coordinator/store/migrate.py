@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from psycopg.rows import dict_row
 
 from coordinator.store.deadline import Connection
-from coordinator.store.errors import Fenced, SchemaError
+from coordinator.store.errors import DatabaseSchemaError, Fenced
 from coordinator.store.queries import QUERIES
 
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -44,7 +44,7 @@ class Applied:
 
 
 def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:
-    """The files NNNN_name.sql of `directory` (default: this release's), numbered from 1, or SchemaError."""
+    """The files NNNN_name.sql of `directory` (default: this release's), numbered from 1, or DatabaseSchemaError."""
     if directory is None:
         directory = resources.files(__package__).joinpath("migrations")
     found = []
@@ -55,20 +55,20 @@ def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ..
             found.append(Migration(int(match[1]), match[2], sql, hashlib.sha256(sql).hexdigest()))
     for number, migration in enumerate(found, start=1):
         if migration.version != number:
-            raise SchemaError(f"migrations: {number:04} is missing or there twice: reinstall this release")
+            raise DatabaseSchemaError(f"migrations: {number:04} is missing or there twice: reinstall this release")
     return tuple(found)
 
 
 def outstanding(known: Sequence[Migration], applied: Sequence[Applied]) -> Sequence[Migration]:
-    """What is still to apply, in order; SchemaError when the database is no earlier state of ours."""
+    """What is still to apply, in order; DatabaseSchemaError when the database is no earlier state of ours."""
     if len(applied) > len(known):
-        raise SchemaError(
+        raise DatabaseSchemaError(
             f"the tables are at version {applied[-1].version}, and this release knows {len(known)}: "
             "run the newer release"
         )
     for ours, theirs in zip(known, applied, strict=False):
         if (ours.version, ours.sha256) != (theirs.version, theirs.sha256):
-            raise SchemaError(
+            raise DatabaseSchemaError(
                 f"migration {theirs.version:04}_{theirs.name} was applied with other content than here: "
                 "run the release that applied it, or put the file back as it was"
             )
@@ -78,7 +78,7 @@ def outstanding(known: Sequence[Migration], applied: Sequence[Applied]) -> Seque
 async def migrate(connection: Connection, term: int, known: Sequence[Migration]) -> Sequence[Migration]:
     """Apply what is outstanding of the `known` migrations, as the leader of `term`, and return it.
 
-    Raises SchemaError as `outstanding` does, and Fenced when a later term has written to the record.
+    Raises DatabaseSchemaError as `outstanding` does, and Fenced when a later term has written to the record.
     """
     done: list[Migration] = []
     while True:
@@ -131,4 +131,6 @@ async def _check_encoding(connection: Connection) -> None:
         row = await cursor.fetchone()
     if row is None or row["encoding"] != "UTF8":
         found = row["encoding"] if row else "unknown"
-        raise SchemaError(f"the database's encoding is {found}: create it with ENCODING 'UTF8' TEMPLATE template0")
+        raise DatabaseSchemaError(
+            f"the database's encoding is {found}: create it with ENCODING 'UTF8' TEMPLATE template0"
+        )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Observer:
+class StoreObserver:
     """Told of every question to PostgreSQL and of every batch; this one forgets it."""
 
     @contextmanager

@@ -6,13 +6,13 @@ from itertools import islice
 from typing import Protocol
 
 from coordinator.state.machine import State
-from coordinator.state.model import Event
+from coordinator.state.model import TaskEvent
 from coordinator.store.batch import fingerprint
-from coordinator.store.errors import RecordAhead, RecordBehind, RecordForeign
+from coordinator.store.errors import ProjectionAhead, ProjectionBehind, ProjectionForeign
 from coordinator.store.projection import Position
 
 
-class Outbox(Protocol):
+class EventOutbox(Protocol):
     """Events by their revision, which has no gaps."""
 
     @property
@@ -23,7 +23,7 @@ class Outbox(Protocol):
     def projected(self) -> int:
         """The last one that the record is known to hold; `pending` may have forgotten events up to it."""
 
-    def pending(self, after: int, limit: int) -> Sequence[Event]:
+    def pending(self, after: int, limit: int) -> Sequence[TaskEvent]:
         """The first `limit` events after revision `after`, in order."""
 
     async def wait(self, after: int) -> None:
@@ -46,7 +46,7 @@ class StateOutbox:
     def projected(self) -> int:
         return self._state().projected
 
-    def pending(self, after: int, limit: int) -> Sequence[Event]:
+    def pending(self, after: int, limit: int) -> Sequence[TaskEvent]:
         events = self._state().outbox
         if not events:
             return ()
@@ -63,26 +63,26 @@ class StateOutbox:
             await self._changed.wait()
 
 
-def check_continuity(position: Position, outbox: Outbox) -> None:
+def check_continuity(position: Position, outbox: EventOutbox) -> None:
     """Refuse a record of which the outbox is not the continuation: writing on would make a false history.
 
-    Raises RecordAhead, RecordBehind or RecordForeign. Needs a state that has applied everything that was
+    Raises ProjectionAhead, ProjectionBehind or ProjectionForeign. Needs a state that has applied everything that was
     committed before this leader's term.
     """
     if position.revision > outbox.revision:
-        raise RecordAhead(
+        raise ProjectionAhead(
             f"the record holds revision {position.revision}, the cluster has only come to {outbox.revision}: "
             "the cluster's data was lost or restored; give it a new database, or restore its data"
         )
     if position.revision < outbox.projected:
-        raise RecordBehind(
+        raise ProjectionBehind(
             f"the record ends at revision {position.revision} and has held {outbox.projected}: "
             "it lost data or is an old backup; restore a newer backup"
         )
     if position.revision > outbox.projected:
         event = outbox.pending(position.revision - 1, 1)[0]
         if fingerprint(event) != position.fingerprint:
-            raise RecordForeign(
+            raise ProjectionForeign(
                 f"the record's event {position.revision} is not this cluster's: the database belongs to "
                 "another or an earlier cluster; give this one its own database"
             )

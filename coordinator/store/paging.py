@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from coordinator.store.batch import storable
+from coordinator.store.batch import sanitize_text
 from coordinator.store.errors import PageTokenError
 from zkp.protocol.limits import MAX_PAGE_TOKEN_CHARACTERS
 
@@ -17,25 +17,25 @@ _MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Cursor:
     """A place in the order of tasks, newest first: after the one with this id and creation time in ms."""
 
     created_ms: int
     task_id: str
 
 
-def encode_token(place: Place, filters: tuple[str, ...]) -> str:
+def encode_token(place: Cursor, filters: tuple[str, ...]) -> str:
     """The token of the page after `place`, good for the same filters only."""
     text = json.dumps([_mark(filters), place.created_ms, place.task_id], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decode_token(token: str, filters: tuple[str, ...]) -> Place:
+def decode_token(token: str, filters: tuple[str, ...]) -> Cursor:
     """The place that a token names. Raises PageTokenError for whatever `encode_token` did not make."""
     mark, created_ms, task_id = _parts(token)
     if mark != _mark(filters):
         raise PageTokenError("page_token: belongs to a listing with other filters; start without one")
-    return Place(created_ms, task_id)
+    return Cursor(created_ms, task_id)
 
 
 def _parts(token: str) -> tuple[str, int, str]:
@@ -56,7 +56,7 @@ def _unpacked(token: str) -> object:
 
 def _plausible(created_ms: int, task_id: str) -> bool:
     """Whether PostgreSQL can be asked about it; `True` and `False` count as int in Python."""
-    return type(created_ms) is int and 0 <= created_ms <= _MAX_MS and storable(task_id) == task_id
+    return type(created_ms) is int and 0 <= created_ms <= _MAX_MS and sanitize_text(task_id) == task_id
 
 
 def _mark(filters: tuple[str, ...]) -> str:

@@ -37,7 +37,7 @@ class Position:
     fingerprint: bytes | None
 
 
-class Projection:
+class ProjectionWriter:
     """The record as the leader of one term writes it, over one connection of its own.
 
     Every method is one transaction; a psycopg.Error from any leaves it open whether the transaction was

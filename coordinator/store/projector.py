@@ -12,14 +12,14 @@ from enum import StrEnum
 
 import psycopg
 
-from coordinator.store.batch import fold
+from coordinator.store.batch import collapse
 from coordinator.store.connection import Database, describe
 from coordinator.store.deadline import Connection, answered
-from coordinator.store.errors import Fenced, RecordError, RecordUnavailable
+from coordinator.store.errors import Fenced, ProjectionError, ProjectionUnavailable
 from coordinator.store.migrate import load_migrations, migrate, unapplied
-from coordinator.store.observer import Observer
-from coordinator.store.outbox import Outbox, check_continuity
-from coordinator.store.projection import Position, Projection
+from coordinator.store.observer import StoreObserver
+from coordinator.store.outbox import EventOutbox, check_continuity
+from coordinator.store.projection import Position, ProjectionWriter
 
 BATCH = 1_000
 """Events a transaction, at most."""
@@ -66,11 +66,11 @@ class Projector:
     def __init__(
         self,
         database: Database,
-        outbox: Outbox,
+        outbox: EventOutbox,
         acknowledge: Callable[[int], Awaitable[None]],
-        observer: Observer | None = None,
+        observer: StoreObserver | None = None,
     ) -> None:
-        self._observer = observer or Observer()
+        self._observer = observer or StoreObserver()
         self._database = database
         self._outbox = outbox
         self._acknowledge = acknowledge
@@ -135,7 +135,7 @@ class Projector:
             self._running = self._connected = False
         for result in results:
             if isinstance(result, Exception):
-                self._refused = isinstance(result, RecordError)
+                self._refused = isinstance(result, ProjectionError)
                 if self._refused:
                     self._observer.refused()
                 self.last_error = describe(result)
@@ -148,7 +148,7 @@ class Projector:
         while True:
             try:
                 await self._write_while_connected(term)
-            except (psycopg.Error, OSError, RecordUnavailable) as error:
+            except (psycopg.Error, OSError, ProjectionUnavailable) as error:
                 self._failures += 1
                 self.last_error = describe(error)
                 log.warning(
@@ -163,7 +163,7 @@ class Projector:
         with self._observer.asking("connect"):
             connection = await self._database.connect_writer()
         try:
-            projection = Projection(connection, term)
+            projection = ProjectionWriter(connection, term)
             position = await self._open(connection, projection, term)
             self._set_recorded(position.revision)
             self._connected, self._refused = True, False
@@ -175,7 +175,7 @@ class Projector:
         finally:
             await connection.close()
 
-    async def _open(self, connection: Connection, projection: Projection, term: int) -> Position:
+    async def _open(self, connection: Connection, projection: ProjectionWriter, term: int) -> Position:
         """Make sure of the record, then of the tables, then of the term: nobody else's database is touched."""
         known = load_migrations()
         todo = await answered(connection, ANSWER, unapplied(connection, known))
@@ -189,7 +189,7 @@ class Projector:
         check_continuity(position, self._outbox)
         return position
 
-    async def _write_next(self, connection: Connection, projection: Projection) -> None:
+    async def _write_next(self, connection: Connection, projection: ProjectionWriter) -> None:
         after = self._recorded or 0
         events = self._outbox.pending(after, BATCH)
         if not events:
@@ -199,7 +199,7 @@ class Projector:
             except TimeoutError:
                 await answered(connection, ANSWER, projection.check(after))
             return
-        batch = fold(events, after)
+        batch = collapse(events, after)
         with self._observer.asking("write"):
             left_alone = await answered(connection, ANSWER, projection.write(batch, after))
         self._observer.wrote(len(events))

@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki.ca.issued import Certified, Issued
+from pki.ca.issued import IssuedCertificate, IssuedIdentity
 from pki.ca.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIFE
 from pki.ca.signing import CA_USAGE, LEAF_USAGE, CertifiedKey, Validity, pem_of, sign_certificate, sign_crl
 from pki.errors import AuthorityError
-from pki.x509.crl import Revocation
+from pki.x509.crl import CrlEntry
 from pki.x509.identity import Identity, Role, check_trust_domain, identity_of
 from pki.x509.keys import check_leaf_key, make_ca_key, make_leaf_key
-from pki.x509.name_constraints import Network, Scope, parse_host, trust_domain_of
+from pki.x509.name_constraints import NameConstraints, Network, parse_host, trust_domain_of
 
 __all__ = ["Authority", "AuthorityError", "CertifiedKey", "create_issuer", "create_root"]
 
@@ -37,7 +37,7 @@ class Authority:
 
     issuer: CertifiedKey
     roots: tuple[x509.Certificate, ...]
-    scope: Scope
+    scope: NameConstraints
     root: CertifiedKey | None = None
     crls: tuple[x509.CertificateRevocationList, ...] = ()  # given to every holder; none before the first was signed
 
@@ -55,7 +55,7 @@ class Authority:
         Hosts may lie under the trust domain, `localhost`, `domains`, loopback and `networks`.
         """
         check_trust_domain(trust_domain)
-        scope = Scope.of(trust_domain, domains, networks)
+        scope = NameConstraints.of(trust_domain, domains, networks)
         root = create_root(trust_domain, now=now)
         return cls(create_issuer(root, scope, now=now), (root.certificate,), scope, root)
 
@@ -67,15 +67,15 @@ class Authority:
         *,
         now: datetime,
         life: timedelta | None = None,
-    ) -> Issued:
+    ) -> IssuedIdentity:
         """A new key and its certificate; raises `AuthorityError` or `IdentityError`, naming what is wrong."""
         key = make_leaf_key()
         leaf = self.certify(key.public_key(), name, role, hosts, now=now, life=life)
         return self.deliver(leaf).with_key(key)
 
-    def deliver(self, leaf: x509.Certificate) -> Certified:
+    def deliver(self, leaf: x509.Certificate) -> IssuedCertificate:
         """What the holder of a leaf is given with it: its chain, the roots, and the revocation lists."""
-        return Certified(
+        return IssuedCertificate(
             identity=identity_of(leaf),
             certificate=leaf,
             certificate_pem=pem_of(leaf, self.issuer.certificate),
@@ -127,7 +127,7 @@ class Authority:
         )
 
     def crl(
-        self, revocations: Iterable[Revocation], *, number: int, now: datetime, life: timedelta = CRL_LIFE
+        self, revocations: Iterable[CrlEntry], *, number: int, now: datetime, life: timedelta = CRL_LIFE
     ) -> x509.CertificateRevocationList:
         """The issuing CA's list of what it takes back; `number` grows with each."""
         return sign_crl(self.issuer, revocations, number=number, now=now, life=life)
@@ -148,7 +148,7 @@ def create_root(trust_domain: str, *, now: datetime) -> CertifiedKey:
     return CertifiedKey(certificate, key)
 
 
-def create_issuer(root: CertifiedKey, scope: Scope, *, now: datetime) -> CertifiedKey:
+def create_issuer(root: CertifiedKey, scope: NameConstraints, *, now: datetime) -> CertifiedKey:
     """A P-384 issuing CA for `ISSUER_LIFE`, which can certify leaves within `scope` and no further CA."""
     key = make_ca_key()
     certificate = sign_certificate(

@@ -47,7 +47,7 @@ def ask(name: str, hosts: Sequence[str] = ()) -> Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SigningRequest:
     """What a request asks for, after its signature was checked."""
 
     key: ec.EllipticCurvePublicKey

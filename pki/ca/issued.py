@@ -22,7 +22,7 @@ from pki.x509.keys import private_pem
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedIdentity:
     """A certificate with its key and the roots to trust."""
 
     identity: Identity
@@ -48,7 +48,7 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
-class Certified:
+class IssuedCertificate:
     """The same for a key that is somewhere else."""
 
     identity: Identity
@@ -57,9 +57,9 @@ class Certified:
     ca_pem: bytes
     crl_pem: bytes | None
 
-    def with_key(self, key: ec.EllipticCurvePrivateKey) -> Issued:
+    def with_key(self, key: ec.EllipticCurvePrivateKey) -> IssuedIdentity:
         """Together with its key, when that was made here."""
-        return Issued(
+        return IssuedIdentity(
             self.identity, self.certificate, self.certificate_pem, private_pem(key), self.ca_pem, self.crl_pem
         )
 
@@ -88,7 +88,7 @@ class Certified:
         return {**_public(self.ca_pem, self.crl_pem), "certificate.pem": (self.certificate_pem, 0o644)}
 
 
-def write_all(made: Sequence[Issued | Certified], directory: Path, *, replace: bool = False) -> None:
+def write_all(made: Sequence[IssuedIdentity | IssuedCertificate], directory: Path, *, replace: bool = False) -> None:
     """Write each to `directory/NAME/`: a directory appears whole, files in an old one are replaced together.
 
     Raises `StoreError`; a NAME that is there is an error unless `replace`.

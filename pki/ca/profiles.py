@@ -23,7 +23,7 @@ _DIALS = ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class CertificateProfile:
     """The part of a certificate that its role decides."""
 
     usages: tuple[ObjectIdentifier, ...]
@@ -31,15 +31,17 @@ class Profile:
     life: timedelta = LEAF_LIFE
 
 
-PROFILES: Mapping[Role, Profile] = MappingProxyType(
+PROFILES: Mapping[Role, CertificateProfile] = MappingProxyType(
     {
-        Role.COORDINATOR: Profile((_SERVES, _DIALS), needs_host=True),
-        Role.WORKER: Profile((_SERVES, _DIALS), needs_host=False),  # serves health and metrics only
-        Role.GATEWAY: Profile((_SERVES, _DIALS), needs_host=True),
-        Role.CLIENT: Profile((_DIALS,), needs_host=False),
-        Role.ADMIN: Profile((_DIALS,), needs_host=False),
-        Role.PROMETHEUS: Profile((_SERVES, _DIALS), needs_host=False),  # scrapes, and may serve its own page
-        Role.POSTGRES: Profile((_SERVES,), needs_host=True),
+        Role.COORDINATOR: CertificateProfile((_SERVES, _DIALS), needs_host=True),
+        Role.WORKER: CertificateProfile((_SERVES, _DIALS), needs_host=False),  # serves health and metrics only
+        Role.GATEWAY: CertificateProfile((_SERVES, _DIALS), needs_host=True),
+        Role.CLIENT: CertificateProfile((_DIALS,), needs_host=False),
+        Role.ADMIN: CertificateProfile((_DIALS,), needs_host=False),
+        Role.PROMETHEUS: CertificateProfile(
+            (_SERVES, _DIALS), needs_host=False
+        ),  # scrapes, and may serve its own page
+        Role.POSTGRES: CertificateProfile((_SERVES,), needs_host=True),
     }
 )
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki.ca.profiles import BACKDATE
 from pki.errors import AuthorityError
-from pki.x509.crl import Reason, Revocation
+from pki.x509.crl import CrlEntry, Reason
 
 CA_USAGE = ("key_cert_sign", "crl_sign")
 LEAF_USAGE = ("digital_signature",)
@@ -93,7 +93,7 @@ def sign_certificate(
 
 
 def sign_crl(
-    ca: CertifiedKey, revocations: Iterable[Revocation], *, number: int, now: datetime, life: timedelta
+    ca: CertifiedKey, revocations: Iterable[CrlEntry], *, number: int, now: datetime, life: timedelta
 ) -> x509.CertificateRevocationList:
     """The list of what `ca` takes back; `number` grows from each of its lists to the next."""
     validity = Validity.within(ca.certificate, now, life)
@@ -115,7 +115,7 @@ def pem_of(*signed: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in signed)
 
 
-def _entry(revocation: Revocation) -> x509.RevokedCertificate:
+def _entry(revocation: CrlEntry) -> x509.RevokedCertificate:
     builder = x509.RevokedCertificateBuilder().serial_number(revocation.serial).revocation_date(revocation.at)
     if revocation.reason is not Reason.UNSPECIFIED:  # RFC 5280 5.3.1 wants it left out
         builder = builder.add_extension(x509.CRLReason(revocation.reason.flag), critical=False)

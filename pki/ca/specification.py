@@ -7,7 +7,7 @@ from pki.x509.identity import Role
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CertificateSpec:
     """One certificate that is wanted."""
 
     name: str

@@ -9,13 +9,13 @@ from cryptography.exceptions import InvalidSignature
 
 from pki.errors import PkiError
 from pki.store import crls
-from pki.store.ledger import Event
+from pki.store.ledger import LedgerEvent
 from pki.store.state import Ca
 from pki.store.store import AuthorityStore
 from pki.x509 import compatibility
 from pki.x509.crl import signed_by
 
-_MAKING = frozenset({Event.CREATED, Event.ISSUED, Event.SIGNED, Event.RENEWED})
+_MAKING = frozenset({LedgerEvent.CREATED, LedgerEvent.ISSUED, LedgerEvent.SIGNED, LedgerEvent.RENEWED})
 
 
 def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Iterator[str]:
@@ -52,7 +52,7 @@ def _certificate_faults(store: AuthorityStore) -> Iterator[str]:
     for serial, count in Counter(record.serial for record in made).items():
         if count > 1:
             yield f"serial number {serial} was given {count} times: replace the issuing CA"
-    cas = [record.certificate for record in made if record.event is Event.CREATED]
+    cas = [record.certificate for record in made if record.event is LedgerEvent.CREATED]
     for record in made:
         certificate = record.certificate
         issuer = next((ca for ca in cas if ca.subject == certificate.issuer), None)
@@ -62,7 +62,7 @@ def _certificate_faults(store: AuthorityStore) -> Iterator[str]:
             yield f"{record.serial} ({certificate.subject.rfc4514_string()}) outlives its issuer"
     known = {record.certificate.serial_number for record in made}
     for record in store.records():
-        if record.event is Event.REVOKED and record.certificate.serial_number not in known:
+        if record.event is LedgerEvent.REVOKED and record.certificate.serial_number not in known:
             yield f"{record.serial} was revoked and never issued"
 
 

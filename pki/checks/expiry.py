@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from pki.ca.profiles import CRL_LIFE, ISSUER_LIFE, LEAF_LIFE
 from pki.store import crls
-from pki.store.state import Ca, Leaf, Register
+from pki.store.state import AuthorityState, Ca, LeafEntry
 from pki.store.store import AuthorityStore
 from pki.x509.compatibility import constrains_uris
 from pki.x509.crl import expiry
@@ -62,7 +62,7 @@ def look(store: AuthorityStore, now: datetime, within: timedelta | None = None) 
     return sorted(rows, key=lambda row: row.not_after)
 
 
-def next_step(register: Register) -> str | None:
+def next_step(register: AuthorityState) -> str | None:
     """What a rotation under way is waiting for."""
     root = "rotate-root" if len(register.roots) > 1 else "rotate-issuer"
     if register.next is not None:
@@ -95,7 +95,7 @@ def _root_row(root: Ca, now: datetime, within: timedelta | None) -> Row:
     return Row(level, "root", root.stem, end, "" if level is Level.OK else "pki rotate-root", future)
 
 
-def _issuer_row(register: Register, ca: Ca, now: datetime, within: timedelta | None) -> Row:
+def _issuer_row(register: AuthorityState, ca: Ca, now: datetime, within: timedelta | None) -> Row:
     end = ca.certificate.not_valid_after_utc
     if ca in register.old:  # on its way out, and nothing new comes from it
         return Row(Level.DUE if now < end else Level.EXPIRED, "issuing CA", ca.stem, end, next_step(register) or "")
@@ -129,7 +129,7 @@ def list_rows(store: AuthorityStore, now: datetime, within: timedelta | None = N
         yield Row(level, "revocation list", f"of {ca.stem}", end, "" if level is Level.OK else cure, future)
 
 
-def _leaf_row(register: Register, leaf: Leaf, now: datetime, within: timedelta | None) -> Row:
+def _leaf_row(register: AuthorityState, leaf: LeafEntry, now: datetime, within: timedelta | None) -> Row:
     certificate, name = leaf.certificate, leaf.identity.name
     end = certificate.not_valid_after_utc
     late = (end - certificate.not_valid_before_utc) * _LEAF_LATE

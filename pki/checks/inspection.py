@@ -16,13 +16,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki.ca.profiles import BACKDATE, LEAF_LIFE, PROFILES
 from pki.errors import AuthorityError, IdentityError, PkiError, RevocationError, StoreError
 from pki.files import read_file
-from pki.store.state import Register
+from pki.store.state import AuthorityState
 from pki.x509 import compatibility
 from pki.x509.chain import is_authority, verify_chain
 from pki.x509.crl import RevocationLists, check_current
 from pki.x509.identity import Identity, Role, identity_of
 from pki.x509.keys import check_leaf_key
-from pki.x509.name_constraints import Scope, parse_host
+from pki.x509.name_constraints import NameConstraints, parse_host
 from pki.x509.parsing import read_certificates
 from pki.x509.serials import format_serial
 
@@ -38,8 +38,8 @@ class Expectation:
     hosts: tuple[str, ...] = ()  # addresses that others dial
     role: Role | None = None
     name: str | None = None
-    scope: Scope | None = None  # of the authority, its networks included
-    register: Register | None = None  # of the authority
+    scope: NameConstraints | None = None  # of the authority, its networks included
+    register: AuthorityState | None = None  # of the authority
 
 
 @dataclass(frozen=True, slots=True)

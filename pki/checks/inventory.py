@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from pki.ca.profiles import PROFILES
-from pki.ca.specification import Order
+from pki.ca.specification import CertificateSpec
 from pki.errors import AuthorityError, IdentityError, InventoryError
 from pki.x509.identity import Role, check_name
 from pki.x509.name_constraints import parse_host
@@ -55,7 +55,7 @@ class _Host:
     variables: dict[str, Any] = field(default_factory=dict)
 
 
-def read_inventory(path: Path) -> tuple[Order, ...]:
+def read_inventory(path: Path) -> tuple[CertificateSpec, ...]:
     """One order for each identity, in the order of the file; raises `InventoryError`."""
     try:
         text = path.read_text("utf-8")
@@ -68,7 +68,7 @@ def read_inventory(path: Path) -> tuple[Order, ...]:
         raise InventoryError(f"{path}: {error}") from None
 
 
-def parse_inventory(text: str) -> tuple[Order, ...]:
+def parse_inventory(text: str) -> tuple[CertificateSpec, ...]:
     """The same from a text."""
     try:
         groups = yaml.load(text, _Loader)  # noqa: S506  # derived from SafeLoader
@@ -112,7 +112,7 @@ def _walk(
         _walk(str(name), child, variables, roles, hosts)
 
 
-def _orders(host: str, said: _Host) -> Iterator[Order]:
+def _orders(host: str, said: _Host) -> Iterator[CertificateSpec]:
     own = said.variables.get("pki_role")
     roles = tuple(said.roles) if own is None else tuple(_role(f"host {host}", one) for one in _listed(own))
     names = _mapping(f"pki_names of {host}", said.variables.get("pki_names"))
@@ -129,7 +129,7 @@ def _orders(host: str, said: _Host) -> Iterator[Order]:
         if PROFILES[role].needs_host and not addresses:
             what = f"host {host} is {role.with_article}, which others dial"
             raise InventoryError(f"{what}: give it an ansible_host or pki_hosts")
-        yield Order(name, role, addresses)
+        yield CertificateSpec(name, role, addresses)
 
 
 def _name(host: str, role: Role) -> str:

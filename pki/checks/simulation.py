@@ -16,7 +16,7 @@ from types import MappingProxyType
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki.ca.specification import Order
+from pki.ca.specification import CertificateSpec
 from pki.checks.inspection import covers, read_chain, revoked_faults, serves, stale_faults
 from pki.errors import ChainError, IdentityError, PkiError, RevocationError
 from pki.files import TlsFiles, read_file
@@ -51,7 +51,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConnectionFault:
     """One reason, at one member."""
 
     cause: Cause
@@ -60,7 +60,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ConnectionCheck:
     """One connection that the deployment needs."""
 
     dialler: str
@@ -75,28 +75,28 @@ class Link:
 class Break:
     """A fault with every link that it breaks; none when nobody dials the member, or it dials nobody."""
 
-    fault: Fault
-    links: tuple[Link, ...]
+    fault: ConnectionFault
+    links: tuple[ConnectionCheck, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    order: Order
+    order: CertificateSpec
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
     lists: RevocationLists | None
 
 
-def simulate(orders: Sequence[Order], certificates: Path, at: datetime) -> tuple[list[Break], int]:
+def simulate(orders: Sequence[CertificateSpec], certificates: Path, at: datetime) -> tuple[list[Break], int]:
     """What breaks at `at`, and how many links there are in all.
 
     `orders` say who is deployed under which addresses, `certificates`/NAME holds what lies on each one's disk.
     """
-    broken: dict[Fault, list[Link]] = {}
+    broken: dict[ConnectionFault, list[ConnectionCheck]] = {}
     members: dict[str, _Member] = {}
     for order in orders:
         found = _read(order, certificates / order.name)
-        if isinstance(found, Fault):
+        if isinstance(found, ConnectionFault):
             broken[found] = []
         else:
             members[order.name] = found
@@ -114,7 +114,7 @@ def simulate(orders: Sequence[Order], certificates: Path, at: datetime) -> tuple
     return [Break(fault, tuple(which)) for fault, which in broken.items()], len(links)
 
 
-def notes(orders: Sequence[Order], certificates: Path) -> list[str]:
+def notes(orders: Sequence[CertificateSpec], certificates: Path) -> list[str]:
     """What other TLS stacks refuse of the members' certificates although no link breaks by it, one line each."""
     members = (_read(order, certificates / order.name) for order in orders)
     return list(
@@ -124,15 +124,15 @@ def notes(orders: Sequence[Order], certificates: Path) -> list[str]:
     )
 
 
-def _links(orders: Sequence[Order]) -> Iterator[Link]:
+def _links(orders: Sequence[CertificateSpec]) -> Iterator[ConnectionCheck]:
     for dialler in orders:
         for server in orders:
             if server.role in DIALS.get(dialler.role, ()) and server is not dialler:
                 for address in server.hosts:
-                    yield Link(dialler.name, server.name, address)
+                    yield ConnectionCheck(dialler.name, server.name, address)
 
 
-def _read(order: Order, directory: Path) -> _Member | Fault:
+def _read(order: CertificateSpec, directory: Path) -> _Member | ConnectionFault:
     files = TlsFiles.in_directory(directory)
     lists = files.crl
     try:
@@ -143,42 +143,42 @@ def _read(order: Order, directory: Path) -> _Member | Fault:
             RevocationLists.read(read_file(lists)) if lists is not None and lists.exists() else None,
         )
     except RevocationError as error:
-        return Fault(Cause.FILES, order.name, f"{lists} {error}")
+        return ConnectionFault(Cause.FILES, order.name, f"{lists} {error}")
     except PkiError as error:
-        return Fault(Cause.FILES, order.name, str(error))
+        return ConnectionFault(Cause.FILES, order.name, str(error))
 
 
-def _own_faults(member: _Member, at: datetime) -> Iterator[Fault]:
+def _own_faults(member: _Member, at: datetime) -> Iterator[ConnectionFault]:
     """What breaks every link of a member, whoever is at the other end, or nobody."""
     name, leaf = member.order.name, member.chain[0]
     try:
         identity = identity_of(leaf)
         if (identity.name, identity.role) != (name, member.order.role):
-            yield Fault(Cause.IDENTITY, name, f"has the certificate of {identity}: give it its own")
+            yield ConnectionFault(Cause.IDENTITY, name, f"has the certificate of {identity}: give it its own")
     except IdentityError as error:
-        yield Fault(Cause.IDENTITY, name, str(error))
+        yield ConnectionFault(Cause.IDENTITY, name, str(error))
     try:
         check_validity(leaf, at)
     except ChainError as error:
-        yield Fault(Cause.LEAF, name, str(error))
+        yield ConnectionFault(Cause.LEAF, name, str(error))
 
 
-def _link_faults(dialler: _Member, server: _Member, address: str, at: datetime) -> Iterator[Fault]:
+def _link_faults(dialler: _Member, server: _Member, address: str, at: datetime) -> Iterator[ConnectionFault]:
     if not covers(server.chain[0], address):
         reason = f"its certificate does not cover {address}: issue it again with --host {address}"
-        yield Fault(Cause.SAN, server.order.name, reason)
+        yield ConnectionFault(Cause.SAN, server.order.name, reason)
     for member, purpose, use in (
         (server, ExtendedKeyUsageOID.SERVER_AUTH, "serving"),
         (dialler, ExtendedKeyUsageOID.CLIENT_AUTH, "dialling"),
     ):
         if not serves(member.chain[0], purpose):
             reason = f"its certificate is not for {use}: issue it as the {member.order.role} it is"
-            yield Fault(Cause.PURPOSE, member.order.name, reason)
+            yield ConnectionFault(Cause.PURPOSE, member.order.name, reason)
     yield from _refusals(server, dialler, at)
     yield from _refusals(dialler, server, at)
 
 
-def _refusals(shown: _Member, verifier: _Member, at: datetime) -> Iterator[Fault]:
+def _refusals(shown: _Member, verifier: _Member, at: datetime) -> Iterator[ConnectionFault]:
     """Why `verifier` would refuse what `shown` shows, blamed on the one who can mend it."""
     own = list(_own_faults(shown, at))
     if own:
@@ -188,16 +188,16 @@ def _refusals(shown: _Member, verifier: _Member, at: datetime) -> Iterator[Fault
     if isinstance(path, str):
         at_home = _path(shown.chain, shown.roots, at)
         if isinstance(at_home, str):
-            yield Fault(Cause.CHAIN, shown.order.name, at_home)
+            yield ConnectionFault(Cause.CHAIN, shown.order.name, at_home)
         else:
             reason = f"does not trust {at_home[-1].subject.rfc4514_string()}: give it the `pki bundle` of today"
-            yield Fault(Cause.CHAIN, verifier.order.name, reason)
+            yield ConnectionFault(Cause.CHAIN, verifier.order.name, reason)
         return
     if verifier.lists is not None:
         for reason in revoked_faults(path, verifier.lists):
-            yield Fault(Cause.CRL, shown.order.name, reason)
+            yield ConnectionFault(Cause.CRL, shown.order.name, reason)
         for reason in stale_faults(path, verifier.lists, at):
-            yield Fault(Cause.CRL, verifier.order.name, reason)
+            yield ConnectionFault(Cause.CRL, verifier.order.name, reason)
 
 
 @lru_cache(maxsize=4096)

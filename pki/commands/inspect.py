@@ -12,8 +12,8 @@ from pki.checks.expiry import Row
 from pki.checks.inspection import serves
 from pki.commands.common import AuthorityOption, JsonOption, app, look_at, names, now, print_json, print_table
 from pki.errors import StoreError
-from pki.store.ledger import Event, Record
-from pki.store.state import Leaf, Register
+from pki.store.ledger import LedgerEvent, LedgerRecord
+from pki.store.state import AuthorityState, LeafEntry
 from pki.store.store import AuthorityStore, serial_argument
 from pki.timespans import day, parse_span, remaining
 
@@ -160,7 +160,7 @@ def _left(row: Row, moment: datetime) -> str:
     return "not valid yet" if row.not_yet_valid else remaining(row.not_after - moment)
 
 
-def _line(record: Record) -> tuple[str, str, str, str, str]:
+def _line(record: LedgerRecord) -> tuple[str, str, str, str, str]:
     what = str(record.event)
     if record.reason is not None:
         what += f" ({record.reason})"
@@ -179,12 +179,12 @@ def _found(store: AuthorityStore, which: str, moment: datetime) -> dict[str, obj
         if leaf.serial == serial:
             return _leaf_json(register, leaf, moment)
     for record in store.records():
-        if record.event is Event.CREATED and record.certificate.serial_number == serial:
+        if record.event is LedgerEvent.CREATED and record.certificate.serial_number == serial:
             return record.to_json()
     raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 
 
-def _leaf_json(register: Register, leaf: Leaf, moment: datetime) -> dict[str, object]:
+def _leaf_json(register: AuthorityState, leaf: LeafEntry, moment: datetime) -> dict[str, object]:
     revocation = register.revocations.get(leaf.serial)
     fields = leaf.record.to_json()
     pem = fields.pop("certificate")

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pki.ca.csr import Request, ask
-from pki.ca.issued import Certified, Issued
-from pki.ca.specification import Order
+from pki.ca.csr import SigningRequest, ask
+from pki.ca.issued import IssuedCertificate, IssuedIdentity
+from pki.ca.specification import CertificateSpec
 from pki.commands.common import (
     AuthorityOption,
     DaysOption,
@@ -64,13 +64,13 @@ def issue(
             raise typer.BadParameter("Missing NAME or --role: give both, or --inventory")
         if missing:
             raise typer.BadParameter("--missing belongs to --inventory")
-        orders = [Order(name, role, tuple(host or ()), life(days))]
+        orders = [CertificateSpec(name, role, tuple(host or ()), life(days))]
     else:
         if name or role or host:
             raise typer.BadParameter("--inventory says names, roles and hosts: give nothing else of these")
         from pki.checks.inventory import read_inventory  # noqa: PLC0415  # YAML is a fifth of the command's start-up
 
-        orders = [Order(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
+        orders = [CertificateSpec(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
         if missing:
             orders = [order for order in orders if not (out / order.name).exists()]
     store = open_store(authority)
@@ -122,9 +122,9 @@ def sign(
     Certify a key that was made elsewhere, and write OUT/NAME/ without a key. The request has to ask for this name
     and these hosts; whatever else it asks for is ignored, the role decides.
     """
-    order = Order(name, role, tuple(host or ()), life(days))
+    order = CertificateSpec(name, role, tuple(host or ()), life(days))
     try:
-        asked = Request.read(read_file(file))
+        asked = SigningRequest.read(read_file(file))
         certified = open_store(authority).sign(asked, order, out, now=now(), by=user())
     except RequestError as error:
         raise RequestError(f"{file} {error}") from None
@@ -166,17 +166,17 @@ def renew(
     _report(renewed, out, as_json=as_json)
 
 
-def _report(made: Sequence[Issued | Certified], out: Path, *, as_json: bool) -> None:
+def _report(made: Sequence[IssuedIdentity | IssuedCertificate], out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json([_json(one, out) for one in made])
         return
     for one in made:
         who = one.identity
-        key = "" if isinstance(one, Issued) else ", its key is on the host"
+        key = "" if isinstance(one, IssuedIdentity) else ", its key is on the host"
         print(f"{who.role} {who.name} until {day(one.certificate.not_valid_after_utc)} in {out / who.name}{key}")
 
 
-def _json(made: Issued | Certified, out: Path) -> dict[str, object]:
+def _json(made: IssuedIdentity | IssuedCertificate, out: Path) -> dict[str, object]:
     files = TlsFiles.in_directory(out / made.identity.name)
     return {
         "name": made.identity.name,
@@ -185,7 +185,7 @@ def _json(made: Issued | Certified, out: Path) -> dict[str, object]:
         "serial": format_serial(made.certificate.serial_number),
         "not_after": made.certificate.not_valid_after_utc.isoformat(),
         "certificate": str(files.certificate),
-        "key": str(files.key) if isinstance(made, Issued) else None,
+        "key": str(files.key) if isinstance(made, IssuedIdentity) else None,
         "ca": str(files.ca),
         "crl": None if made.crl_pem is None else str(files.crl),
     }

@@ -14,16 +14,16 @@ from pki.ca.profiles import CRL_LIFE
 from pki.ca.signing import sign_crl
 from pki.errors import StoreError
 from pki.store.directory import AuthorityDirectory
-from pki.store.ledger import Event, Record
-from pki.store.state import Ca, Register
+from pki.store.ledger import LedgerEvent, LedgerRecord
+from pki.store.state import AuthorityState, Ca
 from pki.x509.crl import expiry
 
 _AGE = timedelta(days=1)
 
-Lists = dict[Ca, x509.CertificateRevocationList]
+Crls = dict[Ca, x509.CertificateRevocationList]
 
 
-def in_use(directory: AuthorityDirectory, register: Register) -> Lists:
+def in_use(directory: AuthorityDirectory, register: AuthorityState) -> Crls:
     """The lists that every holder is given; none until the CA that signs has one.
 
     Retired issuing CAs keep theirs until it expires: it names the leaves that verifiers might still know.
@@ -40,7 +40,7 @@ def in_use(directory: AuthorityDirectory, register: Register) -> Lists:
     return lists
 
 
-def due(directory: AuthorityDirectory, register: Register, now: datetime) -> list[Ca]:
+def due(directory: AuthorityDirectory, register: AuthorityState, now: datetime) -> list[Ca]:
     """The issuing CAs whose list has to be signed before anything is handed out."""
     if register.signing.serial not in register.numbers:
         return []
@@ -54,7 +54,7 @@ def due(directory: AuthorityDirectory, register: Register, now: datetime) -> lis
     return late
 
 
-def begun(register: Register, held: Lists, now: datetime) -> Lists:
+def begun(register: AuthorityState, held: Crls, now: datetime) -> Crls:
     """The lists of `held` that may be handed out at `now`: verifiers refuse everybody while a list has not begun.
 
     Left out is the list of a CA that nobody uses: one that is retired, or not valid yet and not the one that signs.
@@ -79,7 +79,7 @@ def is_fresh(one: x509.CertificateRevocationList, now: datetime) -> bool:
     return one.last_update_utc <= now < one.last_update_utc + _AGE
 
 
-def is_complete(register: Register, ca: Ca, one: x509.CertificateRevocationList, now: datetime) -> bool:
+def is_complete(register: AuthorityState, ca: Ca, one: x509.CertificateRevocationList, now: datetime) -> bool:
     """Whether a CA's list is its last one, and names all that the ledger takes back."""
     number = one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if number < register.numbers.get(ca.serial, 0):
@@ -89,8 +89,12 @@ def is_complete(register: Register, ca: Ca, one: x509.CertificateRevocationList,
 
 
 def sign(
-    directory: AuthorityDirectory, register: Register, cas: Iterable[Ca], now: datetime, life: timedelta = CRL_LIFE
-) -> Lists:
+    directory: AuthorityDirectory,
+    register: AuthorityState,
+    cas: Iterable[Ca],
+    now: datetime,
+    life: timedelta = CRL_LIFE,
+) -> Crls:
     """New lists of issuing CAs, complete by `register`.
 
     A CA whose life is over or has not begun signs none.
@@ -108,7 +112,7 @@ def sign(
     }
 
 
-def _is_used(register: Register, ca: Ca, now: datetime) -> bool:
+def _is_used(register: AuthorityState, ca: Ca, now: datetime) -> bool:
     return ca in register.issuers and _is_valid(ca, now)
 
 
@@ -123,11 +127,11 @@ def _is_valid(ca: Ca, now: datetime) -> bool:
     return ca.certificate.not_valid_before_utc <= now < ca.certificate.not_valid_after_utc
 
 
-def records(register: Register, lists: Lists, now: datetime, by: str) -> list[Record]:
+def records(register: AuthorityState, lists: Crls, now: datetime, by: str) -> list[LedgerRecord]:
     """The lines that tell of new lists; `register` is as it was before them."""
-    return [Record(Event.CRL, now, by, ca.certificate, number=next_number(register, ca)) for ca in lists]
+    return [LedgerRecord(LedgerEvent.CRL, now, by, ca.certificate, number=next_number(register, ca)) for ca in lists]
 
 
-def next_number(register: Register, ca: Ca) -> int:
+def next_number(register: AuthorityState, ca: Ca) -> int:
     """The number of the next list of a CA."""
     return register.numbers.get(ca.serial, 0) + 1

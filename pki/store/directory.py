@@ -29,7 +29,7 @@ from pki.ca.profiles import CRL_LIFE, ROOT_CRL_LIFE
 from pki.ca.signing import pem_of, sign_crl
 from pki.errors import StoreError
 from pki.files import Contents, append_durably, create_directory, locked, read_file, remove_file, replace_files
-from pki.store.ledger import Event, Ledger, Record
+from pki.store.ledger import Ledger, LedgerEvent, LedgerRecord
 from pki.store.state import Ca
 from pki.tls.credential import read_private
 from pki.x509.keys import private_pem
@@ -64,8 +64,8 @@ class AuthorityDirectory:
         """Write a new authority and its first revocation lists, whole or not at all."""
         issuer = authority.issuer
         records = [
-            *(Record(Event.CREATED, now, by, ca.certificate) for ca in (root, issuer)),
-            *(Record(Event.CRL, now, by, ca.certificate, number=1) for ca in (root, issuer)),
+            *(LedgerRecord(LedgerEvent.CREATED, now, by, ca.certificate) for ca in (root, issuer)),
+            *(LedgerRecord(LedgerEvent.CRL, now, by, ca.certificate, number=1) for ca in (root, issuer)),
         ]
         contents: Contents = {
             **_ca_contents("root", root, sign_crl(root, (), number=1, now=now, life=ROOT_CRL_LIFE), passphrase),
@@ -81,7 +81,7 @@ class AuthorityDirectory:
             raise StoreError(f"{self.path} holds no authority: make one with `pki init {self.path} …`")
         return read_file(self.path / _LEDGER)
 
-    def append(self, ledger: Ledger, records: Sequence[Record]) -> Ledger:
+    def append(self, ledger: Ledger, records: Sequence[LedgerRecord]) -> Ledger:
         """Add lines, and return the longer ledger when they are on the disk."""
         text, after = ledger.extended(records)
         append_durably(self.path / _LEDGER, text, at=ledger.size)

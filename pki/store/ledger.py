@@ -26,7 +26,7 @@ _GENESIS = "0" * 64
 _TOLD = 3
 
 
-class Event(StrEnum):
+class LedgerEvent(StrEnum):
     """What happened."""
 
     CREATED = "created"  # a root or an issuing CA
@@ -40,10 +40,10 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LedgerRecord:
     """One line: what happened, when, by whom, and to which certificate."""
 
-    event: Event
+    event: LedgerEvent
     at: datetime
     by: str
     certificate: x509.Certificate
@@ -96,7 +96,7 @@ class Record:
 class Ledger:
     """The whole record, and where the next line goes."""
 
-    records: tuple[Record, ...] = ()
+    records: tuple[LedgerRecord, ...] = ()
     size: int = 0  # bytes of whole lines; a torn tail behind them is to be overwritten
     head: str = _GENESIS  # SHA-256 of the last line
     heads: frozenset[str] = frozenset()  # SHA-256 of every line
@@ -108,7 +108,7 @@ class Ledger:
 
         Its certificate never left: an append returns only when the whole line is on the disk.
         """
-        records: list[Record] = []
+        records: list[LedgerRecord] = []
         head, size = _GENESIS, 0
         heads: list[str] = []
         *lines, torn = data.split(b"\n")
@@ -124,11 +124,11 @@ class Ledger:
             size += len(line) + 1
         return cls(tuple(records), size, head, frozenset(heads), len(torn))
 
-    def lines(self, records: Iterable[Record]) -> bytes:
+    def lines(self, records: Iterable[LedgerRecord]) -> bytes:
         """What to write at `size` to add `records`."""
         return self.extended(list(records))[0]
 
-    def extended(self, records: Sequence[Record]) -> tuple[bytes, Self]:
+    def extended(self, records: Sequence[LedgerRecord]) -> tuple[bytes, Self]:
         """What to write at `size` to add `records`, and the ledger once that is written."""
         lines: list[bytes] = []
         heads: list[str] = [self.head]
@@ -148,7 +148,7 @@ class Ledger:
         return text, after
 
 
-def summary(records: Iterable[Record]) -> str:
+def summary(records: Iterable[LedgerRecord]) -> str:
     """What the lines say has happened, for people: "revoked worker-1, revoked worker-2, …"."""
     told = [f"{record.event} {record.identity.name}" for record in records if record.identity is not None]
     told = told or [f"{record.event} of {record.certificate.subject.rfc4514_string()}" for record in records]
@@ -156,11 +156,11 @@ def summary(records: Iterable[Record]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def _parse(fields: dict[str, Any], previous: str) -> Record:
+def _parse(fields: dict[str, Any], previous: str) -> LedgerRecord:
     if fields["previous"] != previous:
         raise ValueError("it does not follow the line before")
-    return Record(
-        Event(fields["event"]),
+    return LedgerRecord(
+        LedgerEvent(fields["event"]),
         datetime.fromisoformat(fields["at"]),
         fields["by"],
         x509.load_pem_x509_certificate(fields["certificate"].encode("ascii")),

@@ -20,12 +20,12 @@ from pki.ca.profiles import CRL_LIFE, ROOT_CRL_LIFE
 from pki.ca.signing import CertifiedKey, sign_crl
 from pki.errors import StoreError
 from pki.store import crls
-from pki.store.crls import Lists
-from pki.store.ledger import Event, Record
-from pki.store.state import Ca, Leaf, Register
+from pki.store.crls import Crls
+from pki.store.ledger import LedgerEvent, LedgerRecord
+from pki.store.state import AuthorityState, Ca, LeafEntry
 from pki.store.store import AuthorityStore
 from pki.x509.crl import Reason
-from pki.x509.name_constraints import Network, Scope
+from pki.x509.name_constraints import NameConstraints, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def prepare_root(store: AuthorityStore, new_passphrase: bytes | None, *, now: da
         first = sign_crl(signer, (), number=1, now=now, life=ROOT_CRL_LIFE)
         store.directory.add(root.stem, signer, first, new_passphrase)
         created = [
-            Record(Event.CREATED, now, by, signer.certificate),
-            Record(Event.CRL, now, by, signer.certificate, number=1),
+            LedgerRecord(LedgerEvent.CREATED, now, by, signer.certificate),
+            LedgerRecord(LedgerEvent.CRL, now, by, signer.certificate, number=1),
         ]
         return _add_issuer(store, signer, root, scope, now=now, by=by, created=created)
 
@@ -85,11 +85,11 @@ def switch(store: AuthorityStore, *, now: datetime, by: str) -> Ca:
                 f"{following.stem} is not valid before {begin}: check this machine's clock; "
                 "if it is right, prepare another with `pki rotate-issuer`"
             )
-        store.record([Record(Event.SWITCHED, now, by, following.certificate)])
+        store.record([LedgerRecord(LedgerEvent.SWITCHED, now, by, following.certificate)])
     return following
 
 
-def unrenewed(register: Register, now: datetime) -> list[Leaf]:
+def unrenewed(register: AuthorityState, now: datetime) -> list[LeafEntry]:
     """Members whose certificate is valid, and ends with the old issuing CAs."""
     return [
         leaf
@@ -116,7 +116,7 @@ def finish_issuer(store: AuthorityStore, key: RootKey, *, now: datetime, by: str
         _check_renewed(register, now, force=force)
         signer = directory.root_key(root, key.path, key.passphrase)
         records = _retirement(register, register.old, now, by)
-        after = Register.read([*store.records(), *records])
+        after = AuthorityState.read([*store.records(), *records])
         fresh = _sign_held(store, after, leaving, now)
         fresh[root] = _root_list(signer, root, after, now)
         store.record([*records, *crls.records(after, fresh, now, by)], fresh)
@@ -149,7 +149,7 @@ def _is_future(ca: Ca, now: datetime) -> bool:
     return now < ca.certificate.not_valid_before_utc
 
 
-def _check_idle(register: Register, now: datetime) -> None:
+def _check_idle(register: AuthorityState, now: datetime) -> None:
     """Raise `StoreError` during a rotation, unless its CA was made by a clock ahead of time: another replaces it."""
     if _is_future(register.next or register.signing, now):
         return
@@ -161,18 +161,18 @@ def _check_idle(register: Register, now: datetime) -> None:
         raise StoreError(f"{register.old[-1].stem} is still accepted: end the last rotation first, with --finish")
 
 
-def _nothing_to_finish(register: Register) -> StoreError:
+def _nothing_to_finish(register: AuthorityState) -> StoreError:
     if register.next is not None:
         return StoreError(f"{register.signing.stem} still signs: --switch and renew everybody before --finish")
     return StoreError("no rotation is under way: begin with `pki rotate-issuer` or `pki rotate-root`")
 
 
-def _wider(store: AuthorityStore, domains: Iterable[str], networks: Iterable[Network]) -> Scope:
+def _wider(store: AuthorityStore, domains: Iterable[str], networks: Iterable[Network]) -> NameConstraints:
     scope = store.scope
-    return Scope.of(scope.trust_domain, (*scope.domains, *domains), (*scope.networks, *networks))
+    return NameConstraints.of(scope.trust_domain, (*scope.domains, *domains), (*scope.networks, *networks))
 
 
-def _check_renewed(register: Register, now: datetime, *, force: bool) -> None:
+def _check_renewed(register: AuthorityState, now: datetime, *, force: bool) -> None:
     late = [leaf.identity.name for leaf in unrenewed(register, now)]
     if late and not force:
         raise StoreError(
@@ -190,7 +190,7 @@ def _unwiped(store: AuthorityStore, root: Ca | None) -> list[Ca]:
     ]
 
 
-def _retirement(register: Register, cas: Sequence[Ca], now: datetime, by: str) -> list[Record]:
+def _retirement(register: AuthorityState, cas: Sequence[Ca], now: datetime, by: str) -> list[LedgerRecord]:
     """Lines that revoke what is left of these CAs, and then themselves."""
     left = [
         leaf.certificate
@@ -199,17 +199,21 @@ def _retirement(register: Register, cas: Sequence[Ca], now: datetime, by: str) -
         and leaf.serial not in register.revocations
         and now < leaf.certificate.not_valid_after_utc
     ]
-    revoked = [Record(Event.REVOKED, now, by, certificate, reason=Reason.SUPERSEDED) for certificate in left]
-    return [*revoked, *(Record(Event.RETIRED, now, by, ca.certificate) for ca in cas)]
+    revoked = [
+        LedgerRecord(LedgerEvent.REVOKED, now, by, certificate, reason=Reason.SUPERSEDED) for certificate in left
+    ]
+    return [*revoked, *(LedgerRecord(LedgerEvent.RETIRED, now, by, ca.certificate) for ca in cas)]
 
 
-def _sign_held(store: AuthorityStore, after: Register, cas: Iterable[Ca], now: datetime) -> Lists:
+def _sign_held(store: AuthorityStore, after: AuthorityState, cas: Iterable[Ca], now: datetime) -> Crls:
     """Lists of the issuing CAs whose key is there: one that was lost is replaced without its help."""
     held = [ca for ca in cas if store.directory.key_path(ca).exists()]
     return crls.sign(store.directory, after, held, now)
 
 
-def _root_list(signer: CertifiedKey, root: Ca, after: Register, now: datetime) -> x509.CertificateRevocationList:
+def _root_list(
+    signer: CertifiedKey, root: Ca, after: AuthorityState, now: datetime
+) -> x509.CertificateRevocationList:
     number = crls.next_number(after, root)
     return sign_crl(signer, after.revoked_by(root, now), number=number, now=now, life=ROOT_CRL_LIFE)
 
@@ -218,11 +222,11 @@ def _add_issuer(
     store: AuthorityStore,
     signer: CertifiedKey,
     root: Ca,
-    scope: Scope,
+    scope: NameConstraints,
     *,
     now: datetime,
     by: str,
-    created: Sequence[Record] = (),
+    created: Sequence[LedgerRecord] = (),
 ) -> Ca:
     """Certify another issuing CA, prolong the lists of all, and record it."""
     directory, register = store.directory, store.register
@@ -233,8 +237,8 @@ def _add_issuer(
         directory.write_networks(scope.networks)
     records = [
         *created,
-        Record(Event.CREATED, now, by, made.certificate),
-        Record(Event.CRL, now, by, made.certificate, number=1),
+        LedgerRecord(LedgerEvent.CREATED, now, by, made.certificate),
+        LedgerRecord(LedgerEvent.CRL, now, by, made.certificate, number=1),
     ]
     fresh = _sign_held(store, register, register.issuers, now)
     if root in register.roots and root.serial not in register.numbers:  # made before there were lists

@@ -17,17 +17,17 @@ from cryptography.hazmat.primitives import serialization
 
 from pki.ca.profiles import renewal_at
 from pki.errors import StoreError
-from pki.store.ledger import Event, Record
+from pki.store.ledger import LedgerEvent, LedgerRecord
 from pki.x509.compatibility import lacks_dns_name
-from pki.x509.crl import Reason, Revocation
+from pki.x509.crl import CrlEntry, Reason
 from pki.x509.identity import Identity, Role
 from pki.x509.serials import format_serial
 
 _LISTED_AFTER_EXPIRY = timedelta(days=1)  # for verifiers whose clock is behind
-_LEAF_EVENTS = frozenset({Event.ISSUED, Event.SIGNED, Event.RENEWED})
+_LEAF_EVENTS = frozenset({LedgerEvent.ISSUED, LedgerEvent.SIGNED, LedgerEvent.RENEWED})
 
 
-class Standing(StrEnum):
+class CertificateStatus(StrEnum):
     """What a leaf is good for."""
 
     VALID = "valid"
@@ -60,10 +60,10 @@ class Ca:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class LeafEntry:
     """One certificate of a member."""
 
-    record: Record
+    record: LedgerRecord
     identity: Identity
     key_elsewhere: bool  # made on a host, so that only the host can make another
 
@@ -79,7 +79,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
+class AuthorityState:
     """The authority's state. Tuples are oldest first."""
 
     roots: tuple[Ca, ...]  # trusted
@@ -87,15 +87,15 @@ class Register:
     next: Ca | None
     old: tuple[Ca, ...]
     retired: tuple[Ca, ...]  # roots and issuing CAs
-    leaves: tuple[Leaf, ...]
-    newest: Mapping[str, Leaf]  # each name's last certificate, whatever became of it
-    revocations: Mapping[int, Revocation]  # of leaves and issuing CAs, by serial number
+    leaves: tuple[LeafEntry, ...]
+    newest: Mapping[str, LeafEntry]  # each name's last certificate, whatever became of it
+    revocations: Mapping[int, CrlEntry]  # of leaves and issuing CAs, by serial number
     numbers: Mapping[int, int]  # of the last list that each CA signed, by the CA's serial number
 
     @classmethod
-    def read(cls, records: Iterable[Record]) -> Self:
+    def read(cls, records: Iterable[LedgerRecord]) -> Self:
         """Fold the ledger; raises `StoreError` when it tells no possible story."""
-        story = _Story()
+        story = _Replay()
         for record in records:
             story.tell(record)
         issuers = [ca for ca in story.cas.values() if not ca.is_root]
@@ -125,21 +125,21 @@ class Register:
         """The trusted root that certified an issuing CA."""
         return next((root for root in self.roots if root.signed(issuer.certificate)), None)
 
-    def standing(self, leaf: Leaf, now: datetime) -> Standing:
+    def standing(self, leaf: LeafEntry, now: datetime) -> CertificateStatus:
         """What a leaf is good for at `now`."""
         if leaf.serial in self.revocations:
-            return Standing.REVOKED
+            return CertificateStatus.REVOKED
         if now >= leaf.certificate.not_valid_after_utc:
-            return Standing.EXPIRED
+            return CertificateStatus.EXPIRED
         if now < leaf.certificate.not_valid_before_utc:
-            return Standing.NOT_YET_VALID
-        return Standing.VALID if self.newest[leaf.identity.name] is leaf else Standing.SUPERSEDED
+            return CertificateStatus.NOT_YET_VALID
+        return CertificateStatus.VALID if self.newest[leaf.identity.name] is leaf else CertificateStatus.SUPERSEDED
 
-    def members(self) -> tuple[Leaf, ...]:
+    def members(self) -> tuple[LeafEntry, ...]:
         """Each name's last certificate unless it is revoked: who is in the network, expired ones included."""
         return tuple(leaf for leaf in self.newest.values() if leaf.serial not in self.revocations)
 
-    def is_due(self, leaf: Leaf, now: datetime) -> bool:
+    def is_due(self, leaf: LeafEntry, now: datetime) -> bool:
         """Whether a member's last certificate is to be renewed at `now`.
 
         It is past two thirds of its life or not valid yet, its issuing CA is on its way out, or it was issued before
@@ -149,7 +149,7 @@ class Register:
         in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
         return not in_time or not self.signing.signed(certificate) or lacks_dns_name(certificate)
 
-    def superseded(self, now: datetime) -> tuple[Leaf, ...]:
+    def superseded(self, now: datetime) -> tuple[LeafEntry, ...]:
         """Every leaf that would still be accepted although its name has a newer one."""
         return tuple(
             leaf
@@ -164,7 +164,7 @@ class Register:
         leaf = self.newest.get(name)
         return None if leaf is None else leaf.identity.role
 
-    def revoked_by(self, ca: Ca, now: datetime) -> Iterator[Revocation]:
+    def revoked_by(self, ca: Ca, now: datetime) -> Iterator[CrlEntry]:
         """What a CA's list has to name at `now`: all that it takes back, until after they have expired."""
         certificates = (*(leaf.certificate for leaf in self.leaves), *(one.certificate for one in self.retired))
         for certificate in certificates:
@@ -179,37 +179,37 @@ class Register:
         return _stem(kind, sum(1 for ca in known if ca.is_root is (kind == "root")))
 
 
-class _Story:
+class _Replay:
     """The fold, line by line."""
 
     def __init__(self) -> None:
         self.cas: dict[int, Ca] = {}
         self.signing: int | None = None
         self.retired: list[Ca] = []
-        self.leaves: list[Leaf] = []
-        self.revocations: dict[int, Revocation] = {}
+        self.leaves: list[LeafEntry] = []
+        self.revocations: dict[int, CrlEntry] = {}
         self.numbers: dict[int, int] = {}
         self._keys_elsewhere: set[bytes] = set()
 
-    def tell(self, record: Record) -> None:
+    def tell(self, record: LedgerRecord) -> None:
         serial = record.certificate.serial_number
         if record.event in _LEAF_EVENTS:
             self._certified(record)
-        elif record.event is Event.CREATED:
+        elif record.event is LedgerEvent.CREATED:
             self._created(record.certificate)
-        elif record.event is Event.REVOKED:
-            self.revocations[serial] = Revocation(serial, record.at, record.reason or Reason.UNSPECIFIED)
+        elif record.event is LedgerEvent.REVOKED:
+            self.revocations[serial] = CrlEntry(serial, record.at, record.reason or Reason.UNSPECIFIED)
         elif serial not in self.cas:
             raise StoreError(
                 f"ledger has a line about a CA {format_serial(serial)} that it never made: put back a whole copy"
             )
-        elif record.event is Event.CRL:
+        elif record.event is LedgerEvent.CRL:
             self.numbers[serial] = max(record.number or 0, self.numbers.get(serial, 0))
-        elif record.event is Event.SWITCHED:
+        elif record.event is LedgerEvent.SWITCHED:
             self.signing = serial
         else:
             self.retired.append(self.cas[serial])
-            self.revocations[serial] = Revocation(serial, record.at, Reason.SUPERSEDED)
+            self.revocations[serial] = CrlEntry(serial, record.at, Reason.SUPERSEDED)
 
     def _created(self, certificate: x509.Certificate) -> None:
         kind = "root" if _is_root(certificate) else "issuer"
@@ -218,16 +218,16 @@ class _Story:
         if kind == "issuer" and self.signing is None:
             self.signing = certificate.serial_number
 
-    def _certified(self, record: Record) -> None:
+    def _certified(self, record: LedgerRecord) -> None:
         identity = record.identity
         if identity is None:
             raise StoreError(f"ledger has a leaf {record.serial} that names nobody: put back a whole copy")
-        elsewhere = record.event is Event.SIGNED
+        elsewhere = record.event is LedgerEvent.SIGNED
         if elsewhere:
             self._keys_elsewhere.add(_key_of(record.certificate))
-        elif record.event is Event.RENEWED and self._keys_elsewhere:
+        elif record.event is LedgerEvent.RENEWED and self._keys_elsewhere:
             elsewhere = _key_of(record.certificate) in self._keys_elsewhere
-        self.leaves.append(Leaf(record, identity, elsewhere))
+        self.leaves.append(LeafEntry(record, identity, elsewhere))
 
 
 def _stem(kind: str, count: int) -> str:

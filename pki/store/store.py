@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Self
 
 from pki.ca.authority import Authority, CertifiedKey
-from pki.ca.csr import Request
-from pki.ca.issued import Certified, Issued, write_all
+from pki.ca.csr import SigningRequest
+from pki.ca.issued import IssuedCertificate, IssuedIdentity, write_all
 from pki.ca.profiles import BACKDATE, CRL_LIFE, LEAF_LIFE
 from pki.ca.signing import check_can_sign, pem_of
-from pki.ca.specification import Order
+from pki.ca.specification import CertificateSpec
 from pki.errors import RequestError, SerialError, StoreError
 from pki.files import read_file, replace_files
 from pki.store import crls
-from pki.store.crls import Lists
+from pki.store.crls import Crls
 from pki.store.directory import AuthorityDirectory
-from pki.store.ledger import Event, Ledger, Record, summary
-from pki.store.state import Ca, Leaf, Register
+from pki.store.ledger import Ledger, LedgerEvent, LedgerRecord, summary
+from pki.store.state import AuthorityState, Ca, LeafEntry
 from pki.x509.crl import Reason
 from pki.x509.identity import Identity, Role
-from pki.x509.name_constraints import Scope
+from pki.x509.name_constraints import NameConstraints
 from pki.x509.parsing import read_certificates
 from pki.x509.serials import parse_serial
 
-__all__ = ["AuthorityStore", "Order"]
+__all__ = ["AuthorityStore", "CertificateSpec"]
 
 
 class AuthorityStore:
@@ -39,7 +39,7 @@ class AuthorityStore:
     def __init__(self, directory: AuthorityDirectory) -> None:
         self.directory = directory
         self.ledger = Ledger.read(directory.ledger_bytes())
-        self._register: Register | None = None
+        self._register: AuthorityState | None = None
         self._authority: Authority | None = None
         self._signing: CertifiedKey | None = None
 
@@ -66,10 +66,10 @@ class AuthorityStore:
         return store
 
     @property
-    def register(self) -> Register:
+    def register(self) -> AuthorityState:
         """What the ledger says is so."""
         if self._register is None:
-            self._register = Register.read(self.ledger.records)
+            self._register = AuthorityState.read(self.ledger.records)
         return self._register
 
     @property
@@ -80,11 +80,11 @@ class AuthorityStore:
         return self._authority
 
     @property
-    def scope(self) -> Scope:
+    def scope(self) -> NameConstraints:
         """What it may certify; known without any key."""
-        return Scope.read(self.register.signing.certificate, self.directory.networks())
+        return NameConstraints.read(self.register.signing.certificate, self.directory.networks())
 
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[LedgerRecord, ...]:
         """Everything that happened, oldest first."""
         return self.ledger.records
 
@@ -98,7 +98,7 @@ class AuthorityStore:
                 self._register = self._authority = None
             yield
 
-    def record(self, records: Sequence[Record], fresh: Lists | None = None) -> None:
+    def record(self, records: Sequence[LedgerRecord], fresh: Crls | None = None) -> None:
         """Add to the ledger, and after it write revocation lists; under the lock.
 
         Raises:
@@ -117,7 +117,7 @@ class AuthorityStore:
                 self.directory.write_lists(fresh)
 
     @contextmanager
-    def _completing(self, records: Sequence[Record], missing: str, cure: str) -> Iterator[None]:
+    def _completing(self, records: Sequence[LedgerRecord], missing: str, cure: str) -> Iterator[None]:
         """The second write of an operation: a failure says what the first one has recorded, and what to do."""
         try:
             yield
@@ -126,8 +126,8 @@ class AuthorityStore:
             raise StoreError(f"{error}. The ledger has recorded: {done}; {missing}: {cure}") from None
 
     def issue(
-        self, orders: Sequence[Order], out: Path, *, now: datetime, by: str, replace: bool = False
-    ) -> list[Issued]:
+        self, orders: Sequence[CertificateSpec], out: Path, *, now: datetime, by: str, replace: bool = False
+    ) -> list[IssuedIdentity]:
         """Certify, record, then write each to `out/NAME`; all are checked before one is recorded.
 
         `replace` lets the key of a NAME that is there already be overwritten.
@@ -140,14 +140,16 @@ class AuthorityStore:
             issued = [
                 authority.issue(order.name, order.role, order.hosts, now=now, life=order.life) for order in orders
             ]
-            records = [Record(Event.ISSUED, now, by, one.certificate) for one in issued]
+            records = [LedgerRecord(LedgerEvent.ISSUED, now, by, one.certificate) for one in issued]
             self.record([*records, *crls.records(self.register, fresh, now, by)], fresh)
             missing = f"keys and certificates are not in {out}"
             with self._completing(records, missing, "run this command again, then `pki revoke --superseded`"):
                 write_all(issued, out, replace=replace)
         return issued
 
-    def sign(self, request: Request, order: Order, out: Path, *, now: datetime, by: str) -> Certified:
+    def sign(
+        self, request: SigningRequest, order: CertificateSpec, out: Path, *, now: datetime, by: str
+    ) -> IssuedCertificate:
         """Certify the key of a request that asks for just this, and write all but the key to `out/NAME`."""
         with self.changing():
             self._check_names([order])
@@ -159,7 +161,7 @@ class AuthorityStore:
             leaf = authority.certify(request.key, order.name, order.role, order.hosts, now=now, life=order.life)
             certified = authority.deliver(leaf)
             certified.check_place(out)
-            records = [Record(Event.SIGNED, now, by, leaf), *crls.records(self.register, fresh, now, by)]
+            records = [LedgerRecord(LedgerEvent.SIGNED, now, by, leaf), *crls.records(self.register, fresh, now, by)]
             self.record(records, fresh)
             with self._completing(records, f"the certificate is not in {out}", "run this command again"):
                 certified.write(out)
@@ -176,7 +178,7 @@ class AuthorityStore:
             if self.register.is_due(leaf, now) or (out is not None and self._is_outdated(leaf, out))
         ]
 
-    def _is_outdated(self, leaf: Leaf, out: Path) -> bool:
+    def _is_outdated(self, leaf: LeafEntry, out: Path) -> bool:
         path = out / leaf.identity.name / "certificate.pem"
         if not path.exists():
             return False
@@ -195,7 +197,7 @@ class AuthorityStore:
         by: str,
         keep_key: bool = False,
         life: timedelta | None = None,
-    ) -> list[Issued | Certified]:
+    ) -> list[IssuedIdentity | IssuedCertificate]:
         """Certify these names again as they were, None for all that are due, and write to `out/NAME`.
 
         Keys are new, unless `keep_key`; a key that a host made is kept, as only the host can make another.
@@ -204,7 +206,7 @@ class AuthorityStore:
             wanted = self.due(now, out) if names is None else names
             leaves = [self._renewable(name) for name in dict.fromkeys(wanted)]
             authority, fresh = self._with_current_lists(now)
-            renewed: list[Issued | Certified] = []
+            renewed: list[IssuedIdentity | IssuedCertificate] = []
             for leaf in leaves:
                 identity, hosts, span = leaf.identity, leaf.record.hosts, life or self._life(leaf)
                 if keep_key or leaf.key_elsewhere:
@@ -216,13 +218,13 @@ class AuthorityStore:
                     renewed.append(certified)
                 else:
                     renewed.append(authority.issue(identity.name, identity.role, hosts, now=now, life=span))
-            records = [Record(Event.RENEWED, now, by, one.certificate) for one in renewed]
+            records = [LedgerRecord(LedgerEvent.RENEWED, now, by, one.certificate) for one in renewed]
             self.record([*records, *crls.records(self.register, fresh, now, by)], fresh)
             with self._completing(records, f"keys and certificates are not in {out}", "run this command again"):
                 write_all(renewed, out, replace=True)
         return renewed
 
-    def find(self, which: str, now: datetime) -> list[Leaf]:
+    def find(self, which: str, now: datetime) -> list[LeafEntry]:
         """What revoking `which` takes back: of a name every valid certificate, of a serial number that one.
 
         Raises `StoreError` when there is no such name or number, or it is a CA's.
@@ -239,7 +241,7 @@ class AuthorityStore:
             raise StoreError(f"{which} is a CA: replace it with `pki rotate-issuer` or `pki rotate-root`")
         raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 
-    def revoke(self, leaves: Sequence[Leaf], reason: Reason, *, now: datetime, by: str) -> list[Leaf]:
+    def revoke(self, leaves: Sequence[LeafEntry], reason: Reason, *, now: datetime, by: str) -> list[LeafEntry]:
         """Take certificates back, and sign the lists that say so; returns those that were not revoked before.
 
         A compromised key takes every certificate with it that was given to that key. A list that lacks an earlier
@@ -251,8 +253,8 @@ class AuthorityStore:
             for leaf in taken:
                 if any(ca.signed(leaf.certificate) for ca in self.register.retired):
                     raise StoreError(f"{leaf.record.serial} is of a retired issuing CA: nobody accepts it any more")
-            records = [Record(Event.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
-            after = Register.read([*self.records(), *records])
+            records = [LedgerRecord(LedgerEvent.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
+            after = AuthorityState.read([*self.records(), *records])
             issuers = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in concerned)]
             late = [ca for ca in dict.fromkeys((after.signing, *issuers)) if taken or self._lacks(after, ca, now)]
             fresh = crls.sign(self.directory, after, late, now)
@@ -260,7 +262,7 @@ class AuthorityStore:
                 self.record([*records, *crls.records(after, fresh, now, by)], fresh)
         return taken
 
-    def _lacks(self, register: Register, ca: Ca, now: datetime) -> bool:
+    def _lacks(self, register: AuthorityState, ca: Ca, now: datetime) -> bool:
         """Whether a CA's list on the disk is missing, or lacks what the ledger has revoked."""
         if ca.serial not in register.numbers:
             return False
@@ -302,14 +304,14 @@ class AuthorityStore:
             crls=tuple(crls.in_use(self.directory, register).values()),
         )
 
-    def _with_current_lists(self, now: datetime) -> tuple[Authority, Lists]:
+    def _with_current_lists(self, now: datetime) -> tuple[Authority, Crls]:
         """The authority with lists that may be handed out at `now`, and those of them that are new."""
         fresh = crls.sign(self.directory, self.register, crls.due(self.directory, self.register, now), now)
         held = crls.in_use(self.directory, self.register) | fresh
         begun = tuple(crls.begun(self.register, held, now).values())
         return replace(self.authority, crls=begun), fresh
 
-    def _check_names(self, orders: Sequence[Order]) -> None:
+    def _check_names(self, orders: Sequence[CertificateSpec]) -> None:
         taken: dict[str, Role] = {}
         for order in orders:
             # Software that maps the common name (PostgreSQL) could not tell two roles of one name apart.
@@ -320,7 +322,7 @@ class AuthorityStore:
                 raise StoreError(f"{order.name} is given twice: name each once")
             taken[order.name] = order.role
 
-    def _renewable(self, name: str) -> Leaf:
+    def _renewable(self, name: str) -> LeafEntry:
         leaf = self.register.newest.get(name)
         if leaf is None:
             raise StoreError(f"{name!r} has no certificate that could be renewed: see `pki list`")
@@ -328,7 +330,7 @@ class AuthorityStore:
             raise StoreError(f"{name} was revoked: if it may come back, `pki issue {name} --replace` says so")
         return leaf
 
-    def _check_key_again(self, leaf: Leaf, name: str) -> None:
+    def _check_key_again(self, leaf: LeafEntry, name: str) -> None:
         """A key belongs to one name, and one that somebody stole belongs to nobody."""
         if leaf.identity.name != name:
             raise RequestError(f"has the key of {leaf.identity.name}: make one of its own with `pki request`")
@@ -336,7 +338,7 @@ class AuthorityStore:
         if revocation is not None and revocation.reason is Reason.KEY_COMPROMISE:
             raise RequestError("has a key that was revoked as compromised: make another with `pki request`")
 
-    def _with_their_keys(self, leaves: Sequence[Leaf], now: datetime) -> list[Leaf]:
+    def _with_their_keys(self, leaves: Sequence[LeafEntry], now: datetime) -> list[LeafEntry]:
         keys = [leaf.certificate.public_key() for leaf in leaves]
         others = (
             leaf
@@ -345,7 +347,7 @@ class AuthorityStore:
         )
         return list({leaf.serial: leaf for leaf in (*leaves, *others)}.values())
 
-    def _life(self, leaf: Leaf) -> timedelta | None:
+    def _life(self, leaf: LeafEntry) -> timedelta | None:
         """As long as last time, unless that was cut short by the issuing CA's own end."""
         certificate = leaf.certificate
         cut = {ca.certificate.not_valid_after_utc for ca in (*self.register.issuers, *self.register.retired)}
@@ -364,7 +366,7 @@ def serial_argument(which: str) -> int:
         ) from None
 
 
-def _check_free(out: Path, orders: Sequence[Order]) -> None:
+def _check_free(out: Path, orders: Sequence[CertificateSpec]) -> None:
     for order in orders:
         if (out / order.name).exists():
             raise StoreError(

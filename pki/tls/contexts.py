@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from pki.errors import IdentityError, Refusal, RevocationError
+from pki.errors import IdentityError, RejectReason, RevocationError
 from pki.files import TlsFiles
 from pki.tls.credential import Credential
 from pki.tls.peers import check_peer_uris, peer_certificate
@@ -24,16 +24,16 @@ from pki.x509.parsing import read_peer_certificate
 _NOT_YET_VALID_CODE, _EXPIRED_CODE, _REVOKED_CODE = 9, 10, 23
 _FOREIGN_CODE = 50  # X509_V_ERR_APPLICATION_VERIFICATION
 _REFUSALS = {  # OpenSSL's verification results, x509_vfy.h; all others mean that the chain is not acceptable
-    _NOT_YET_VALID_CODE: Refusal.NOT_YET_VALID,
-    _EXPIRED_CODE: Refusal.EXPIRED,
-    _REVOKED_CODE: Refusal.REVOKED,
-    _FOREIGN_CODE: Refusal.WRONG_TRUST_DOMAIN,
-    **dict.fromkeys((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
-    **dict.fromkeys((62, 63, 64), Refusal.WRONG_HOST),
+    _NOT_YET_VALID_CODE: RejectReason.NOT_YET_VALID,
+    _EXPIRED_CODE: RejectReason.EXPIRED,
+    _REVOKED_CODE: RejectReason.REVOKED,
+    _FOREIGN_CODE: RejectReason.WRONG_TRUST_DOMAIN,
+    **dict.fromkeys((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), RejectReason.CRL),
+    **dict.fromkeys((62, 63, 64), RejectReason.WRONG_HOST),
 }
 _REASONS = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": Refusal.NO_CERTIFICATE,
-    "UNSUPPORTED_PROTOCOL": Refusal.OLD_TLS,
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": RejectReason.NO_CERTIFICATE,
+    "UNSUPPORTED_PROTOCOL": RejectReason.OLD_TLS,
 }
 
 
@@ -43,30 +43,30 @@ class TlsStatistics:
 
     reloads: int = 0  # that brought something new
     reload_failures: int = 0
-    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
+    refused: dict[RejectReason, int] = field(default_factory=lambda: dict.fromkeys(RejectReason, 0))
 
 
 @dataclass(slots=True)
-class Admission:
+class PeerPolicy:
     """What a process's connections ask beyond OpenSSL: the same object for all contexts, through every reload."""
 
     statistics: TlsStatistics = field(default_factory=TlsStatistics)
     learned: frozenset[int] = frozenset()  # serial numbers revoked at run time
     revoked: frozenset[int] = frozenset()  # these, and those of the lists on the disk
 
-    def count(self, refusal: Refusal) -> None:
+    def count(self, refusal: RejectReason) -> None:
         """One more peer was refused."""
         self.statistics.refused[refusal] += 1
 
 
-def refusal_of(error: ssl.SSLError) -> Refusal:
+def refusal_of(error: ssl.SSLError) -> RejectReason:
     """Why a handshake failed, from the error that it raised."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _REFUSALS.get(getattr(error, "verify_code", 0), Refusal.UNTRUSTED)
-    return _REASONS.get(getattr(error, "reason", None) or "", Refusal.BROKEN_TLS)
+        return _REFUSALS.get(getattr(error, "verify_code", 0), RejectReason.UNTRUSTED)
+    return _REASONS.get(getattr(error, "reason", None) or "", RejectReason.BROKEN_TLS)
 
 
-class AdmittedObject(ssl.SSLObject):
+class PolicyCheckedObject(ssl.SSLObject):
     """A connection in memory, as event loops make them, which refuses more peers than OpenSSL (see `_admitting`).
 
     Whoever sets another class on a context of this room derives it from this one.
@@ -90,14 +90,14 @@ class AdmittedSocket(ssl.SSLSocket):
 class AdmittingContext(ssl.SSLContext):
     """A context whose connections check the peer's trust domain and ask `admission` when their handshake ends."""
 
-    sslobject_class = AdmittedObject
+    sslobject_class = PolicyCheckedObject
     sslsocket_class = AdmittedSocket
-    admission: Admission
+    admission: PeerPolicy
     trust_domain: str
 
 
 @contextmanager
-def _admitting(connection: AdmittedObject | AdmittedSocket) -> Iterator[None]:
+def _admitting(connection: PolicyCheckedObject | AdmittedSocket) -> Iterator[None]:
     # a server's connection moves to the newest context during its handshake; both have the same admission and
     # trust domain
     context = connection.context
@@ -127,7 +127,7 @@ def _correct_verdict(connection: ssl.SSLObject | ssl.SSLSocket, error: ssl.SSLEr
 
     The list of a CA that has expired is out of date too, or no longer handed out.
     """
-    if not isinstance(error, ssl.SSLCertVerificationError) or refusal_of(error) is not Refusal.CRL:
+    if not isinstance(error, ssl.SSLCertVerificationError) or refusal_of(error) is not RejectReason.CRL:
         return
     for certificate in _chain_of(connection):
         who = certificate.subject.rfc4514_string()
@@ -155,7 +155,7 @@ def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozen
     try:
         peer_certificate(connection).check_revocation(revoked)
     except IdentityError as error:
-        if error.refusal is not Refusal.REVOKED:  # no certificate, or a stranger's: whoever serves it decides
+        if error.refusal is not RejectReason.REVOKED:  # no certificate, or a stranger's: whoever serves it decides
             return
         raise _refused(error, _REVOKED_CODE, "certificate revoked") from None
 
@@ -169,7 +169,7 @@ def _refused(error: IdentityError, code: int, message: str) -> ssl.SSLCertVerifi
 
 
 def server_context(
-    files: TlsFiles, credential: Credential, admission: Admission, verify_mode: ssl.VerifyMode
+    files: TlsFiles, credential: Credential, admission: PeerPolicy, verify_mode: ssl.VerifyMode
 ) -> ssl.SSLContext:
     """To listen with: TLS 1.3, no session tickets."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential, admission)
@@ -178,7 +178,7 @@ def server_context(
     return context
 
 
-def client_context(files: TlsFiles, credential: Credential, admission: Admission) -> ssl.SSLContext:
+def client_context(files: TlsFiles, credential: Credential, admission: PeerPolicy) -> ssl.SSLContext:
     """To dial with: TLS 1.3, the peer's name or address verified."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential, admission)
     context.check_hostname = True
@@ -186,7 +186,7 @@ def client_context(files: TlsFiles, credential: Credential, admission: Admission
     return context
 
 
-def _context(protocol: int, files: TlsFiles, credential: Credential, admission: Admission) -> AdmittingContext:
+def _context(protocol: int, files: TlsFiles, credential: Credential, admission: PeerPolicy) -> AdmittingContext:
     context = AdmittingContext(protocol)
     context.admission = admission
     context.trust_domain = credential.identity.trust_domain

@@ -14,9 +14,16 @@ from typing import Self
 import grpc
 from cryptography import x509
 
-from pki.errors import IdentityError, Refusal, TlsError
+from pki.errors import IdentityError, RejectReason, TlsError
 from pki.files import TlsFiles
-from pki.tls.contexts import Admission, AdmittedObject, TlsStatistics, client_context, refusal_of, server_context
+from pki.tls.contexts import (
+    PeerPolicy,
+    PolicyCheckedObject,
+    TlsStatistics,
+    client_context,
+    refusal_of,
+    server_context,
+)
 from pki.tls.credential import Credential
 from pki.tls.peers import (
     PeerCertificate,
@@ -29,10 +36,10 @@ from pki.tls.peers import (
 from pki.x509.identity import Identity
 
 __all__ = [
-    "AdmittedObject",
     "IdentityError",
     "PeerCertificate",
-    "Refusal",
+    "PolicyCheckedObject",
+    "RejectReason",
     "TlsError",
     "TlsFiles",
     "TlsMaterial",
@@ -66,7 +73,7 @@ class TlsMaterial:
     """A process's identity on the network: what it serves with, dials with, and reloads."""
 
     def __init__(
-        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, admission: Admission
+        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, admission: PeerPolicy
     ) -> None:
         self._files = files
         self._clock = clock
@@ -81,7 +88,7 @@ class TlsMaterial:
     @classmethod
     def load(cls, files: TlsFiles, *, clock: Callable[[], datetime] = _utc_now) -> Self:
         """Read and check the files; raises `TlsError`: one line with the file and the cure."""
-        admission = Admission()
+        admission = PeerPolicy()
         return cls(files, clock, _read_generation(files, clock(), admission), admission)
 
     def __repr__(self) -> str:
@@ -238,7 +245,7 @@ class TlsMaterial:
         connection.context = self._generation.optional
 
 
-def _read_generation(files: TlsFiles, now: datetime, admission: Admission) -> _Generation:
+def _read_generation(files: TlsFiles, now: datetime, admission: PeerPolicy) -> _Generation:
     """Python loads keys and lists from paths alone: read until the files were the same before and after."""
     for _ in range(_READ_ATTEMPTS):
         credential = Credential.read(files, now)

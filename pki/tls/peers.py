@@ -14,7 +14,7 @@ from typing import Self
 
 from cryptography import x509
 
-from pki.errors import IdentityError, Refusal
+from pki.errors import IdentityError, RejectReason
 from pki.x509.identity import Identity, identity_of
 from pki.x509.parsing import read_certificates, read_peer_certificate
 from pki.x509.serials import format_serial
@@ -48,13 +48,13 @@ class PeerCertificate:
         if now >= self.not_after:
             raise IdentityError(
                 f"certificate of {self.identity} expired at {self.not_after:%Y-%m-%d %H:%M} UTC: renew it",
-                Refusal.EXPIRED,
+                RejectReason.EXPIRED,
             )
         if now < self.not_before:
             raise IdentityError(
                 f"certificate of {self.identity} is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC: "
                 "check the clocks",
-                Refusal.NOT_YET_VALID,
+                RejectReason.NOT_YET_VALID,
             )
 
     def check_revocation(self, revoked: Collection[int], issuers: Iterable[int] = ()) -> None:
@@ -62,13 +62,13 @@ class PeerCertificate:
         if self.serial in revoked:
             raise IdentityError(
                 f"certificate {format_serial(self.serial)} of {self.identity} is revoked: issue a new one",
-                Refusal.REVOKED,
+                RejectReason.REVOKED,
             )
         for serial in issuers:
             if serial in revoked:
                 raise IdentityError(
                     f"issuing CA {format_serial(serial)} of {self.identity} is revoked: issue a new certificate",
-                    Refusal.REVOKED,
+                    RejectReason.REVOKED,
                 )
 
 
@@ -113,7 +113,7 @@ def grpc_peer_certificate(
     version = next(iter(auth_context.get("ssl_tls_version", ())), None)
     if version != _TLS:
         spoken = (version or b"not TLS").decode("ascii", "replace")
-        raise IdentityError(f"connection is {spoken}: use TLS 1.3", Refusal.OLD_TLS)
+        raise IdentityError(f"connection is {spoken}: use TLS 1.3", RejectReason.OLD_TLS)
     certificate = _parse(pem)
     certificate.check(trust_domain, now)
     return certificate
@@ -133,12 +133,12 @@ def grpc_issuer_serials(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[in
 
 
 def _no_certificate() -> IdentityError:
-    return IdentityError("no client certificate: connect with one from `pki issue`", Refusal.NO_CERTIFICATE)
+    return IdentityError("no client certificate: connect with one from `pki issue`", RejectReason.NO_CERTIFICATE)
 
 
 def _check_trust_domain(identity: Identity, trust_domain: str) -> None:
     if identity.trust_domain != trust_domain:
-        raise IdentityError(f"{identity} is not of the trust domain {trust_domain}", Refusal.WRONG_TRUST_DOMAIN)
+        raise IdentityError(f"{identity} is not of the trust domain {trust_domain}", RejectReason.WRONG_TRUST_DOMAIN)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 
 from pki.errors import AuthorityError, ChainError, IdentityError
 from pki.x509.identity import identity_of
-from pki.x509.name_constraints import Scope
+from pki.x509.name_constraints import NameConstraints
 from pki.x509.parsing import UNREADABLE
 
 _LONGEST_PATH = 4  # certificates: leaf, issuing CA, root, and one to spare for a cross-signed root
@@ -87,13 +87,13 @@ def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], 
     if constraints.path_length is not None and len(path) - 1 > constraints.path_length:
         raise ChainError(f"{who} may have at most {constraints.path_length} CAs below it")
     try:
-        scope = Scope.read(issuer)
+        scope = NameConstraints.read(issuer)
     except AuthorityError:  # a root, or another operator's CA: TLS peers hold it to whatever it states
         return
     _check_names(path[0], scope, who)
 
 
-def _check_names(leaf: x509.Certificate, scope: Scope, issuer: str) -> None:
+def _check_names(leaf: x509.Certificate, scope: NameConstraints, issuer: str) -> None:
     try:
         trust_domain = identity_of(leaf).trust_domain
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -35,7 +35,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation:
+class CrlEntry:
     """One certificate that is taken back: its serial number, when (with time zone), and why."""
 
     serial: int

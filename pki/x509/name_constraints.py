@@ -65,7 +65,7 @@ def _parse_domain(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class NameConstraints:
     """What one authority may certify. Loopback and localhost are always in: nobody else dials them."""
 
     trust_domain: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from coordinator.raft.storage.journal import Entry, Journal
-from coordinator.raft.storage.segment import Kind
+from coordinator.raft.storage.segment import RecordKind
 from tests.simulation.disk import SimDisk
 
 
@@ -27,7 +27,7 @@ class Log:
         if before is None:
             return
         found = {index: term for _, index, term in journal[:]}
-        if any(record.kind is not Kind.ENTRY for record in before._pending):
+        if any(record.kind is not RecordKind.ENTRY for record in before._pending):
             return  # whether the removal of entries had reached the disk is left open
         written = {index: term for _, index, term in before[:]}
         if snapshot in written and found.get(snapshot) != written[snapshot]:
@@ -61,7 +61,7 @@ class Log:
 
 def _durable(journal: Journal) -> Sequence[Entry]:
     """The entries that were synced. Those to be removed at the next sync are gone already."""
-    unsynced = sum(record.kind is Kind.ENTRY for record in journal._pending)
+    unsynced = sum(record.kind is RecordKind.ENTRY for record in journal._pending)
     return journal[: len(journal) - unsynced]
 
 

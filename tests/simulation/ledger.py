@@ -6,11 +6,11 @@ The first node that applies an entry writes the history; every later one must do
 import functools
 from collections.abc import Callable, Sequence
 
-from coordinator.raft.storage.checksummed_json import unseal
+from coordinator.raft.storage.checksummed_json import load
 from coordinator.raft.storage.journal import Entry
 from coordinator.state.codec import decode_group
 from coordinator.state.commands import Command, Complete, Fail, Start
-from coordinator.state.model import AttemptState, Event, EventKind, Outcome
+from coordinator.state.model import AttemptState, EventKind, Outcome, TaskEvent
 from tests.simulation.disk import SimDisk
 from zkp.protocol.v1 import raft_pb2 as pb
 
@@ -19,7 +19,7 @@ _ENDS = {EventKind.TASK_COMPLETED, EventKind.TASK_FAILED, EventKind.TASK_CANCELL
 
 @functools.lru_cache(256)
 def _durable_vote(data: bytes | None) -> dict[str, object]:
-    return unseal(data) if data is not None else {"term": 0, "voted_for": None}
+    return load(data) if data is not None else {"term": 0, "voted_for": None}
 
 
 class Ledger:
@@ -34,7 +34,7 @@ class Ledger:
         """Term → who led in it."""
         self.acknowledged: dict[str, int] = {}
         """Task id → term of the leader that accepted it."""
-        self.events: list[Event] = []
+        self.events: list[TaskEvent] = []
         """Everything that was agreed, in order; the event of revision n is at n - 1."""
         self._ended: set[str] = set()
         self._attempts: dict[str, tuple[int, str]] = {}
@@ -92,7 +92,7 @@ class Ledger:
             if term < before_term and task not in self._ended and not held(task)
         ]
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: TaskEvent) -> None:
         self.events.append(event)
         if event.revision != len(self.events):
             self._broken(f"event {event.revision} is the {len(self.events)}th that happened")
@@ -118,7 +118,7 @@ class Ledger:
                     f"which is {whose}'s in attempt {latest}"
                 )
 
-    def _check_attempt(self, task_id: str, event: Event) -> None:
+    def _check_attempt(self, task_id: str, event: TaskEvent) -> None:
         """Attempts are numbered on; one worker has one attempt, and its result is the task's."""
         attempt = event.attempt
         assert attempt is not None

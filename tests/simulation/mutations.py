@@ -12,17 +12,17 @@ from pysyncobj import SyncObj
 
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import LEADER, Core
-from coordinator.raft.membership import Membership, Standing
+from coordinator.raft.membership import Membership, MemberState
 from coordinator.raft.node import RaftNode
-from coordinator.raft.proposals import Done, Waiting
+from coordinator.raft.proposals import Done, PendingProposals
 from coordinator.raft.snapshots import Snapshots
 from coordinator.raft.storage.journal import Entry, Journal, _fatal
 from coordinator.raft.storage.segment import Tail
 from coordinator.raft.transport import framing
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 from coordinator.state.codec import decode_group
 from coordinator.state.machine import State
-from coordinator.state.model import Outcome, Refusal, Task
+from coordinator.state.model import Outcome, Rejection, Task
 from tests.simulation.network import Network
 from tests.simulation.record import SimRecord
 from zkp.protocol.v1 import raft_pb2 as pb
@@ -34,11 +34,11 @@ Switch = Callable[[pytest.MonkeyPatch], None]
 
 
 def promises_before_the_disk_has_them(patch: pytest.MonkeyPatch) -> None:
-    def send(wire: CoreWire, peer_id: str, message: dict[str, Any]) -> None:
+    def send(wire: EngineHost, peer_id: str, message: dict[str, Any]) -> None:
         if message["type"] != "apply_command":
             wire._send(peer_id, framing.from_engine(message))
 
-    patch.setattr(CoreWire, "send", send)
+    patch.setattr(EngineHost, "send", send)
 
 
 def votes_in_memory_only(patch: pytest.MonkeyPatch) -> None:
@@ -137,8 +137,8 @@ def leads_before_its_state_is_current(patch: pytest.MonkeyPatch) -> None:
 def votes_without_its_memory(patch: pytest.MonkeyPatch) -> None:
     store = Membership._store
 
-    def as_voter(membership: Membership, cluster_id: str, _standing: Standing) -> None:
-        store(membership, cluster_id, Standing.VOTER)
+    def as_voter(membership: Membership, cluster_id: str, _standing: MemberState) -> None:
+        store(membership, cluster_id, MemberState.VOTER)
 
     patch.setattr(Membership, "_store", as_voter)
 
@@ -147,8 +147,8 @@ def founds_a_cluster_by_itself(patch: pytest.MonkeyPatch) -> None:
     decide = Membership._decide
 
     def found(membership: Membership) -> bool:
-        if membership.standing is Standing.WAITING and membership._bootstrap:
-            membership._store(membership._make_id(), Standing.VOTER)
+        if membership.standing is MemberState.WAITING and membership._bootstrap:
+            membership._store(membership._make_id(), MemberState.VOTER)
             return True
         return decide(membership)
 
@@ -273,7 +273,7 @@ def does_not_show_its_term(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_who_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Waiting, "fail", lambda _waiting: None)
+    patch.setattr(PendingProposals, "fail", lambda _waiting: None)
 
 
 def follows_the_last_refusal(patch: pytest.MonkeyPatch) -> None:
@@ -296,8 +296,8 @@ def goes_where_a_longer_log_ends(patch: pytest.MonkeyPatch) -> None:
 
 
 def accepts_reports_of_older_attempts(patch: pytest.MonkeyPatch) -> None:
-    def check(_state: State, task: Task | None, _task_id: str, _worker: str, _attempt: int) -> Refusal | None:
-        return None if task is not None and task.state.leased else Refusal("stale", "")  # type: ignore[arg-type]
+    def check(_state: State, task: Task | None, _task_id: str, _worker: str, _attempt: int) -> Rejection | None:
+        return None if task is not None and task.state.leased else Rejection("stale", "")  # type: ignore[arg-type]
 
     patch.setattr(State, "_check_report", check)
 

@@ -10,7 +10,7 @@ from coordinator.raft.snapshots import Work
 from coordinator.replication.replicator import ReplicatedState
 from coordinator.state.codec import encode_command, encode_group
 from coordinator.state.commands import Command
-from coordinator.state.model import Event, Outcome
+from coordinator.state.model import Outcome, TaskEvent
 from tests.simulation.disk import ProcessDied, SimDisk
 from tests.simulation.holdings import Log, misjudged
 from tests.simulation.ledger import Ledger
@@ -317,7 +317,7 @@ class SimNode:
 
         self.guarded(step)
 
-    def on_events(self, listener: Callable[[Sequence[Event]], None]) -> None:
+    def on_events(self, listener: Callable[[Sequence[TaskEvent]], None]) -> None:
         """Of this life of the process."""
         self.machine.on_events(listener)
 

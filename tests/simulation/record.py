@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from coordinator.leader.retention import Retention
 from coordinator.state.commands import Projected
 from coordinator.state.model import Task
-from coordinator.store import Fenced, RecordError, StateOutbox
-from coordinator.store.batch import Batch, fingerprint, fold, task_columns
+from coordinator.store import Fenced, ProjectionError, StateOutbox
+from coordinator.store.batch import Batch, collapse, fingerprint, task_columns
 from coordinator.store.outbox import check_continuity
 from coordinator.store.projection import Position
 from tests.simulation.cluster import Cluster, Follower
@@ -92,7 +92,7 @@ class SimRecord(Follower):
     def check_end(self) -> None:
         """It holds exactly what was agreed, up to where it is."""
         events = self._cluster.ledger.events[: self.position.revision]
-        agreed = fold(events, 0).tasks if events else {}
+        agreed = collapse(events, 0).tasks if events else {}
         if _columns(self.tasks) != _columns(agreed):
             self._cluster.broken("the record holds other tasks than were agreed")
 
@@ -129,7 +129,7 @@ class Writer:
                 self._soon(self._open, _RETRY)
             except Fenced:
                 self.stopped = True
-            except RecordError as error:
+            except ProjectionError as error:
                 self._cluster.broken(f"{self._node.name} finds the record foreign: {error}")
 
         self._cluster.at(delay, go)
@@ -145,7 +145,7 @@ class Writer:
         if not events:
             self._soon(self._acknowledge)
             return
-        batch, expected = fold(events, self._recorded), self._recorded
+        batch, expected = collapse(events, self._recorded), self._recorded
         answered: list[Exception | None] = []
 
         def commit() -> None:

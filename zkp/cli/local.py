@@ -16,7 +16,7 @@ from zkp.cli.errors import CommandFailed, UsageProblem
 from zkp.client.admin import ClusterStatus
 from zkp.client.errors import ClientError
 from zkp.localcluster import prometheus
-from zkp.localcluster.cluster import DATABASE_VARIABLE, LocalCluster, Member
+from zkp.localcluster.cluster import DATABASE_VARIABLE, LocalCluster, LocalMember
 from zkp.localcluster.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, GATEWAY
 from zkp.localcluster.logs import follow, tail
 
@@ -153,7 +153,7 @@ def _cluster(directory: Path) -> LocalCluster:
     return LocalCluster(directory, database_url=os.environ.get(DATABASE_VARIABLE) or None)
 
 
-def _ask(members: Sequence[Member], directory: Path) -> tuple[ClusterStatus | None, str]:
+def _ask(members: Sequence[LocalMember], directory: Path) -> tuple[ClusterStatus | None, str]:
     """What the coordinators say, or None; and what is wrong with their answer, or an empty string."""
     if not any(member.pid for member in members if member.name in COORDINATORS):
         return None, "no answer: every coordinator is down"
@@ -164,12 +164,12 @@ def _ask(members: Sequence[Member], directory: Path) -> tuple[ClusterStatus | No
     return found, "" if found.leader else status.NO_LEADER
 
 
-def _row(member: Member) -> tuple[object, ...]:
+def _row(member: LocalMember) -> tuple[object, ...]:
     addresses = " ".join(f"{purpose}={address}" for purpose, address in member.addresses.items())
     return member.name, _state(member), member.pid or "", addresses, member.log
 
 
-def _to_json(member: Member) -> dict[str, object]:
+def _to_json(member: LocalMember) -> dict[str, object]:
     return {
         "name": member.name,
         "state": _state(member),
@@ -179,7 +179,7 @@ def _to_json(member: Member) -> dict[str, object]:
     }
 
 
-def _state(member: Member) -> str:
+def _state(member: LocalMember) -> str:
     return "down" if member.pid is None else "up"
 
 

@@ -17,7 +17,7 @@ from pki.x509.crl import Reason, RevocationLists, signed_by
 from pki.x509.serials import format_serial, parse_serial
 from zkp.cli import output, target
 from zkp.cli.errors import CommandFailed, UsageProblem
-from zkp.cli.target import Access, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
 from zkp.client import task_json
 from zkp.client.admin import AdminClient, Revocation, RevocationResult
 from zkp.localcluster.layout import ADMIN
@@ -115,7 +115,7 @@ def _shown(serial: str) -> str:
     return format_serial(int(serial, 16))
 
 
-def _listed(file: Path, reach: Access) -> Revoked:
+def _listed(file: Path, reach: ClusterTarget) -> Revoked:
     """What the lists in the file name that an authority has signed which we know: our own, or a trusted root."""
     known = Credential.read(TlsFiles.in_directory(reach.identity), datetime.now(UTC)).issuers
     try:

@@ -9,7 +9,7 @@ import typer
 
 from zkp.cli import output, target
 from zkp.cli.errors import CommandFailed
-from zkp.cli.target import Access, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
 from zkp.client import task_json
 from zkp.client.admin import AdminClient, ClusterStatus, Node, Worker
 from zkp.client.model import TaskState
@@ -42,7 +42,7 @@ def status(
         raise CommandFailed(NO_LEADER)
 
 
-def ask(reach: Access) -> ClusterStatus:
+def ask(reach: ClusterTarget) -> ClusterStatus:
     """The cluster's status, from every node that answers."""
 
     async def run() -> ClusterStatus:

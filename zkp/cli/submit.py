@@ -10,7 +10,7 @@ import typer
 
 from zkp.cli import files, output, requests, target, task_output
 from zkp.cli.errors import CommandFailed, UsageProblem
-from zkp.cli.target import Access, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
 from zkp.client.errors import ClientError
 from zkp.client.model import Accepted, Submission, Task, TaskState
 from zkp.client.tasks import TaskClient
@@ -49,7 +49,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SubmitOptions:
     """What to do with the submissions besides sending them."""
 
     wait: bool
@@ -105,7 +105,7 @@ def merkle(
     request = requests.merge(requests.read_inputs(inputs), options)
     submissions = _prepare("merkle_proof", requests.merkle(request, count), task_id, count, max_retries)
     reach = target.find(coordinators, identity, directory, role=CLIENT)
-    _submit(reach, submissions, Order(wait, out, as_json))
+    _submit(reach, submissions, SubmitOptions(wait, out, as_json))
 
 
 @app.command(name="range", short_help="A committed number lies in [MIN, MAX].")
@@ -146,7 +146,7 @@ def in_range(
     if blinding_out is not None:
         requests.keep_blindings(wanted, blinding_out)
     reach = target.find(coordinators, identity, directory, role=CLIENT)
-    _submit(reach, submissions, Order(wait, out, as_json))
+    _submit(reach, submissions, SubmitOptions(wait, out, as_json))
 
 
 @app.command(short_help="Two numbers have this sum.")
@@ -172,7 +172,7 @@ def addition(
     request = requests.merge(requests.read_inputs(inputs), {"a": a, "b": b})
     submissions = _prepare("addition", requests.repeated(request, count), task_id, count, max_retries)
     reach = target.find(coordinators, identity, directory, role=CLIENT)
-    _submit(reach, submissions, Order(wait, out, as_json))
+    _submit(reach, submissions, SubmitOptions(wait, out, as_json))
 
 
 def _prepare(
@@ -190,7 +190,7 @@ def _prepare(
     ]
 
 
-def _submit(reach: Access, submissions: Sequence[Submission], order: Order) -> None:
+def _submit(reach: ClusterTarget, submissions: Sequence[Submission], order: SubmitOptions) -> None:
     tasks, refusals = asyncio.run(_run(reach, submissions, order))
     if order.waits:
         _keep(tasks, len(submissions), order.out)
@@ -223,7 +223,7 @@ def _keep(tasks: Sequence[Task], submitted: int, out: Path | None) -> None:
 
 
 async def _run(
-    reach: Access, submissions: Sequence[Submission], order: Order
+    reach: ClusterTarget, submissions: Sequence[Submission], order: SubmitOptions
 ) -> tuple[list[Task], list[ClientError]]:
     async with reach.connect() as connection:
         client = TaskClient(connection)

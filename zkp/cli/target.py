@@ -12,7 +12,7 @@ from pki.tls.material import TlsFiles, TlsMaterial
 from zkp.cli.errors import UsageProblem
 from zkp.client.leader import LeaderConnection
 from zkp.localcluster.layout import DEFAULT_DIRECTORY, Layout
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 CLUSTER_PANEL = "Which cluster"
 
@@ -46,7 +46,7 @@ Directory = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterTarget:
     """Coordinators and the directory of the identity to show them."""
 
     addresses: tuple[str, ...]
@@ -60,24 +60,24 @@ class Access:
             yield connection
 
 
-def find(coordinators: str | None, identity: Path | None, directory: Path, *, role: str) -> Access:
+def find(coordinators: str | None, identity: Path | None, directory: Path, *, role: str) -> ClusterTarget:
     """The cluster that was named, or else the local one, as its member `role` ("client" or "admin")."""
     if coordinators is not None and identity is not None:
         addresses = tuple(address.strip() for address in coordinators.split(",") if address.strip())
         if not addresses:
             raise UsageProblem("--coordinators names no address: write HOST:PORT,HOST:PORT,…")
-        return Access(addresses, identity)
+        return ClusterTarget(addresses, identity)
     if coordinators is not None or identity is not None:
         missing = "--identity (or ZKP_IDENTITY)" if identity is None else "--coordinators (or ZKP_COORDINATORS)"
         raise UsageProblem(f"coordinators and identity belong together: give {missing} too")
     layout = Layout(directory.resolve())
-    profile = Profile.load(layout.profile)
+    profile = ClusterProfile.load(layout.profile)
     if profile is None:
         raise UsageProblem(
             f"no cluster is named and none is in {directory}: give --coordinators and --identity, "
             "or start one here with `zkp local up`"
         )
-    return Access(profile.coordinators, layout.identity(role))
+    return ClusterTarget(profile.coordinators, layout.identity(role))
 
 
 DEFAULT = DEFAULT_DIRECTORY

@@ -13,7 +13,7 @@ import typer
 from pki.errors import PkiError
 from zkp.cli import output, target
 from zkp.cli.errors import CommandFailed, UsageProblem
-from zkp.cli.target import Access, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
 from zkp.cli.tasks import Json, TaskId
 from zkp.client import task_json
 from zkp.client.errors import ClientError
@@ -76,7 +76,7 @@ def trace(
         raise CommandFailed(f"nobody knows of task {task_id}")
 
 
-def _from_cluster(task_id: str, find: Callable[[], Access]) -> tuple[list[Moment], str]:
+def _from_cluster(task_id: str, find: Callable[[], ClusterTarget]) -> tuple[list[Moment], str]:
     """The task's own times, or why there are none."""
 
     async def ask() -> Task:

@@ -10,7 +10,7 @@ import grpc
 from zkp.client.errors import NoLeader
 from zkp.client.failures import CallFailed, DialFailed, final_error
 from zkp.client.leader import LeaderConnection
-from zkp.client.model import moment
+from zkp.client.model import timestamp
 from zkp.protocol.limits import MAX_CERTIFICATES
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
@@ -235,7 +235,7 @@ def _worker(status: pb.WorkerStatus) -> Worker:
         capacity=status.capacity,
         busy=status.busy,
         circuits=tuple(status.circuits),
-        last_heartbeat=moment(status, "last_heartbeat"),
+        last_heartbeat=timestamp(status, "last_heartbeat"),
         version=status.version,
     )
 
@@ -245,6 +245,6 @@ def _revocation(message: pb.Revocation) -> Revocation:
         serial=message.serial,
         subject=message.subject,
         reason=message.reason,
-        revoked_at=moment(message, "revoked_at"),
-        not_after=moment(message, "not_after"),
+        revoked_at=timestamp(message, "revoked_at"),
+        not_after=timestamp(message, "not_after"),
     )

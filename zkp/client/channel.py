@@ -39,7 +39,7 @@ class Stubs:
     revocations: "RevocationServiceAsyncStub"
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """A connection to one coordinator. Every failure of a call is a `CallFailed`."""
 
     @property
@@ -67,7 +67,7 @@ class Line(Protocol):
         """Requests and answers side by side."""
         ...
 
-    def retire(self, closed: "Callable[[Line], None]") -> None:
+    def retire(self, closed: "Callable[[Channel], None]") -> None:
         """Close when the running calls have ended, or after 30 seconds; tell `closed` then."""
         ...
 
@@ -77,7 +77,7 @@ class Line(Protocol):
 
 
 class GrpcLine:
-    """A `Line` over a gRPC channel, which it owns."""
+    """A `Channel` over a gRPC channel, which it owns."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -123,7 +123,7 @@ class GrpcLine:
             finally:
                 call.cancel()
 
-    def retire(self, closed: "Callable[[Line], None]") -> None:
+    def retire(self, closed: "Callable[[Channel], None]") -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
             self._draining.add_done_callback(lambda _: closed(self))

@@ -19,7 +19,7 @@ import grpc
 
 from pki.tls.material import TlsMaterial, peer_identity
 from pki.x509.identity import IdentityError, Role
-from zkp.client.channel import GrpcLine, Line
+from zkp.client.channel import Channel, GrpcLine
 from zkp.client.failures import DialFailed
 from zkp.client.leader_search import grpc_target, parse_address
 from zkp.protocol.limits import MAX_MESSAGE_BYTES
@@ -50,7 +50,7 @@ class Dialer(Protocol):
         """Equal for as long as the credentials are the same."""
         ...
 
-    async def dial(self, address: str, timeout: float) -> Line:
+    async def dial(self, address: str, timeout: float) -> Channel:
         """A line to `address` within `timeout` seconds; raises `DialFailed`."""
         ...
 
@@ -65,7 +65,7 @@ class TlsDialer:
     def generation(self) -> object:
         return self._material.client_context()  # a new one with each reload that brought something new
 
-    async def dial(self, address: str, timeout: float) -> Line:
+    async def dial(self, address: str, timeout: float) -> Channel:
         """See `Dialer`. A far end that is not a coordinator of our trust domain is a `DialFailed` too."""
         try:
             async with asyncio.timeout(timeout):

@@ -15,11 +15,11 @@ import grpc
 
 from pki.tls.material import TlsMaterial
 from zkp.client.backoff import Backoff
-from zkp.client.channel import Line, Stubs
+from zkp.client.channel import Channel, Stubs
 from zkp.client.dial import Dialer, TlsDialer
 from zkp.client.errors import ClientError, NoLeader, Untrusted
 from zkp.client.failures import LEADER_METADATA, CallFailed, DialFailed, final_error
-from zkp.client.leader_search import Itinerary, parse_address
+from zkp.client.leader_search import LeaderSearch, parse_address
 
 if TYPE_CHECKING:
     from grpc.aio import UnaryUnaryMultiCallable
@@ -56,9 +56,9 @@ class LeaderConnection:
         self._dialer = dialer(material)
         self._rng = rng or random.SystemRandom()
         self._leader: str | None = None
-        self._lines: dict[str, tuple[object, Line]] = {}
-        self._dialing: dict[str, asyncio.Task[Line]] = {}
-        self._retired: set[Line] = set()
+        self._lines: dict[str, tuple[object, Channel]] = {}
+        self._dialing: dict[str, asyncio.Task[Channel]] = {}
+        self._retired: set[Channel] = set()
 
     @property
     def leader(self) -> str | None:
@@ -96,11 +96,11 @@ class LeaderConnection:
                 route.reached(line)
                 return answer
 
-    def route(self, patience: float) -> "Route":
+    def route(self, patience: float) -> "LeaderRetry":
         """A way to the leader for calls that are more than one answer. `patience` in seconds."""
-        return Route(self, patience, self._rng)
+        return LeaderRetry(self, patience, self._rng)
 
-    async def open(self, address: str, timeout: float = _DIAL_TIMEOUT_S) -> Line:
+    async def open(self, address: str, timeout: float = _DIAL_TIMEOUT_S) -> Channel:
         """The line to exactly this coordinator, opened if need be; raises `DialFailed`.
 
         Lines made before the credentials were reloaded are replaced here; what runs on them may finish.
@@ -117,7 +117,7 @@ class LeaderConnection:
         except TimeoutError:
             raise DialFailed(f"no answer within {timeout:.1f} s") from None
 
-    def _dial_once(self, address: str, generation: object) -> asyncio.Task[Line]:
+    def _dial_once(self, address: str, generation: object) -> asyncio.Task[Channel]:
         """One handshake for however many calls wait for it."""
         task = self._dialing.get(address)
         if task is None:
@@ -127,7 +127,7 @@ class LeaderConnection:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
-    async def _dial(self, address: str, generation: object) -> Line:
+    async def _dial(self, address: str, generation: object) -> Channel:
         try:
             line = await self._dialer.dial(address, _DIAL_TIMEOUT_S)
         finally:
@@ -135,7 +135,7 @@ class LeaderConnection:
         self._lines[address] = (generation, line)
         return line
 
-    def remember(self, line: Line) -> None:
+    def remember(self, line: Channel) -> None:
         """`line` goes to the leader."""
         self._leader = line.address
 
@@ -144,14 +144,14 @@ class LeaderConnection:
         if self._leader == address:
             self._leader = None
 
-    def give_up(self, line: Line) -> None:
+    def give_up(self, line: Channel) -> None:
         """Open a new line when this address is needed again; calls that run on this one may finish."""
         if self._lines.get(line.address, (None, None))[1] is line:
             del self._lines[line.address]
             self._retired.add(line)
             line.retire(self._retired.discard)
 
-    def is_current(self, line: Line) -> bool:
+    def is_current(self, line: Channel) -> bool:
         """Whether the line was made with the credentials of now."""
         made, known = self._lines.get(line.address, (None, None))
         return known is line and made == self._dialer.generation
@@ -173,7 +173,7 @@ class LeaderConnection:
         await asyncio.gather(*(line.close() for line in lines))
 
 
-class Route:
+class LeaderRetry:
     """One operation's way to the leader: ask for a line, say what came of it, ask again.
 
     `patience` (seconds) bounds the search; it starts anew when a leader that was reached fails.
@@ -184,8 +184,8 @@ class Route:
         self._patience = patience
         self._rng = rng
         self._rounds = 0
-        self._reached: Line | None = None
-        self._itinerary = Itinerary(connection.addresses, start=rng.randrange(len(connection.addresses)))
+        self._reached: Channel | None = None
+        self._itinerary = LeaderSearch(connection.addresses, start=rng.randrange(len(connection.addresses)))
         self._itinerary.begin_round(connection.leader)
         self._deadline = asyncio.get_running_loop().time() + patience
 
@@ -193,7 +193,7 @@ class Route:
         """Seconds until the search is given up."""
         return self._deadline - asyncio.get_running_loop().time()
 
-    async def line(self) -> Line:
+    async def line(self) -> Channel:
         """A line to whoever may lead; raises `NoLeader` when the patience has run out."""
         while True:
             remaining = self.remaining()
@@ -209,14 +209,14 @@ class Route:
                 self._connection.forget(address)
                 self._itinerary.failed(address, failure.reason, hopeless=failure.hopeless)
 
-    def reached(self, line: Line) -> None:
+    def reached(self, line: Channel) -> None:
         """`line` answered as the leader does."""
         self._connection.remember(line)
         self._rounds = 0
         self._itinerary.reached(line.address)
         self._reached = line
 
-    def failed(self, line: Line, failure: CallFailed) -> None:
+    def failed(self, line: Channel, failure: CallFailed) -> None:
         """Take note that `failure` came over `line`; raises the `ClientError` it means if no retry helps."""
         if line is self._reached:  # it may have served for hours: the search begins now
             self._reached = None

@@ -48,7 +48,7 @@ def grpc_target(address: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Itinerary:
+class LeaderSearch:
     """One search.
 
     `start` rotates the configured addresses, so that many clients do not all ask the same one.

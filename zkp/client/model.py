@@ -99,10 +99,10 @@ class Task:
             proof=message.proof or None,
             verifying_key_sha256=message.verifying_key_sha256 or None,
             error=TaskError(message.error.code, message.error.message) if message.HasField("error") else None,
-            created_at=moment(message, "created_at"),
-            assigned_at=moment(message, "assigned_at"),
-            started_at=moment(message, "started_at"),
-            finished_at=moment(message, "finished_at"),
+            created_at=timestamp(message, "created_at"),
+            assigned_at=timestamp(message, "assigned_at"),
+            started_at=timestamp(message, "started_at"),
+            finished_at=timestamp(message, "finished_at"),
             revision=message.revision,
         )
 
@@ -156,7 +156,7 @@ class TaskPage:
     next_token: str
 
 
-def moment(message: pb.Task | pb.WorkerStatus | pb.Revocation, name: str) -> datetime | None:
+def timestamp(message: pb.Task | pb.WorkerStatus | pb.Revocation, name: str) -> datetime | None:
     """A time stamp field as a datetime in UTC; None when it is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]  # the stub wants literals; callers here give them
         return None

@@ -20,7 +20,7 @@ from typing import Self
 import grpc
 
 from zkp.client.backoff import Backoff
-from zkp.client.channel import Line
+from zkp.client.channel import Channel
 from zkp.client.errors import ClientError, NoLeader, ServerFault, Untrusted
 from zkp.client.failures import FIELD_METADATA, CallFailed, final_error, stream_ended
 from zkp.client.leader import CALL_TIMEOUT_S, LeaderConnection
@@ -119,7 +119,7 @@ class SubmissionPipeline:
             except ClientError as error:
                 self._fail_all(error)
 
-    async def _submit_first(self, line: Line) -> None:
+    async def _submit_first(self, line: Channel) -> None:
         """Submit one by itself: who ends a stream while it is written to cannot say why (see `channel.py`)."""
         entry = self._next()
         if entry is not None:
@@ -129,7 +129,7 @@ class SubmissionPipeline:
             self._settle(entry, answer.results[0])
             self._unsent.remove(entry)
 
-    async def _submit_over(self, line: Line) -> None:
+    async def _submit_over(self, line: Channel) -> None:
         """Submit over one line until it fails."""
         sending = _Sending(self._unsent, self._work)
         answers = line.exchange(lambda stubs: stubs.tasks.StreamBatches, sending.messages())

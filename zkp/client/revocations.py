@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from zkp.client.backoff import Backoff
 from zkp.client.errors import ClientError, NoLeader
 from zkp.client.failures import CallFailed, stream_ended
-from zkp.client.leader import LeaderConnection, Route
+from zkp.client.leader import LeaderConnection, LeaderRetry
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
 log = logging.getLogger("zkp.client")
@@ -46,7 +46,7 @@ class _Follower:
         self._refuse = refuse
         self._revision = 0
 
-    async def follow_next(self, route: Route) -> None:
+    async def follow_next(self, route: LeaderRetry) -> None:
         """Follow whoever may lead until that ends; raises the ClientError of an answer that is final."""
         line = await route.line()
         request = pb.WatchRevocationsRequest(after_revision=self._revision)

@@ -23,11 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pki.tls.material import AdmittedObject, refusal_of
+from pki.tls.material import PolicyCheckedObject, refusal_of
 from zkp.daemon.admission import Places, source_of
 from zkp.daemon.bounded_log import BoundedLog
 from zkp.daemon.listening import peer_text
-from zkp.daemon.problems import CONTENT_TYPE, Kind
+from zkp.daemon.problems import CONTENT_TYPE, ProblemKind
 
 log = logging.getLogger("zkp.daemon")
 
@@ -52,7 +52,7 @@ _GOODBYE_SECONDS = 1.0
 _TLS_HANDSHAKE_RECORD = b"\x16"  # RFC 8446, section 5.1
 _HEADER_BYTES = 5  # of a record: type, version, length
 _MAX_RECORD_BYTES = _HEADER_BYTES + 16384
-_PLAIN_HTTP_PROBLEM = Kind("https-required", 400, "This port accepts HTTPS only")
+_PLAIN_HTTP_PROBLEM = ProblemKind("https-required", 400, "This port accepts HTTPS only")
 _PLAIN_HTTP_BODY = json.dumps(_PLAIN_HTTP_PROBLEM.document("the request is plain HTTP; use https://")).encode()
 _PLAIN_HTTP_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
@@ -74,7 +74,7 @@ class _Refusal(ssl.SSLError):
         self.alert = alert
 
 
-class _AlertingObject(AdmittedObject):
+class _AlertingObject(PolicyCheckedObject):
     """Keeps the alert of a failed handshake, which asyncio and uvloop throw away with the connection."""
 
     _outgoing: ssl.MemoryBIO
@@ -166,10 +166,10 @@ class TlsAcceptor:
         self._seconds = HANDSHAKE_SECONDS if handshake_seconds is None else handshake_seconds
         self._log = BoundedLog(log, time.monotonic)
         waiting = _affordable(MAX_WAITING)
-        self._waiting: Places[_Guest] = Places(waiting, max(1, waiting // 2), RESERVED)
-        self._handshakes: Places[_Guest] = Places(MAX_HANDSHAKES, max(1, MAX_HANDSHAKES // 2), RESERVED)
-        self._guests: set[_Guest] = set()
-        self._ready: dict[_Guest, None] = {}
+        self._waiting: Places[_PendingConnection] = Places(waiting, max(1, waiting // 2), RESERVED)
+        self._handshakes: Places[_PendingConnection] = Places(MAX_HANDSHAKES, max(1, MAX_HANDSHAKES // 2), RESERVED)
+        self._guests: set[_PendingConnection] = set()
+        self._ready: dict[_PendingConnection, None] = {}
         """Those whose first record is there, while no place for their handshake is."""
         self._looking: asyncio.TimerHandle | None = None
         self._known: dict[str, None] = {}
@@ -206,12 +206,12 @@ class TlsAcceptor:
                 log.error("cannot accept connections: %s; trying again", error.strerror)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            self._receive(_Guest(connection, source_of(address[0]), peer_text(address)))
+            self._receive(_PendingConnection(connection, source_of(address[0]), peer_text(address)))
             await asyncio.sleep(0)  # under a flood sock_accept never waits, and would starve the handshakes
 
     # ------------------------------------------------------------ until its first record is there
 
-    def _receive(self, guest: "_Guest") -> None:
+    def _receive(self, guest: "_PendingConnection") -> None:
         """Let it wait for its place, which most need not: their first record has come with the connection."""
         loop = asyncio.get_running_loop()
         self._guests.add(guest)
@@ -230,10 +230,10 @@ class TlsAcceptor:
             self._refuse(displaced, "handshake", "too many connections wait, this one for longest")
             self._drop(displaced)
 
-    def _waits(self, guest: "_Guest") -> bool:
+    def _waits(self, guest: "_PendingConnection") -> bool:
         return guest in self._guests and guest.task is None
 
-    def _hear(self, guest: "_Guest", woken: bool = False) -> None:
+    def _hear(self, guest: "_PendingConnection", woken: bool = False) -> None:
         """Go on with the connection if its first record is there in full, or if it has ended.
 
         woken: the kernel says that there is something. If that is less than was asked for, no more will come.
@@ -259,7 +259,7 @@ class TlsAcceptor:
 
     # ------------------------------------------------------------ handshakes
 
-    def _begin(self, guest: "_Guest") -> None:
+    def _begin(self, guest: "_PendingConnection") -> None:
         """Start the handshake if there is a place for it."""
         privileged = self._is_known(guest.source)
         displaced = self._handshakes.displaced_by(guest.source, privileged=privileged)
@@ -291,7 +291,7 @@ class TlsAcceptor:
             if guest in self._ready:
                 self._begin(guest)
 
-    async def _admit(self, guest: "_Guest") -> None:
+    async def _admit(self, guest: "_PendingConnection") -> None:
         try:
             if guest.beginning == _TLS_HANDSHAKE_RECORD:
                 await self._secure(guest)
@@ -304,7 +304,7 @@ class TlsAcceptor:
         except Exception:
             log.exception("a new connection could not be served", extra={"peer": guest.peer})
 
-    async def _secure(self, guest: "_Guest") -> None:
+    async def _secure(self, guest: "_PendingConnection") -> None:
         guest.handed_over = True
         never_before_the_deadline = 2 * self._seconds
         protocol = self._protocol_factory()
@@ -319,21 +319,21 @@ class TlsAcceptor:
 
     # ------------------------------------------------------------ the end of a guest
 
-    def _too_slow(self, guest: "_Guest") -> None:
+    def _too_slow(self, guest: "_PendingConnection") -> None:
         self._refuse(guest, "handshake", f"it did not finish its TLS handshake within {self._seconds:g} seconds")
         self._drop(guest)
 
-    def _refuse(self, guest: "_Guest", kind: str, reason: str) -> None:
+    def _refuse(self, guest: "_PendingConnection", kind: str, reason: str) -> None:
         self._log.warning(f"refused {self._called} from {guest.peer}: {reason}", guest.peer)
         self._on_refused(kind)
 
-    def _deafen(self, guest: "_Guest") -> None:
+    def _deafen(self, guest: "_PendingConnection") -> None:
         """Do not wait any longer for something to be said."""
         if guest.has_reader:
             guest.has_reader = False
             asyncio.get_running_loop().remove_reader(guest.connection)
 
-    def _drop(self, guest: "_Guest") -> None:
+    def _drop(self, guest: "_PendingConnection") -> None:
         """Forget it: close it, or end its handshake. Harmless when repeated."""
         if guest not in self._guests:
             return
@@ -351,7 +351,7 @@ class TlsAcceptor:
         else:
             guest.task.cancel()
 
-    def _ended(self, guest: "_Guest") -> None:
+    def _ended(self, guest: "_PendingConnection") -> None:
         """Its task is done, be it cancelled before it began."""
         self._drop(guest)
         if not guest.handed_over:
@@ -370,7 +370,7 @@ class TlsAcceptor:
 
 
 @dataclass(slots=True, eq=False)
-class _Guest:
+class _PendingConnection:
     """An accepted connection. Its socket is closed here unless the event loop has taken it over."""
 
     connection: socket.socket

@@ -28,7 +28,7 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedCertificate:
     """One certificate in use. kind: "leaf", "issuer" or "root"; serial: hexadecimal; expires: with time zone."""
 
     kind: str
@@ -42,7 +42,7 @@ class Certificates:
     def __init__(self, material: TlsMaterial, stamp: _Stamp) -> None:
         """stamp: of the files, taken before they were read."""
         self.material = material
-        self.loaded: Sequence[Loaded] = _loaded(material)
+        self.loaded: Sequence[LoadedCertificate] = _loaded(material)
         """What is in use now: the leaf, the CAs that come with it, and the trusted roots."""
         self.refused = False
         """Whether the files are others than those in use, because they cannot be used."""
@@ -116,7 +116,7 @@ def _stamp_of(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _loaded(material: TlsMaterial) -> list[Loaded]:
+def _loaded(material: TlsMaterial) -> list[LoadedCertificate]:
     """Read from the files once more: should they have changed meanwhile, the next look reloads them."""
     files = material.files
     found = [("leaf", material.certificate)]
@@ -130,10 +130,10 @@ def _loaded(material: TlsMaterial) -> list[Loaded]:
     return [_one(kind, certificate) for kind, certificate in found]
 
 
-def _one(kind: str, certificate: x509.Certificate) -> Loaded:
-    return Loaded(kind, format_serial(certificate.serial_number), certificate.not_valid_after_utc)
+def _one(kind: str, certificate: x509.Certificate) -> LoadedCertificate:
+    return LoadedCertificate(kind, format_serial(certificate.serial_number), certificate.not_valid_after_utc)
 
 
-def seconds_left(loaded: Loaded) -> float:
+def seconds_left(loaded: LoadedCertificate) -> float:
     """Seconds until it expires; negative afterwards."""
     return (loaded.expires - datetime.now(UTC)).total_seconds()

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class MemberStatus:
     """Who answers. daemon: "coordinator", "worker" or "gateway"; id: the name in its certificate."""
 
     daemon: str

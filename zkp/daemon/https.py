@@ -32,7 +32,7 @@ from zkp.daemon.bounded_log import BoundedLog
 from zkp.daemon.connections import Bounds, CallerOf, Connections
 from zkp.daemon.errors import ListenError
 from zkp.daemon.listening import listen, peer_text
-from zkp.daemon.problems import INTERNAL, MALFORMED, ErrorPage, Refusal, error_page, of_framework
+from zkp.daemon.problems import INTERNAL, MALFORMED, ErrorPage, HttpRefusal, error_page, of_framework
 from zkp.daemon.settings import Address
 
 log = logging.getLogger("zkp.daemon")
@@ -73,7 +73,11 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         malformed = isinstance(exc, HttpProcessingError)
-        refusal = Refusal(MALFORMED, _reason(exc)) if malformed else Refusal(INTERNAL, "internal error, see the log")
+        refusal = (
+            HttpRefusal(MALFORMED, _reason(exc))
+            if malformed
+            else HttpRefusal(INTERNAL, "internal error, see the log")
+        )
         response = self._error_page(refusal)
         response.force_close()
         return response

@@ -34,7 +34,7 @@ _CANCELLED_SECONDS = 5.0
 _STUCK_EXIT = 70  # EX_SOFTWARE of sysexits.h
 
 
-class _LastResort:
+class _ShutdownWatchdog:
     """Ends the process from a thread, whatever the event loop and other threads wait for."""
 
     def __init__(self, seconds: float) -> None:
@@ -151,12 +151,12 @@ def run(main: Main, *, stop_timeout: float = 30.0, environ: Mapping[str, str] = 
     that is stuck even so ends itself with code 70. A second SIGTERM or SIGINT cancels main at once.
     """
     notifier = Notifier(environ, os.getpid())
-    last_resort = _LastResort(stop_timeout + 2 * _CANCELLED_SECONDS)
+    last_resort = _ShutdownWatchdog(stop_timeout + 2 * _CANCELLED_SECONDS)
     with last_resort, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_supervise(main, notifier, last_resort, stop_timeout))
 
 
-async def _supervise(main: Main, notifier: Notifier, last_resort: _LastResort, stop_timeout: float) -> int:
+async def _supervise(main: Main, notifier: Notifier, last_resort: _ShutdownWatchdog, stop_timeout: float) -> int:
     life = Lifecycle(notifier, last_resort.start)
     task = asyncio.get_running_loop().create_task(main(life), name="main")
     _handle_signals(life, task)

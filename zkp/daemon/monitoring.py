@@ -15,7 +15,7 @@ from pki.tls.material import IdentityError, TlsMaterial
 from pki.x509.identity import Role
 from zkp.daemon.http_metrics import PageRequests
 from zkp.daemon.https import certificate_of
-from zkp.daemon.problems import FORBIDDEN, INTERNAL, Refusal, error_page, of_framework
+from zkp.daemon.problems import FORBIDDEN, INTERNAL, HttpRefusal, error_page, of_framework
 
 log = logging.getLogger("zkp.daemon")
 
@@ -70,7 +70,7 @@ class _Gate:
         async def handler(request: web.Request) -> web.StreamResponse:
             if refusal := self._refusal(request, roles):
                 log.warning("refused %s: %s", request.path, refusal, extra={"peer": request.remote})
-                return error_page(Refusal(FORBIDDEN, refusal))
+                return error_page(HttpRefusal(FORBIDDEN, refusal))
             return answer()
 
         return handler
@@ -109,8 +109,8 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         refusal = of_framework(error)
         if refusal is None:
             log.error("%s: unexpected status %d of the framework", request.path, error.status)
-            refusal = Refusal(INTERNAL, "internal error, see the log")
+            refusal = HttpRefusal(INTERNAL, "internal error, see the log")
         return error_page(refusal)
     except Exception:
         log.exception("%s failed", request.path)
-        return error_page(Refusal(INTERNAL, "internal error, see the log"))
+        return error_page(HttpRefusal(INTERNAL, "internal error, see the log"))

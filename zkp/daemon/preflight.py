@@ -15,14 +15,14 @@ from cryptography import x509
 from pki.tls.credential import read_private
 from pki.tls.material import TlsError, TlsFiles, TlsMaterial
 from pki.x509.identity import Identity, Role
-from zkp.daemon.settings import Fault, TlsSettings
+from zkp.daemon.settings import SettingFault, TlsSettings
 
 CRL_NAME = "crl.pem"
 """Beside the roots: the layout of an identity's directory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class NamedMember:
     """Who a daemon is by its configuration. `key` is where the configuration says the name."""
 
     key: str
@@ -37,17 +37,17 @@ def tls_files(tls: TlsSettings) -> TlsFiles:
     return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=crl)
 
 
-def certificate(tls: TlsSettings, member: Member, hosts: Mapping[str, str]) -> Iterator[Fault]:
+def certificate(tls: TlsSettings, member: NamedMember, hosts: Mapping[str, str]) -> Iterator[SettingFault]:
     """Whether the certificate can be used, names this member, and covers `hosts` (key → advertised host)."""
     yield from readable_file("tls.crl", tls.crl)
     try:
         material = TlsMaterial.load(tls_files(tls))
     except TlsError as error:
-        yield Fault(_blamed(tls, str(error)), str(error), "")
+        yield SettingFault(_blamed(tls, str(error)), str(error), "")
         return
     wanted = Identity(member.trust_domain, member.role, member.name)
     if material.identity != wanted:
-        yield Fault(
+        yield SettingFault(
             "tls.certificate",
             f"{tls.certificate} names {material.identity}, and this is {wanted}",
             f"name the certificate of {member.name}, or correct {member.key}",
@@ -57,35 +57,35 @@ def certificate(tls: TlsSettings, member: Member, hosts: Mapping[str, str]) -> I
     for key, host in hosts.items():
         if _normal(host) not in names:
             cure = f"issue it again with --host {host}, or correct {key}"
-            yield Fault("tls.certificate", f"{tls.certificate} does not cover {host} ({key})", cure)
+            yield SettingFault("tls.certificate", f"{tls.certificate} does not cover {host} ({key})", cure)
 
 
-def writable_directory(key: str, path: Path) -> Iterator[Fault]:
+def writable_directory(key: str, path: Path) -> Iterator[SettingFault]:
     """Whether this process can make files in the directory."""
     try:
         with tempfile.TemporaryFile(dir=path):
             pass
     except FileNotFoundError:
         if not path.exists():
-            yield Fault(key, f"{path} does not exist", "create it, owned by this daemon's user")
+            yield SettingFault(key, f"{path} does not exist", "create it, owned by this daemon's user")
             return
-        yield Fault(key, f"{path} takes no new files", "give a directory on an ordinary disk")
+        yield SettingFault(key, f"{path} takes no new files", "give a directory on an ordinary disk")
     except OSError as error:
-        yield Fault(key, f"{path} cannot be written ({error.strerror})", "let this daemon's user write there")
+        yield SettingFault(key, f"{path} cannot be written ({error.strerror})", "let this daemon's user write there")
 
 
-def readable_directory(key: str, path: Path) -> Iterator[Fault]:
+def readable_directory(key: str, path: Path) -> Iterator[SettingFault]:
     """Whether this process can list the directory."""
     try:
         with os.scandir(path):
             pass
     except FileNotFoundError:
-        yield Fault(key, f"{path} does not exist", "create and fill it, or correct the path")
+        yield SettingFault(key, f"{path} does not exist", "create and fill it, or correct the path")
     except OSError as error:
-        yield Fault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
+        yield SettingFault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
 
 
-def readable_file(key: str, path: Path | None) -> Iterator[Fault]:
+def readable_file(key: str, path: Path | None) -> Iterator[SettingFault]:
     """Whether this process can read the file, where one is named."""
     if path is None:
         return
@@ -93,19 +93,19 @@ def readable_file(key: str, path: Path | None) -> Iterator[Fault]:
         with path.open("rb"):
             pass
     except FileNotFoundError:
-        yield Fault(key, f"{path} does not exist", "put the file there, or correct the path")
+        yield SettingFault(key, f"{path} does not exist", "put the file there, or correct the path")
     except OSError as error:
-        yield Fault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
+        yield SettingFault(key, f"{path} cannot be read ({error.strerror})", "let this daemon's user read it")
 
 
-def private_file(key: str, path: Path | None) -> Iterator[Fault]:
+def private_file(key: str, path: Path | None) -> Iterator[SettingFault]:
     """Whether this process, and nobody beside it, can read the file, where one is named."""
     if path is None:
         return
     try:
         read_private(path)
     except TlsError as error:
-        yield Fault(key, str(error), "")
+        yield SettingFault(key, str(error), "")
 
 
 def _blamed(tls: TlsSettings, message: str) -> str:

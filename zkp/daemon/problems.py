@@ -13,7 +13,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """One cause of a refusal. `slug` ends its type URI; `status` is the HTTP status it always has."""
 
     slug: str
@@ -30,28 +30,28 @@ class Kind:
         return {"type": self.type_uri, "title": self.title, "status": self.status, "detail": detail, **more}
 
 
-MALFORMED = Kind("malformed-request", 400, "The request is not valid HTTP")
-FORBIDDEN = Kind("forbidden", 403, "This certificate may not read the page")
-NO_SUCH_PAGE = Kind("no-such-page", 404, "No such page")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The page does not take this method")
-EXPECTATION_FAILED = Kind("expectation-failed", 417, "The Expect header cannot be met")
-INTERNAL = Kind("internal", 500, "The daemon failed")
+MALFORMED = ProblemKind("malformed-request", 400, "The request is not valid HTTP")
+FORBIDDEN = ProblemKind("forbidden", 403, "This certificate may not read the page")
+NO_SUCH_PAGE = ProblemKind("no-such-page", 404, "No such page")
+METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "The page does not take this method")
+EXPECTATION_FAILED = ProblemKind("expectation-failed", 417, "The Expect header cannot be met")
+INTERNAL = ProblemKind("internal", 500, "The daemon failed")
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class HttpRefusal:
     """An error that arose before or beside a handler. `headers` belong to it."""
 
-    kind: Kind
+    kind: ProblemKind
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-ErrorPage = Callable[[Refusal], web.Response]
+ErrorPage = Callable[[HttpRefusal], web.Response]
 """How an application answers errors that its handlers never see."""
 
 
-def error_page(refusal: Refusal) -> web.Response:
+def error_page(refusal: HttpRefusal) -> web.Response:
     """The answer to a refusal. The member `error` repeats the detail, as the pages' readers expect it."""
     return web.json_response(
         refusal.kind.document(refusal.detail, error=refusal.detail),
@@ -61,13 +61,13 @@ def error_page(refusal: Refusal) -> web.Response:
     )
 
 
-def of_framework(error: web.HTTPException) -> Refusal | None:
+def of_framework(error: web.HTTPException) -> HttpRefusal | None:
     """What aiohttp itself refuses; None for what it should never raise."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return Refusal(METHOD_NOT_ALLOWED, f"use {allowed}", {"Allow": allowed})
+        return HttpRefusal(METHOD_NOT_ALLOWED, f"use {allowed}", {"Allow": allowed})
     if isinstance(error, web.HTTPNotFound):
-        return Refusal(NO_SUCH_PAGE, "this page does not exist")
+        return HttpRefusal(NO_SUCH_PAGE, "this page does not exist")
     if isinstance(error, web.HTTPExpectationFailed):
-        return Refusal(EXPECTATION_FAILED, "Expect: only 100-continue is supported")
+        return HttpRefusal(EXPECTATION_FAILED, "Expect: only 100-continue is supported")
     return None

@@ -21,7 +21,7 @@ from zkp.localcluster.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, POST
 from zkp.localcluster.logs import last_words
 from zkp.localcluster.postgres import EmbeddedPostgres
 from zkp.localcluster.process import MARKER, ProcessRecord, end_remnants, python_module, spawn, working_in
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 from zkp.localcluster.prometheus import Target
 
 Report = Callable[[str], None]
@@ -44,7 +44,7 @@ def _silent(_: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class LocalMember:
     """A process of the cluster as `status` shows it; `pid` is None while it is down."""
 
     name: str
@@ -76,9 +76,9 @@ class LocalCluster:
     # ---------------------------------------------------------------- asking
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> ClusterProfile:
         """Addresses and processes; raises LocalClusterError before the first `up`."""
-        profile = Profile.load(self.layout.profile)
+        profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
             raise LocalClusterError(f"there is no local cluster in {self.layout.root}: start one with `zkp local up`")
         return profile
@@ -88,14 +88,14 @@ class LocalCluster:
         """Where the record is kept: the given server, or the embedded one's Unix socket."""
         return self._database_url or EmbeddedPostgres(self.layout.postgres).url
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[LocalMember]:
         """Every process of the cluster in the order of start; empty before the first `up`."""
-        profile = Profile.load(self.layout.profile)
+        profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
             return []
         addresses = {**profile.addresses, PROMETHEUS: {"http": prometheus.address(profile)}}
         return [
-            Member(name, _pid(profile, name), dict(addresses.get(name, {})), self.layout.log(name))
+            LocalMember(name, _pid(profile, name), dict(addresses.get(name, {})), self.layout.log(name))
             for name in _everybody(profile)
         ]
 
@@ -132,7 +132,7 @@ class LocalCluster:
         What this call started is stopped again when it fails or is interrupted.
         """
         with self._exclusive():
-            before = Profile.load(self.layout.profile)
+            before = ClusterProfile.load(self.layout.profile)
             if before is not None and any(_pid(before, name) for name in _order(before)):
                 return self._complete(before, report)
             end_remnants(self.layout.root)
@@ -171,7 +171,7 @@ class LocalCluster:
             self._wait("scraping every member", seconds, scraped)
             return prometheus.targets(place)
 
-    def _complete(self, profile: Profile, report: Report) -> bool:
+    def _complete(self, profile: ClusterProfile, report: Report) -> bool:
         missing = [name for name in _order(profile) if _pid(profile, name) is None]
         began: dict[str, float] = {}
         try:
@@ -260,7 +260,7 @@ class LocalCluster:
     def down(self, report: Report = _silent) -> bool:
         """Stop everything in reverse order, and what a crash left behind; False when nothing ran."""
         with self._exclusive():
-            profile = Profile.load(self.layout.profile)
+            profile = ClusterProfile.load(self.layout.profile)
             names = _everybody(profile) if profile is not None else ()
             stopped = self._stop(names, report)
             return end_remnants(self.layout.root) > 0 or stopped
@@ -282,7 +282,7 @@ class LocalCluster:
                 profile.without_process(name).save(self.layout.profile)
 
     def _stop(self, names: Sequence[str], report: Report, grace_seconds: float = _GRACE_S) -> bool:
-        profile = Profile.load(self.layout.profile)
+        profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
             return False
         stopped = False
@@ -331,16 +331,16 @@ class LocalCluster:
             yield
 
 
-def _order(profile: Profile) -> tuple[str, ...]:
+def _order(profile: ClusterProfile) -> tuple[str, ...]:
     return ((POSTGRES,) if profile.embedded_postgres else ()) + profile.members
 
 
-def _everybody(profile: Profile) -> tuple[str, ...]:
+def _everybody(profile: ClusterProfile) -> tuple[str, ...]:
     """Every process there may be; Prometheus once it was started."""
     return (*_order(profile), *((PROMETHEUS,) if PROMETHEUS in profile.processes else ()))
 
 
-def _pid(profile: Profile, name: str) -> int | None:
+def _pid(profile: ClusterProfile, name: str) -> int | None:
     record: ProcessRecord | None = profile.processes.get(name)
     return record.pid if record is not None and record.alive() else None
 

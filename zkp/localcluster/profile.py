@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ClusterProfile:
     """`addresses`: member → purpose ("raft", "grpc", "health", "metrics", "https") → HOST:PORT."""
 
     addresses: Mapping[str, Mapping[str, str]]

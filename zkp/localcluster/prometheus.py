@@ -14,7 +14,7 @@ from zkp.localcluster import ports
 from zkp.localcluster.configuration import port_of
 from zkp.localcluster.errors import LocalClusterError
 from zkp.localcluster.layout import COORDINATORS, PROMETHEUS, Layout
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 SHIPPED = Path(__file__).parents[2] / "monitoring" / "prometheus"
 _PROGRAM = "prometheus"
@@ -34,7 +34,7 @@ class Target:
     error: str
 
 
-def address(profile: Profile) -> str:
+def address(profile: ClusterProfile) -> str:
     """HOST:PORT of Prometheus's page: in the cluster's own block of ports."""
     base = port_of(profile.addresses[COORDINATORS[0]]["raft"]) - ports.RAFT - 1
     return f"127.0.0.1:{base + ports.PROMETHEUS}"
@@ -48,7 +48,7 @@ def program() -> str:
     return found
 
 
-def prepare(layout: Layout, profile: Profile) -> list[str]:
+def prepare(layout: Layout, profile: ClusterProfile) -> list[str]:
     """Lay out the directory of Prometheus; the command line that serves it. Raises LocalClusterError."""
     if not (SHIPPED / "prometheus.yml").is_file():
         raise LocalClusterError(f"{SHIPPED} has no prometheus.yml: run this from a checkout of the project")

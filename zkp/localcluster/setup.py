@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pki.ca.authority import Authority
 from pki.errors import PkiError
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.identity import Role
 from zkp.localcluster import configuration, ports
 from zkp.localcluster.configuration import port_of
@@ -24,7 +24,7 @@ from zkp.localcluster.layout import (
     Layout,
     worker_names,
 )
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 from zkp.proofs import ProofsError, circuits
 from zkp.proofs.keys import KeyStore
 
@@ -43,7 +43,7 @@ class Plan:
 
 
 @contextlib.contextmanager
-def prepared(plan: Plan, before: Profile | None, report: Callable[[str], None]) -> Iterator[Profile]:
+def prepared(plan: Plan, before: ClusterProfile | None, report: Callable[[str], None]) -> Iterator[ClusterProfile]:
     """Make everything, and keep the ports claimed while in the context. Raises LocalClusterError."""
     try:
         issue(plan.layout, plan.workers)
@@ -57,7 +57,7 @@ def prepared(plan: Plan, before: Profile | None, report: Callable[[str], None]) 
     with ports.claimed_base(wanted, preferred=last_time) as base:
         found = configuration.addresses(base, plan.workers)
         _write_configurations(plan, found)
-        yield Profile(addresses=found, embedded_postgres=plan.embedded_postgres)
+        yield ClusterProfile(addresses=found, embedded_postgres=plan.embedded_postgres)
 
 
 def issue(layout: Layout, workers: int) -> None:
@@ -69,12 +69,12 @@ def issue(layout: Layout, workers: int) -> None:
         authority = Authority.create(TRUST_DOMAIN, now=now)
         store = AuthorityStore.create(layout.pki, authority, passphrase=None, now=now, by=_ISSUED_BY)
     orders = [
-        *(Order(name, Role.COORDINATOR, _HOSTS) for name in COORDINATORS),
-        *(Order(name, Role.WORKER, _HOSTS) for name in worker_names(workers)),
-        Order(GATEWAY, Role.GATEWAY, _HOSTS),
-        Order(CLIENT, Role.CLIENT),
-        Order(ADMIN, Role.ADMIN),
-        Order(PROMETHEUS, Role.PROMETHEUS),
+        *(CertificateSpec(name, Role.COORDINATOR, _HOSTS) for name in COORDINATORS),
+        *(CertificateSpec(name, Role.WORKER, _HOSTS) for name in worker_names(workers)),
+        CertificateSpec(GATEWAY, Role.GATEWAY, _HOSTS),
+        CertificateSpec(CLIENT, Role.CLIENT),
+        CertificateSpec(ADMIN, Role.ADMIN),
+        CertificateSpec(PROMETHEUS, Role.PROMETHEUS),
     ]
     store.issue(orders, layout.identities, now=now, by=_ISSUED_BY, replace=True)
 

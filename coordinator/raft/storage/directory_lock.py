@@ -10,7 +10,7 @@ from coordinator.raft.errors import StorageError
 
 
 @contextlib.contextmanager
-def owned(directory: Path) -> Iterator[None]:
+def directory_lock(directory: Path) -> Iterator[None]:
     """Hold the directory for this process while in the context; it ends with the process too, however that ends.
 
     Raises StorageError when another process holds it.

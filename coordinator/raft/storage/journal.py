@@ -11,13 +11,13 @@ import logging
 from typing import overload
 
 from coordinator.raft.errors import REJOIN, StorageError
-from coordinator.raft.storage.checksummed_json import SealBroken, seal, unseal
+from coordinator.raft.storage.checksummed_json import ChecksumError, dump, load
 from coordinator.raft.storage.disk import Disk, File
 from coordinator.raft.storage.segment import (
     HEADER_SIZE,
-    Kind,
-    Record,
-    RecordError,
+    RecordKind,
+    SegmentError,
+    SegmentRecord,
     Tail,
     decode_header,
     encode_header,
@@ -49,7 +49,7 @@ class Journal:
         self._node_id = node_id
         self._segment_size = segment_size
         self._entries: list[Entry] = []
-        self._pending: list[Record] = []
+        self._pending: list[SegmentRecord] = []
         """Records that are in memory only."""
         self._failed = False
         self._segments: list[tuple[str, int]] = []
@@ -72,12 +72,12 @@ class Journal:
             raise StorageError(f"journal: entry {idx} does not follow entry {self._entries[-1][1]}")
         self._entries.append((command, idx, term))
         self.payload_bytes += len(command)
-        self._write(Kind.ENTRY, idx, term, command)
+        self._write(RecordKind.ENTRY, idx, term, command)
 
     def clear(self) -> None:
         self._entries = []
         self.payload_bytes = 0
-        self._write(Kind.RESET, 0, 0, b"")
+        self._write(RecordKind.RESET, 0, 0, b"")
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - the engine's names
         """Remove the entries from position `entryFrom` on: they conflict with the leader's."""
@@ -88,7 +88,7 @@ class Journal:
                 f"journal: refusing to remove entry {first_index}, committed up to {self._commit_index}"
             )
         self._forget(entryFrom, len(self._entries))
-        self._write(Kind.TRUNCATE, first_index, 0, b"")
+        self._write(RecordKind.TRUNCATE, first_index, 0, b"")
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803 - the engine's names
         """Forget the entries before position `entryTo`: a durable snapshot holds what they did."""
@@ -113,7 +113,7 @@ class Journal:
             return
         self._guard()
         with _fatal(self):
-            self._disk.replace(_VOTE, seal({"term": term, "voted_for": votedForNodeId}))
+            self._disk.replace(_VOTE, dump({"term": term, "voted_for": votedForNodeId}))
         self._term, self._voted_for = term, votedForNodeId
 
     def getCurrentTerm(self) -> int:  # noqa: N802
@@ -217,9 +217,9 @@ class Journal:
         if self._failed:
             raise StorageError("journal: an earlier write failed; the process must end")
 
-    def _write(self, kind: Kind, index: int, term: int, payload: bytes) -> None:
+    def _write(self, kind: RecordKind, index: int, term: int, payload: bytes) -> None:
         self._guard()
-        self._pending.append(Record(kind, index, term, payload))
+        self._pending.append(SegmentRecord(kind, index, term, payload))
 
     def _encode_pending(self) -> bytes:
         return b"".join(
@@ -258,9 +258,9 @@ class Journal:
         if data is None:
             return 0, None
         try:
-            vote = unseal(data)
+            vote = load(data)
             return int(vote["term"]), vote["voted_for"]
-        except (SealBroken, KeyError) as error:
+        except (ChecksumError, KeyError) as error:
             raise StorageError(f"file {_VOTE} is damaged: {REJOIN}") from error
 
     def _recover(self) -> None:
@@ -296,33 +296,33 @@ class Journal:
                     self._end_of_segment(name, record, len(data), last=last)
                 else:
                     self._redo(name, record)
-        except RecordError as error:
+        except SegmentError as error:
             raise StorageError(f"journal segment {name} {error}: {REJOIN}") from error
 
     def _check_owner(self, name: str, data: bytes) -> None:
         header = decode_header(data)
         if header.cluster_id != self._cluster_id:
-            raise RecordError(f"belongs to cluster {header.cluster_id}, this node to {self._cluster_id}")
+            raise SegmentError(f"belongs to cluster {header.cluster_id}, this node to {self._cluster_id}")
         if header.node_id != self._node_id:
-            raise RecordError(f"belongs to node {header.node_id}, this is {self._node_id}")
+            raise SegmentError(f"belongs to node {header.node_id}, this is {self._node_id}")
         self._segments.append((name, 0))
 
-    def _redo(self, name: str, record: Record) -> None:
-        if record.kind is Kind.RESET:
+    def _redo(self, name: str, record: SegmentRecord) -> None:
+        if record.kind is RecordKind.RESET:
             self._forget(0, len(self._entries))
-        elif record.kind is Kind.TRUNCATE:
+        elif record.kind is RecordKind.TRUNCATE:
             if self._entries:
                 self._forget(max(0, record.index - self._entries[0][1]), len(self._entries))
         else:
             if self._entries and record.index != self._entries[-1][1] + 1:
-                raise RecordError(f"has entry {record.index} after entry {self._entries[-1][1]}")
+                raise SegmentError(f"has entry {record.index} after entry {self._entries[-1][1]}")
             self._entries.append((record.payload, record.index, record.term))
             self.payload_bytes += len(record.payload)
             self._segments[-1] = (name, max(self._segments[-1][1], record.index))
 
     def _end_of_segment(self, name: str, tail: Tail, size: int, *, last: bool) -> None:
         if tail.torn and not last:
-            raise RecordError(f"is damaged at byte {tail.offset}, before entries that were acknowledged")
+            raise SegmentError(f"is damaged at byte {tail.offset}, before entries that were acknowledged")
         if not last:
             return
         if tail.torn:

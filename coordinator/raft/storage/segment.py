@@ -25,7 +25,7 @@ RECORD_OVERHEAD = _RECORD.size + _CRC.size
 MAX_PAYLOAD = 4 << 20
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """ENTRY: a log entry. TRUNCATE: entries from `index` on are void. RESET: everything before is void."""
 
     ENTRY = 1
@@ -33,10 +33,10 @@ class Kind(IntEnum):
     RESET = 3
 
 
-_KINDS = frozenset(Kind)
+_KINDS = frozenset(RecordKind)
 
 
-class RecordError(Exception):
+class SegmentError(Exception):
     """The bytes are not what this version of the journal writes."""
 
 
@@ -49,8 +49,8 @@ class SegmentHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    kind: Kind
+class SegmentRecord:
+    kind: RecordKind
     index: int
     term: int
     payload: bytes
@@ -72,26 +72,26 @@ def encode_header(cluster_id: str, node_id: str, sequence: int) -> bytes:
 
 
 def decode_header(data: bytes) -> SegmentHeader:
-    """Raises RecordError when the bytes are no segment header."""
+    """Raises SegmentError when the bytes are no segment header."""
     if len(data) < HEADER_SIZE:
-        raise RecordError("is shorter than its header")
+        raise SegmentError("is shorter than its header")
     magic, version, cluster, node_length, node, sequence = _HEADER.unpack_from(data)
     if magic != _SEGMENT_MAGIC:
-        raise RecordError("is no journal segment")
+        raise SegmentError("is no journal segment")
     if version != FORMAT_VERSION:
-        raise RecordError(f"has format version {version}; this program reads version {FORMAT_VERSION}")
+        raise SegmentError(f"has format version {version}; this program reads version {FORMAT_VERSION}")
     if _CRC.unpack_from(data, _HEADER.size)[0] != google_crc32c.value(data[: _HEADER.size]):
-        raise RecordError("has a damaged header")
+        raise SegmentError("has a damaged header")
     return SegmentHeader(version, cluster.hex(), node[:node_length].decode(), sequence)
 
 
-def encode_record(kind: Kind, index: int, term: int, payload: bytes, synced: int) -> bytes:
+def encode_record(kind: RecordKind, index: int, term: int, payload: bytes, synced: int) -> bytes:
     head = _RECORD.pack(_RECORD_MAGIC, kind, len(payload), synced, index, term)
     return b"".join((head, _CRC.pack(google_crc32c.extend(google_crc32c.value(head), payload)), payload))
 
 
-def _decode_at(data: bytes, offset: int) -> tuple[Record, int, int] | None:
-    """(record, end offset, synced) at `offset`, or None when there is no whole, sound record. Raises RecordError."""
+def _decode_at(data: bytes, offset: int) -> tuple[SegmentRecord, int, int] | None:
+    """(record, end offset, synced) at `offset`, or None when there is no whole, sound record. Raises SegmentError."""
     if offset + RECORD_OVERHEAD > len(data):
         return None
     magic, kind, length, synced, index, term = _RECORD.unpack_from(data, offset)
@@ -104,14 +104,14 @@ def _decode_at(data: bytes, offset: int) -> tuple[Record, int, int] | None:
         return None
     if kind not in _KINDS:
         # Intact, so it was written by a later version: to cut it off would lose what was acknowledged.
-        raise RecordError(f"holds a record of kind {kind} at byte {offset}, which this program does not know")
-    return Record(Kind(kind), index, term, payload), start + length, synced
+        raise SegmentError(f"holds a record of kind {kind} at byte {offset}, which this program does not know")
+    return SegmentRecord(RecordKind(kind), index, term, payload), start + length, synced
 
 
-def read_records(data: bytes) -> Iterator[Record | Tail]:
+def read_records(data: bytes) -> Iterator[SegmentRecord | Tail]:
     """Every record of a segment in order, then one Tail.
 
-    Raises RecordError when a damaged record lies before bytes that were acknowledged: that is corruption, and
+    Raises SegmentError when a damaged record lies before bytes that were acknowledged: that is corruption, and
     cutting it off would lose accepted entries. So would skipping a record of a later version.
     """
     offset = HEADER_SIZE
@@ -125,6 +125,6 @@ def read_records(data: bytes) -> Iterator[Record | Tail]:
     while candidate != -1:
         later = _decode_at(data, candidate)
         if later is not None and later[2] > offset:
-            raise RecordError(f"is damaged at byte {offset}, before entries that were acknowledged")
+            raise SegmentError(f"is damaged at byte {offset}, before entries that were acknowledged")
         candidate = data.find(_RECORD_MAGIC, candidate + 1)
     yield Tail(offset, torn=bool(data[offset:].strip(b"\x00")))

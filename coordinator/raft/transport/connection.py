@@ -14,7 +14,7 @@ from zkp.protocol.v1 import raft_pb2 as pb
 _ROUND_TRIP = struct.Struct("68xI")  # linux/tcp.h, struct tcp_info: tcpi_rtt, in microseconds
 
 
-class Link(asyncio.Protocol):
+class PeerConnection(asyncio.Protocol):
     """Holds back what arrives until somebody listens, who by then knows from whom it comes.
 
     made_with: the credentials of the day; another object after a reload that brought something new.

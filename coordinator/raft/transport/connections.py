@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from coordinator.raft.errors import FrameError
-from coordinator.raft.transport.connection import Link
+from coordinator.raft.transport.connection import PeerConnection
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import IdentityError, Role
 from zkp.daemon.acceptor import BACKLOG, TlsAcceptor
@@ -60,7 +60,7 @@ class LinkEvents:
     """reason, for metrics: "handshake", "identity", "frame", or pki's word for what was wrong with the handshake."""
 
 
-class Links:
+class PeerConnections:
     """All connections of one node to its peers."""
 
     def __init__(
@@ -76,8 +76,8 @@ class Links:
         self._peers = peers
         self._material = material
         self._events = events
-        self._live: dict[str, Link] = {}
-        self._open: dict[Link, str] = {}
+        self._live: dict[str, PeerConnection] = {}
+        self._open: dict[PeerConnection, str] = {}
         """Every connection with an authenticated peer; the live ones, and those whose place was taken."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = BoundedLog(log, time.monotonic)
@@ -91,7 +91,7 @@ class Links:
         self._acceptor = TlsAcceptor(
             await listen(self._bind.host, self._bind.port, backlog=BACKLOG),
             self._material.server_context(),
-            lambda: Link(self._material.client_context()),
+            lambda: PeerConnection(self._material.client_context()),
             welcome=self._welcome,
             on_refused=self._events.on_refused,
             expected=lambda source: source in self._sources,
@@ -155,7 +155,7 @@ class Links:
             if time - link.made_at > _LONGEST_LIFE:
                 link.outdate()
 
-    def _keep_current(self, peer: str, link: Link) -> None:
+    def _keep_current(self, peer: str, link: PeerConnection) -> None:
         if link.made_with is self._material.client_context():
             return
         if self._dials(peer):
@@ -193,7 +193,7 @@ class Links:
 
     def _welcome(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, _: str, address: str) -> None:
         """The handshake is done: learn who it is, and only then read."""
-        if not isinstance(protocol, Link):
+        if not isinstance(protocol, PeerConnection):
             raise TypeError("the acceptor was given another kind of protocol")
         try:
             _tune(transport.get_extra_info("socket"))
@@ -260,7 +260,7 @@ class Links:
     async def _connect(self, peer: str) -> None:
         """Open a connection and make it the live one, once the peer has shown by its hello that it took us in."""
         address = self._peers[peer]
-        link = Link(self._material.client_context())
+        link = PeerConnection(self._material.client_context())
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 transport, _ = await asyncio.get_running_loop().create_connection(
@@ -282,7 +282,7 @@ class Links:
 
     # ------------------------------------------------------------ serving
 
-    def _identify(self, link: Link, expected: str | None = None) -> str:
+    def _identify(self, link: PeerConnection, expected: str | None = None) -> str:
         """The configured peer that the certificate names. expected: whom this node has dialled, if it did.
 
         Raises _NotOurPeer, also when it is another than was expected, or should have been dialled.
@@ -303,7 +303,7 @@ class Links:
             raise _NotOurPeer("identity", f"the certificate names {identity.name}, not {expected}")
         return identity.name
 
-    def _begin(self, peer: str, link: Link, address: str) -> None:
+    def _begin(self, peer: str, link: PeerConnection, address: str) -> None:
         """Make the connection the live one; an older one is read on for a moment."""
         if link.closed.done():
             return
@@ -321,21 +321,21 @@ class Links:
         )
         self._keep_current(peer, link)  # should the files have changed during the handshake
 
-    def _take(self, peer: str, link: Link, envelope: pb.Envelope) -> None:
+    def _take(self, peer: str, link: PeerConnection, envelope: pb.Envelope) -> None:
         if envelope.HasField("redial"):
             if self._dials(peer):
                 link.outdate()
             return
         self._events.on_frame(peer, envelope)
 
-    def _ended(self, peer: str, link: Link, error: Exception | None) -> None:
+    def _ended(self, peer: str, link: PeerConnection, error: Exception | None) -> None:
         del self._open[link]
         if self._live.get(peer) is link:
             log.info("connection closed%s", f": {_reason(error)}" if error else "", extra={"peer": peer})
             del self._live[peer]
             self._events.on_down(peer)
 
-    def _broken(self, whose: str, link: Link, error: FrameError) -> None:
+    def _broken(self, whose: str, link: PeerConnection, error: FrameError) -> None:
         self._refused("frame", whose, str(error))
         link.close()
 

@@ -25,7 +25,7 @@ from coordinator.monitoring.raft import RaftTimings
 from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.monitoring import commit_path
 from tests.bench.monitoring.commit_path import Cost
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.model import Submission
 from zkp.client.tasks import TaskClient
 from zkp.localcluster.cluster import LocalCluster
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 async def _work(cluster: LocalCluster) -> None:
-    async with Access(cluster.profile.coordinators, cluster.layout.identity(CLIENT)).connect() as connection:
+    async with ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT)).connect() as connection:
         client = TaskClient(connection)
         for number in range(TASKS):
             prepared = circuits.prepare("addition", {"a": number, "b": 1})

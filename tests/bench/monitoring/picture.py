@@ -14,7 +14,7 @@ import urllib.parse
 from pathlib import Path
 
 from tests.bench.monitoring.panels import picture
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.errors import ClientError
 from zkp.client.model import Submission
 from zkp.client.tasks import TaskClient
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 async def _work(cluster: LocalCluster) -> None:
-    access = Access(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
+    access = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
     async with access.connect() as connection, asyncio.TaskGroup() as group:
         group.create_task(_submit(TaskClient(connection)))
         group.create_task(asyncio.to_thread(_call, cluster))

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
 
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.admin import AdminClient
 from zkp.client.tasks import TaskClient
 from zkp.localcluster.cluster import LocalCluster
@@ -145,14 +145,14 @@ class Network:
     @contextlib.asynccontextmanager
     async def client(self, identity: str = CLIENT) -> AsyncIterator[TaskClient]:
         """The client library, patient enough for any failover."""
-        reach = Access(self.cluster.profile.coordinators, self.layout.identity(identity))
+        reach = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(identity))
         async with reach.connect() as connection:
             yield TaskClient(connection, timeout=PATIENCE_S)
 
     @contextlib.asynccontextmanager
     async def admin(self) -> AsyncIterator[AdminClient]:
         """The operator's side of it."""
-        reach = Access(self.cluster.profile.coordinators, self.layout.identity(ADMIN))
+        reach = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(ADMIN))
         async with reach.connect() as connection:
             yield AdminClient(connection, timeout=PATIENCE_S)
 

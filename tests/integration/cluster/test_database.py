@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.identity import Role
 from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, running
 from tests.integration.cluster.work import Load, check_proofs, check_recorded_once, finished, submission, submit
@@ -76,7 +76,7 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[N
         pytest.skip("needs Debian's PostgreSQL: apt-get install postgresql")
     layout = Layout(tmp_path_factory.mktemp("over-tls"))
     setup.issue(layout, 2)
-    order = Order("postgres", Role.POSTGRES, ("127.0.0.1", "localhost"))
+    order = CertificateSpec("postgres", Role.POSTGRES, ("127.0.0.1", "localhost"))
     (issued,) = AuthorityStore.open(layout.pki).issue([order], layout.identities, now=datetime.now(UTC), by="a test")
     server = SystemServer(issued.certificate_pem, issued.key_pem, issued.ca_pem, TRUST_DOMAIN)
     try:

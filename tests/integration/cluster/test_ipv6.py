@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.cluster.network import PATIENCE_S, Network, running
 from tests.integration.cluster.work import check_proofs, check_recorded_once, finished, submission, submit
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.tasks import TaskClient
 from zkp.localcluster import configuration, setup
 from zkp.localcluster.layout import CLIENT, COORDINATORS, GATEWAY
@@ -44,7 +44,7 @@ async def test_tasks_survive_their_leader(network: Network, keys: Path) -> None:
 async def test_every_spelling_of_an_address_reaches_its_coordinator(network: Network) -> None:
     """gRPC compares the text of an address with the certificate, which the client library sees to."""
     spelt = ",".join(address.replace("[::1]", "[0:0::0001]") for address in network.cluster.profile.coordinators)
-    reach = Access(tuple(spelt.split(",")), network.layout.identity(CLIENT))
+    reach = ClusterTarget(tuple(spelt.split(",")), network.layout.identity(CLIENT))
     async with reach.connect() as connection:
         client = TaskClient(connection, timeout=PATIENCE_S)
         await finished(client, await submit(client, submission()))

@@ -19,20 +19,20 @@ from coordinator.monitoring.registry import Metrics
 from coordinator.replication.replicator import wall_clock_ms
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.authorization import Authorization
-from coordinator.rpc.gate import Gate
+from coordinator.rpc.gate import CallGuard
 from coordinator.rpc.open_calls import OpenCalls
 from coordinator.rpc.revocation_service import RevocationService
 from coordinator.rpc.server import RpcServer
 from coordinator.rpc.task_service import TaskService
 from coordinator.rpc.worker_service import WorkerService, WorkerTiming
 from coordinator.services.circuit_keys import CircuitKeys
-from coordinator.services.cluster import Cluster, Member
+from coordinator.services.cluster import Cluster, NodeStatus
 from coordinator.services.revocations import Revocations
-from coordinator.services.task_reader import TaskRecord
+from coordinator.services.task_reader import TaskReader
 from coordinator.services.tasks import TaskLimits
 from coordinator.services.verification import Verification
-from coordinator.store import Database, Record
-from coordinator.wiring import Outside, Services
+from coordinator.store import Database, ProjectionReader
+from coordinator.wiring import Dependencies, Services
 from pki.ca.authority import Authority
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
@@ -97,10 +97,10 @@ class Front:
             clock_ms=wall_clock_ms,
         )
         # No server is there: everything comes from memory.
-        record = Record(Database({"host": "/nonexistent", "dbname": "zkp"}, application="test"), 2)
-        outside = Outside(
+        record = ProjectionReader(Database({"host": "/nonexistent", "dbname": "zkp"}, application="test"), 2)
+        outside = Dependencies(
             replicator=self.replicator,
-            record=TaskRecord(record, lambda: self.replicator.state),
+            record=TaskReader(record, lambda: self.replicator.state),
             keep_record=_nothing,
             keep_house=_nothing,
             keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
@@ -110,8 +110,8 @@ class Front:
         )
         self.services = Services(outside, TaskLimits(1_000, 10_000, 3), HELD)
         members = [
-            Member("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090"),
-            Member("coordinator-2", "10.0.0.2:7000", LEADER_ADDRESS),
+            NodeStatus("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090"),
+            NodeStatus("coordinator-2", "10.0.0.2:7000", LEADER_ADDRESS),
         ]
         self.cluster = Cluster(members, self.replicator)
         self.health = Health(
@@ -149,7 +149,7 @@ class Front:
             version="test",
         )
         return RpcServer(
-            Gate(self._authorization, self.cluster.leader_address, self.metrics.called, self._open_calls),
+            CallGuard(self._authorization, self.cluster.leader_address, self.metrics.called, self._open_calls),
             tasks=TaskService(self.services.tasks),
             workers=WorkerService(self.services.workers, self.services.reports, WorkerTiming(3_000, 10_000, 100_000)),
             admin=admin,

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.config import GatewaySettings, MetricsSettings, RateSettings
 from gateway.serve import Gateway
-from gateway.submission_pool import Preparation
+from gateway.submission_pool import SubmissionPool
 from pki.ca.authority import Authority
 from pki.tls.material import TlsFiles, TlsMaterial
 from pki.x509.identity import Role
@@ -95,9 +95,9 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 
 
 @pytest.fixture(scope="session")
-def preparation() -> Iterator[Preparation]:
+def preparation() -> Iterator[SubmissionPool]:
     """Processes that all these tests share; nothing in them belongs to an event loop."""
-    made = Preparation(1, 64)
+    made = SubmissionPool(1, 64)
     yield made
     asyncio.run(made.close())
 
@@ -113,11 +113,11 @@ Serve = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture
-async def serve(identities: Identities, preparation: Preparation) -> AsyncIterator[Serve]:
+async def serve(identities: Identities, preparation: SubmissionPool) -> AsyncIterator[Serve]:
     """Starts gateways, with settings that differ from the usual ones; stops them at the end."""
     running: list[Running] = []
 
-    async def start(*, prepared_by: Preparation | None = None, **changed: Any) -> Running:
+    async def start(*, prepared_by: SubmissionPool | None = None, **changed: Any) -> Running:
         files = identities.files("gateway-1", Role.GATEWAY)
         settings = {
             "id": "gateway-1",

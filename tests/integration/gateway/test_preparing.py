@@ -8,25 +8,25 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 
-from gateway.problems import BUSY, Problem
-from gateway.requests import Prepared
-from gateway.submission_pool import Preparation
+from gateway.problems import BUSY, ApiProblem
+from gateway.requests import PreparedRequest
+from gateway.submission_pool import SubmissionPool
 from tests.integration.gateway.conftest import Serve, eventually
 
 SUM = b'{"a": 1, "b": 2}'
 
 
 @pytest.fixture
-async def narrow() -> AsyncIterator[Preparation]:
+async def narrow() -> AsyncIterator[SubmissionPool]:
     """One process, four places."""
-    made = Preparation(1, 4)
+    made = SubmissionPool(1, 4)
     await made.start()
     yield made
     await made.close()
 
 
 @pytest.fixture
-def stopped(narrow: Preparation) -> Iterator[psutil.Process]:
+def stopped(narrow: SubmissionPool) -> Iterator[psutil.Process]:
     """That process, which does not go on before a test lets it."""
     (process,) = (psutil.Process(number) for number in narrow._pool.executor._processes)
     process.suspend()
@@ -35,26 +35,26 @@ def stopped(narrow: Preparation) -> Iterator[psutil.Process]:
         process.resume()
 
 
-async def prepare(narrow: Preparation, caller: str) -> Prepared:
+async def prepare(narrow: SubmissionPool, caller: str) -> PreparedRequest:
     """Prepare something."""
     with narrow.place(caller) as place:
         return await place.submission(SUM, "addition", keyed=False)
 
 
-def begin(narrow: Preparation, caller: str) -> asyncio.Task[Prepared]:
+def begin(narrow: SubmissionPool, caller: str) -> asyncio.Task[PreparedRequest]:
     """Begin to prepare something."""
     return asyncio.create_task(prepare(narrow, caller))
 
 
-async def refusal(narrow: Preparation, caller: str) -> Problem:
+async def refusal(narrow: SubmissionPool, caller: str) -> ApiProblem:
     """What one more body is told."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         await prepare(narrow, caller)
     return caught.value
 
 
 async def test_a_caller_has_half_of_the_places_and_all_callers_have_all(
-    narrow: Preparation, stopped: psutil.Process
+    narrow: SubmissionPool, stopped: psutil.Process
 ) -> None:
     """One caller's long lists leave room for others; what does not fit is told to come again."""
     begun = [begin(narrow, caller) for caller in ("alice", "alice")]
@@ -70,7 +70,7 @@ async def test_a_caller_has_half_of_the_places_and_all_callers_have_all(
     assert narrow.held == 0
 
 
-async def test_one_callers_bodies_do_not_hold_up_anothers(narrow: Preparation, stopped: psutil.Process) -> None:
+async def test_one_callers_bodies_do_not_hold_up_anothers(narrow: SubmissionPool, stopped: psutil.Process) -> None:
     """Each caller has one at a time in hand; whoever comes second comes before the first one's second."""
     order: list[str] = []
 
@@ -86,7 +86,7 @@ async def test_one_callers_bodies_do_not_hold_up_anothers(narrow: Preparation, s
 
 
 async def test_a_caller_that_goes_keeps_its_place_until_the_work_ends(
-    narrow: Preparation, stopped: psutil.Process
+    narrow: SubmissionPool, stopped: psutil.Process
 ) -> None:
     """Hanging up and asking again gains nothing."""
     begun = [begin(narrow, "alice") for _ in range(2)]
@@ -100,18 +100,20 @@ async def test_a_caller_that_goes_keeps_its_place_until_the_work_ends(
     assert narrow.held == 0
 
 
-async def test_a_lost_process_is_replaced(narrow: Preparation, stopped: psutil.Process) -> None:
+async def test_a_lost_process_is_replaced(narrow: SubmissionPool, stopped: psutil.Process) -> None:
     """Whoever was with it is told to come again, and can."""
     work = begin(narrow, "alice")
     await asyncio.sleep(0)
     stopped.kill()
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         await work
     assert caught.value.kind is BUSY
     assert (await begin(narrow, "alice")).public_inputs == ("3",)
 
 
-async def test_the_signals_of_a_stop_do_not_end_the_processes(narrow: Preparation, stopped: psutil.Process) -> None:
+async def test_the_signals_of_a_stop_do_not_end_the_processes(
+    narrow: SubmissionPool, stopped: psutil.Process
+) -> None:
     """A terminal and a service manager signal the whole group; the gateway still answers what was begun."""
     work = begin(narrow, "alice")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -121,7 +123,7 @@ async def test_the_signals_of_a_stop_do_not_end_the_processes(narrow: Preparatio
 
 
 async def test_others_are_answered_while_a_body_is_prepared(
-    serve: Serve, narrow: Preparation, stopped: psutil.Process
+    serve: Serve, narrow: SubmissionPool, stopped: psutil.Process
 ) -> None:
     """The event loop never waits for a tree."""
     running = await serve(prepared_by=narrow)
@@ -135,7 +137,7 @@ async def test_others_are_answered_while_a_body_is_prepared(
 
 
 async def test_a_full_gateway_says_when_to_come_again(
-    serve: Serve, narrow: Preparation, stopped: psutil.Process
+    serve: Serve, narrow: SubmissionPool, stopped: psutil.Process
 ) -> None:
     """503, and nothing is queued without bound."""
     running = await serve(prepared_by=narrow)
@@ -148,7 +150,7 @@ async def test_a_full_gateway_says_when_to_come_again(
     assert (await running.caller().post("/api/v1/tasks/addition", {"a": 1, "b": 2})).status == 202
 
 
-async def test_a_body_that_is_still_arriving_has_a_place(serve: Serve, narrow: Preparation) -> None:
+async def test_a_body_that_is_still_arriving_has_a_place(serve: Serve, narrow: SubmissionPool) -> None:
     """Memory is bounded from a body's first byte on; a caller that hangs up makes room."""
     running = await serve(prepared_by=narrow)
     head = b"POST /api/v1/tasks/addition HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\n"
@@ -163,7 +165,7 @@ async def test_a_body_that_is_still_arriving_has_a_place(serve: Serve, narrow: P
 
 async def test_processes_end_with_the_pool() -> None:
     """Closing leaves none behind."""
-    made = Preparation(2, 4)
+    made = SubmissionPool(2, 4)
     await made.start()
     processes = [psutil.Process(process) for process in made._pool.executor._processes]
     await made.close()
@@ -173,7 +175,7 @@ async def test_processes_end_with_the_pool() -> None:
 
 async def test_closing_does_not_wait_for_work_that_nobody_waits_for() -> None:
     """A list of ten seconds does not hold up a stop."""
-    made = Preparation(1, 4)
+    made = SubmissionPool(1, 4)
     await made.start()
     leaves = b",".join(b"%d" % leaf for leaf in range(65_536, 131_072))
     with made.place("alice") as place:
@@ -182,4 +184,4 @@ async def test_closing_does_not_wait_for_work_that_nobody_waits_for() -> None:
         await asyncio.sleep(0.1)
         await made.close()
         (outcome,) = await asyncio.gather(work, return_exceptions=True)
-    assert isinstance(outcome, Problem | asyncio.CancelledError)
+    assert isinstance(outcome, ApiProblem | asyncio.CancelledError)

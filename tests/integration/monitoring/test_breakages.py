@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pki.files import TlsFiles
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
 from tests.integration.cluster.intruder import HOSTS, NOISE, Wardrobe
@@ -194,7 +194,7 @@ def ask(place: str, context: ssl.SSLContext) -> Mapping[str, object]:
 def issue(network: Watched, life: timedelta | None) -> None:
     """Give worker-1 a certificate of that life, or of the usual one."""
     layout = network.network.layout
-    order = Order("worker-1", Role.WORKER, HOSTS, life=life)
+    order = CertificateSpec("worker-1", Role.WORKER, HOSTS, life=life)
     store = AuthorityStore.open(layout.pki)
     store.issue([order], layout.identities, now=datetime.now(UTC), by="a test", replace=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.identity import Role
 from tests.integration.cluster.intruder import HOSTS
 from tests.integration.cluster.network import eventually
@@ -63,7 +63,7 @@ def told(network: Watched, victim: str, tmp_path: Path) -> Iterator[Alertmanager
     """An Alertmanager that Prometheus has found, over mutual TLS."""
     assert victim
     layout = network.network.layout
-    order = Order(_ALERTMANAGER, Role.PROMETHEUS, HOSTS)
+    order = CertificateSpec(_ALERTMANAGER, Role.PROMETHEUS, HOSTS)
     AuthorityStore.open(layout.pki).issue([order], tmp_path, now=datetime.now(UTC), by="a test")
     with alertmanager(tmp_path / "running", tmp_path / _ALERTMANAGER) as found:
         groups = [{"targets": [found.address], "labels": {"node": _ALERTMANAGER}}]

@@ -12,7 +12,7 @@ from pki.checks.inspection import read_chain
 from pki.files import TlsFiles
 from pki.store import rotation
 from pki.store.rotation import RootKey
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.crl import Reason
 from pki.x509.identity import Role
 from tests.unit.pki.forgery import AGE
@@ -61,7 +61,7 @@ class Place:
 
     def issue(self, name: str, role: Role, hosts: Sequence[str] = HOSTS) -> TlsFiles:
         """A new member's files."""
-        order = Order(name, role, tuple(hosts))
+        order = CertificateSpec(name, role, tuple(hosts))
         self.store.issue([order], self.path / "certs", now=datetime.now(UTC), by=BY)
         return TlsFiles.in_directory(self.path / "certs" / name)
 

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from pki.ca.authority import Authority
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.tls.material import TlsMaterial, grpc_peer_identity, peer_identity
 from pki.x509.identity import Identity, IdentityError, Role
 from tests.unit.pki.forgery import HOSTS, TRUST_DOMAIN, authority, refused
@@ -47,7 +47,7 @@ def material(directory: Path, name: str, role: Role, by: Authority = HONEST) -> 
     return TlsMaterial.load(by.issue(name, role, HOSTS, now=NOW).write(directory))
 
 
-def hostile_context(protocol: int, issued: Issued | None, directory: Path) -> ssl.SSLContext:
+def hostile_context(protocol: int, issued: IssuedIdentity | None, directory: Path) -> ssl.SSLContext:
     """A context without our checks of one's own files; `None` shows no certificate."""
     context = ssl.SSLContext(protocol)
     context.verify_mode = ssl.CERT_REQUIRED

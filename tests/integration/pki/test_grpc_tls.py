@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Identity, Role
 from tests.integration.pki.endpoints import (
@@ -41,7 +41,7 @@ def client(tmp_path: Path) -> TlsMaterial:
     return material(tmp_path, "worker-1", Role.WORKER)
 
 
-def _hostile_client(issued: Issued, ca_pem: bytes) -> grpc.ChannelCredentials:
+def _hostile_client(issued: IssuedIdentity, ca_pem: bytes) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(ca_pem, issued.key_pem, issued.certificate_pem)
 
 
@@ -81,7 +81,7 @@ async def test_a_client_of_another_trust_domain_is_refused_at_its_call(server: T
     assert listener.admitted == []
 
 
-async def _calls_to(server: Issued, client: TlsMaterial) -> tuple[str | None, list[Identity]]:
+async def _calls_to(server: IssuedIdentity, client: TlsMaterial) -> tuple[str | None, list[Identity]]:
     """Why a call to a gRPC server with this certificate failed, and whose calls that server saw."""
     pair = (server.key_pem, server.certificate_pem)
     credentials = grpc.ssl_server_credentials([pair], client.files.ca.read_bytes(), require_client_auth=True)

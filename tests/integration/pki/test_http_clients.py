@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.errors import Refusal
+from pki.errors import RejectReason
 from pki.files import TlsFiles
 from pki.tls.material import TlsMaterial, peer_identity
 from pki.x509.identity import Role
@@ -88,7 +88,7 @@ async def test_curl_and_our_listener_verify_each_other(place: Place) -> None:
         other = ["--resolve", f"n1.zkp.local:{port}:127.0.0.1", f"https://n1.zkp.local:{port}/"]
         assert "SSL: no alternative certificate subject name matches" in await curl(*client, *other)
         assert "caller" not in await curl("--cacert", place.ca, f"https://127.0.0.1:{port}/")
-    assert server.statistics.refused[Refusal.NO_CERTIFICATE] == 1
+    assert server.statistics.refused[RejectReason.NO_CERTIFICATE] == 1
 
 
 @needs("curl")
@@ -106,7 +106,7 @@ async def test_curl_and_our_listener_refuse_the_revoked(place: Place) -> None:
         files.crl.write_bytes(place.crl.read_bytes())
         assert server.reload()
         assert "caller" not in await curl(*gone, url)  # asyncio closes without the alert that says why
-        assert server.statistics.refused[Refusal.REVOKED] == 1
+        assert server.statistics.refused[RejectReason.REVOKED] == 1
         assert "bob" in await curl(*other, url)
         place.revoke("gateway-1")
         place.hand_out()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pki.ca.csr import Request, ask
-from pki.ca.issued import Issued
+from pki.ca.csr import SigningRequest, ask
+from pki.ca.issued import IssuedIdentity
 from pki.ca.profiles import PROFILES
 from pki.files import TlsFiles
-from pki.store.store import Order
+from pki.store.store import CertificateSpec
 from pki.x509.identity import Role
 from tests.integration.pki.authorities import Place, run
 from tests.integration.pki.endpoints import HONEST, NOW
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs t
 BAD = refused(HONEST, NOW, Role.COORDINATOR)
 
 
-def _verify(issued: Issued, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def _verify(issued: IssuedIdentity, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     files = issued.write(directory)
     chain = ["-CAfile", str(files.ca), "-untrusted", str(files.certificate), str(files.certificate)]
     return subprocess.run(
@@ -64,7 +64,7 @@ def test_bad_chains_are_refused(case: str, reason: str, tmp_path: Path) -> None:
     """A thief of the issuing key cannot certify another domain: the name constraints bite."""
     roots = BAD["expired"].ca_pem
     bad = BAD[case]
-    honest_roots = Issued(bad.identity, bad.certificate, bad.certificate_pem, bad.key_pem, roots)
+    honest_roots = IssuedIdentity(bad.identity, bad.certificate, bad.certificate_pem, bad.key_pem, roots)
     done = _verify(honest_roots, tmp_path)
     assert done.returncode != 0
     assert reason in done.stderr
@@ -149,8 +149,8 @@ def test_a_request_of_openssl_is_signed(place: Place, tmp_path: Path) -> None:
         *("-keyout", key, "-out", csr, "-subj", "/CN=worker-1", "-addext", "subjectAltName=IP:127.0.0.1"),
     )
     assert made.returncode == 0, made.stderr
-    order = Order("worker-1", Role.WORKER, ("127.0.0.1",))
-    request = Request.read(csr.read_bytes())
+    order = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1",))
+    request = SigningRequest.read(csr.read_bytes())
     place.store.sign(request, order, tmp_path / "signed", now=NOW, by="test")
     assert _check(TlsFiles.in_directory(tmp_path / "signed" / "worker-1"), place).returncode == 0
     ours = tmp_path / "ours.csr"

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 import uvloop
 
-from pki.errors import IdentityError, Refusal
+from pki.errors import IdentityError, RejectReason
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
 from tests.integration.pki.authorities import Place
@@ -63,7 +63,7 @@ def test_a_listener_refuses_who_was_revoked_meanwhile(
             assert len(listener.admitted) == 2
 
     _run(loop, scenario())
-    assert server.statistics.refused[Refusal.REVOKED] == 1
+    assert server.statistics.refused[RejectReason.REVOKED] == 1
 
 
 @LOOPS
@@ -81,7 +81,7 @@ def test_a_dialler_refuses_who_was_revoked_meanwhile(
             assert listener.admitted == []
 
     _run(loop, scenario())
-    assert client.statistics.refused[Refusal.REVOKED] == 1
+    assert client.statistics.refused[RejectReason.REVOKED] == 1
 
 
 async def test_an_open_connection_is_refused_at_its_next_request(server: TlsMaterial, client: TlsMaterial) -> None:
@@ -163,7 +163,7 @@ async def test_a_grpc_stream_of_the_revoked_ends_and_no_call_gets_through(
             say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = fresh.unary_unary("/test.Echo/Say")
             with pytest.raises(grpc.aio.AioRpcError, match="is revoked"):
                 await say(b"", timeout=PATIENCE)
-    assert server.statistics.refused[Refusal.REVOKED] == 2
+    assert server.statistics.refused[RejectReason.REVOKED] == 2
 
 
 async def test_a_leaf_of_a_revoked_ca_makes_no_call(server: TlsMaterial, client: TlsMaterial) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.raft.transport import connections as module
-from coordinator.raft.transport.connections import LinkEvents, Links
+from coordinator.raft.transport.connections import LinkEvents, PeerConnections
 from pki.ca.authority import Authority
 from pki.ca.signing import pem_of
 from pki.tls.material import TlsMaterial
@@ -50,7 +50,7 @@ class Node:
         self.sent = 0
         events = LinkEvents(self._up, self._down, self._replaced, self._frame, self.refused.append)
         peers = {self.peer: network.places[self.peer]}
-        self.links = Links(name, network.places[name], peers, material, events)
+        self.links = PeerConnections(name, network.places[name], peers, material, events)
 
     def _up(self, peer: str) -> None:
         self.ups += 1

@@ -17,7 +17,7 @@ from tests.integration.rotation.authority import Operator
 from tests.integration.rotation.conftest import MakeOperator
 from tests.integration.rotation.doors import Visitor
 from zkp.cli import app
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.errors import ClientError
 from zkp.client.tasks import TaskClient
 from zkp.localcluster.layout import CLIENT, COORDINATORS, GATEWAY
@@ -125,7 +125,7 @@ async def test_what_a_revoked_client_has_open_ends(network: Network, operator: O
         "worker": ("worker-1", "health"),
         "coordinator": ("coordinator-1", "health"),
     }
-    access = Access(network.cluster.profile.coordinators, operator.directory("eve"))
+    access = ClusterTarget(network.cluster.profile.coordinators, operator.directory("eve"))
     async with network.client() as client, access.connect() as connection:
         open_ones = {name: _connect(network.address(*place), mine) for name, place in doors.items()}
         with frozen(*network.provers(*WORKERS)):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from coordinator.state.commands import Projected
 from coordinator.state.machine import State
 from coordinator.state.model import Attempt, Task, TaskState
-from coordinator.store import Database, Fenced, Record
-from coordinator.store.batch import fold, storable
+from coordinator.store import Database, Fenced, ProjectionReader
+from coordinator.store.batch import collapse, sanitize_text
 from coordinator.store.outbox import StateOutbox, check_continuity
-from coordinator.store.projection import Projection
+from coordinator.store.projection import ProjectionWriter
 from tests.integration.postgres import Databases, PostgresServer
 from tests.unit.store.histories import SETTING, play, random_commands
 
@@ -36,11 +36,11 @@ class Witness:
         for event in play(self.state, commands, term):
             if event.task is not None:
                 # The record holds no digest, and no text that PostgreSQL cannot.
-                text = storable(event.task.error_message)
+                text = sanitize_text(event.task.error_message)
                 self.tasks[event.task.id] = replace(event.task, digest=b"", error_message=text)
             if event.attempt is not None:
                 key = (event.attempt.task_id, event.attempt.attempt)
-                self.attempts[key] = replace(event.attempt, error_message=storable(event.attempt.error_message))
+                self.attempts[key] = replace(event.attempt, error_message=sanitize_text(event.attempt.error_message))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def _empty(parameters: Parameters) -> None:
 class Leader:
     """A writer of one term, which writes when it is told to and can crash in between."""
 
-    def __init__(self, projection: Projection, witness: Witness) -> None:
+    def __init__(self, projection: ProjectionWriter, witness: Witness) -> None:
         self._projection = projection
         self._witness = witness
         self._outbox = StateOutbox(lambda: witness.state)
@@ -78,7 +78,7 @@ class Leader:
     async def write(self, size: int) -> None:
         events = self._outbox.pending(self.recorded, size)
         if events:
-            assert await self._projection.write(fold(events, self.recorded), self.recorded) == frozenset()
+            assert await self._projection.write(collapse(events, self.recorded), self.recorded) == frozenset()
             self.recorded = events[-1].revision
 
     def acknowledge(self, term: int) -> None:
@@ -91,7 +91,7 @@ async def _live(database: Database, witness: Witness, chance: random.Random) -> 
     term = 1
     async with await database.connect_writer() as first, await database.connect_writer() as second:
         connections = [first, second]
-        leader = Leader(Projection(first, term), witness)
+        leader = Leader(ProjectionWriter(first, term), witness)
         await leader.begin()
         witness.apply(list(SETTING), term)
         for _ in range(chance.randint(5, 30)):
@@ -105,7 +105,7 @@ async def _live(database: Database, witness: Witness, chance: random.Random) -> 
             if chance.random() < 0.3:
                 deposed, term = leader, term + chance.randint(0, 2)
                 connections.reverse()
-                leader = Leader(Projection(connections[0], term), witness)
+                leader = Leader(ProjectionWriter(connections[0], term), witness)
                 await leader.begin()
                 assert leader.recorded >= deposed.recorded
                 if chance.random() < 0.5:
@@ -124,7 +124,7 @@ async def _stray_write(deposed: Leader, leader: Leader) -> None:
 
 
 async def _compare(database: Database, witness: Witness) -> None:
-    record = Record(database, 2)
+    record = ProjectionReader(database, 2)
     listed: list[Task] = []
     token = ""
     while True:
@@ -160,7 +160,7 @@ async def _compare(database: Database, witness: Witness) -> None:
     for revocation in witness.state.revoked.values():
         row = revocations.pop(revocation.serial)
         assert (row["subject"], row["revision"]) == (revocation.subject, revocation.revision)
-        assert row["reason"] == storable(revocation.reason)
+        assert row["reason"] == sanitize_text(revocation.reason)
     assert not revocations
 
 

@@ -8,15 +8,15 @@ import pytest
 
 from coordinator.state.machine import State
 from coordinator.store import Database, Fenced
-from coordinator.store.batch import fold
+from coordinator.store.batch import collapse
 from coordinator.store.deadline import Connection
-from coordinator.store.projection import Projection
+from coordinator.store.projection import ProjectionWriter
 from tests.unit.store.histories import SETTING, one_completed, play, submit
 
 STATE = State()
 EVENTS = play(STATE, [*SETTING, *one_completed("done"), submit("waiting")], term=3)
 REVISION = len(EVENTS)
-NEXT = fold(play(STATE, [submit("next")]), REVISION)
+NEXT = collapse(play(STATE, [submit("next")]), REVISION)
 
 REFUSED = psycopg.errors.InsufficientPrivilege
 
@@ -25,9 +25,9 @@ REFUSED = psycopg.errors.InsufficientPrivilege
 async def old(record_database: Database) -> AsyncIterator[Connection]:
     """The connection of the leader of term 3, which has recorded a finished task and a waiting one."""
     async with await record_database.connect_writer() as connection:
-        projection = Projection(connection, 3)
+        projection = ProjectionWriter(connection, 3)
         assert (await projection.begin()).revision == 0
-        await projection.write(fold(EVENTS, 0), 0)
+        await projection.write(collapse(EVENTS, 0), 0)
         yield connection
 
 
@@ -45,8 +45,8 @@ async def _tasks(connection: Connection) -> dict[str, str]:
 
 async def test_a_deposed_leader_is_told_that_it_is_not_the_writer_any_more(old: Connection, new: Connection) -> None:
     """Its write, its check and its attempt to begin again change nothing."""
-    deposed = Projection(old, 3)
-    position = await Projection(new, 4).begin()
+    deposed = ProjectionWriter(old, 3)
+    position = await ProjectionWriter(new, 4).begin()
     assert (position.term, position.revision) == (4, REVISION)
 
     with pytest.raises(Fenced, match=f"record is at term 4, revision {REVISION}, this leader at term 3"):
@@ -57,13 +57,13 @@ async def test_a_deposed_leader_is_told_that_it_is_not_the_writer_any_more(old: 
         await deposed.begin()
     assert "next" not in await _tasks(new)
 
-    assert await Projection(new, 4).write(NEXT, REVISION) == frozenset()
+    assert await ProjectionWriter(new, 4).write(NEXT, REVISION) == frozenset()
     assert "next" in await _tasks(new)
 
 
 async def test_a_batch_is_written_once(old: Connection) -> None:
     """The same writer with the same batch again finds the revision moved on."""
-    projection = Projection(old, 3)
+    projection = ProjectionWriter(old, 3)
     await projection.write(NEXT, REVISION)
 
     with pytest.raises(Fenced, match=f"record is at term 3, revision {REVISION + 1}"):
@@ -75,7 +75,7 @@ async def test_a_new_leader_waits_for_a_write_that_is_under_way(old: Connection,
     async with old.transaction():
         await old.execute("SELECT set_config('zkp.term', '3', true)")
         await old.execute("UPDATE projection SET revision = revision + 1 WHERE term = 3")
-        beginning = asyncio.ensure_future(Projection(new, 4).begin())
+        beginning = asyncio.ensure_future(ProjectionWriter(new, 4).begin())
         cursor = await old.execute("SELECT 1 FROM tasks LIMIT 1")
         assert await cursor.fetchone() is not None
         assert not beginning.done()
@@ -85,7 +85,7 @@ async def test_a_new_leader_waits_for_a_write_that_is_under_way(old: Connection,
 
 async def test_the_term_of_one_transaction_does_not_last_into_the_next(old: Connection) -> None:
     """A connection that has written lawfully is no open door."""
-    await Projection(old, 3).write(NEXT, REVISION)
+    await ProjectionWriter(old, 3).write(NEXT, REVISION)
 
     with pytest.raises(REFUSED, match="the writer is the leader of term 3, and this transaction is of term none"):
         await old.execute("UPDATE tasks SET retries = 1 WHERE id = 'waiting'")
@@ -100,6 +100,6 @@ async def test_a_write_past_the_code_that_is_under_way_holds_up_a_new_leader(
         await old.execute("UPDATE tasks SET retries = 1 WHERE id = 'waiting'")
         await new.execute("SET lock_timeout = '100ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            await Projection(new, 4).begin()
+            await ProjectionWriter(new, 4).begin()
 
-    assert (await Projection(new, 4).begin()).term == 4
+    assert (await ProjectionWriter(new, 4).begin()).term == 4

@@ -13,8 +13,8 @@ from psycopg import Connection
 
 from coordinator.state.machine import State
 from coordinator.store import Database
-from coordinator.store.batch import fold
-from coordinator.store.projection import Projection
+from coordinator.store.batch import collapse
+from coordinator.store.projection import ProjectionWriter
 from tests.integration.postgres import Databases, PostgresServer
 from tests.unit.store.histories import SETTING, one_completed, play, revoke, submit
 
@@ -30,10 +30,10 @@ def session(postgres: PostgresServer, databases: Databases, template: str) -> It
 
     async def record() -> None:
         async with await Database(postgres.parameters(name), application="test").connect_writer() as connection:
-            projection = Projection(connection, 3)
+            projection = ProjectionWriter(connection, 3)
             await projection.begin()
             events = play(State(), [*SETTING, *one_completed("done"), submit("waiting"), revoke("b0b")], term=3)
-            await projection.write(fold(events, 0), 0)
+            await projection.write(collapse(events, 0), 0)
 
     asyncio.run(record())
     with psycopg.connect(autocommit=True, **keywords) as connection:

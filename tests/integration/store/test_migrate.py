@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from coordinator.store import Database, Fenced, SchemaError
+from coordinator.store import Database, DatabaseSchemaError, Fenced
 from coordinator.store.deadline import Connection
 from coordinator.store.migrate import Migration, load_migrations, migrate, unapplied
 from tests.integration.postgres import Databases, PostgresServer
@@ -63,9 +63,9 @@ async def test_a_changed_file_and_a_newer_database_are_refused(connection: Conne
     """Nothing is applied on top of tables that this release does not know."""
     await migrate(connection, 1, [*KNOWN, NEXT])
 
-    with pytest.raises(SchemaError, match="run the newer release"):
+    with pytest.raises(DatabaseSchemaError, match="run the newer release"):
         await migrate(connection, 1, KNOWN)
-    with pytest.raises(SchemaError, match="_next was applied with other content"):
+    with pytest.raises(DatabaseSchemaError, match="_next was applied with other content"):
         await migrate(connection, 1, [*KNOWN, replace(NEXT, sha256="0" * 64), replace(NEXT, version=9)])
 
 
@@ -84,6 +84,6 @@ async def test_a_database_that_cannot_hold_every_text_is_refused(
     """The message says how to create a good one."""
     name = databases.create(encoding="LATIN1", lc_collate="C", lc_ctype="C")
     async with await Database(postgres.parameters(name), application="test").connect_writer() as connection:
-        with pytest.raises(SchemaError, match="encoding is LATIN1: create it with ENCODING 'UTF8'"):
+        with pytest.raises(DatabaseSchemaError, match="encoding is LATIN1: create it with ENCODING 'UTF8'"):
             await migrate(connection, 1, KNOWN)
     databases.drop(name)

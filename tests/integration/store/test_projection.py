@@ -8,24 +8,24 @@ import pytest
 from coordinator.state.commands import Assign, Cancel, Command, Complete, Fail, Quarantine, Start
 from coordinator.state.machine import State
 from coordinator.state.model import Task, TaskState
-from coordinator.store import Database, Record
-from coordinator.store.batch import fold
-from coordinator.store.projection import Projection
+from coordinator.store import Database, ProjectionReader
+from coordinator.store.batch import collapse
+from coordinator.store.projection import ProjectionWriter
 from tests.unit.store.histories import SETTING, one_completed, play, submit
 
 
 @pytest.fixture
-async def projection(record_database: Database) -> AsyncIterator[Projection]:
+async def projection(record_database: Database) -> AsyncIterator[ProjectionWriter]:
     """The writer of term 1."""
     async with await record_database.connect_writer() as connection:
-        projection = Projection(connection, 1)
+        projection = ProjectionWriter(connection, 1)
         await projection.begin()
         yield projection
 
 
 @pytest.fixture
-async def record(record_database: Database) -> AsyncIterator[Record]:
-    record = Record(record_database, 2)
+async def record(record_database: Database) -> AsyncIterator[ProjectionReader]:
+    record = ProjectionReader(record_database, 2)
     yield record
     await record.close()
 
@@ -35,7 +35,9 @@ def public(task: Task) -> Task:
     return replace(task, digest=b"")
 
 
-async def test_tasks_and_attempts_come_back_as_they_were(projection: Projection, record: Record) -> None:
+async def test_tasks_and_attempts_come_back_as_they_were(
+    projection: ProjectionWriter, record: ProjectionReader
+) -> None:
     """Every value of theirs, to the millisecond, through a batch for each event."""
     state = State()
     again: list[Command] = [
@@ -48,7 +50,7 @@ async def test_tasks_and_attempts_come_back_as_they_were(projection: Projection,
     events = play(state, [*SETTING, *one_completed("done"), *again, submit("gone"), Cancel("gone")])
 
     for event in events:
-        assert await projection.write(fold([event], event.revision - 1), event.revision - 1) == frozenset()
+        assert await projection.write(collapse([event], event.revision - 1), event.revision - 1) == frozenset()
 
     for task in state.tasks.values():
         assert await record.get_task(task.id) == public(task)
@@ -64,7 +66,7 @@ async def test_tasks_and_attempts_come_back_as_they_were(projection: Projection,
 
 
 async def test_text_that_postgresql_cannot_hold_does_not_stop_the_record(
-    projection: Projection, record: Record
+    projection: ProjectionWriter, record: ProjectionReader
 ) -> None:
     """A worker's message with a NUL or half a surrogate in it is recorded with a replacement character."""
     state = State()
@@ -72,7 +74,7 @@ async def test_text_that_postgresql_cannot_hold_does_not_stop_the_record(
     events = play(state, [*SETTING, submit("task-1"), Assign("task-1", "worker-1"), failure])
     events += play(state, [Quarantine("worker-2", "sent \0")])
 
-    await projection.write(fold(events, 0), 0)
+    await projection.write(collapse(events, 0), 0)
 
     task = await record.get_task("task-1")
     assert task is not None
@@ -80,11 +82,11 @@ async def test_text_that_postgresql_cannot_hold_does_not_stop_the_record(
 
 
 async def test_an_id_that_is_used_again_does_not_replace_what_was_recorded(
-    projection: Projection, record: Record
+    projection: ProjectionWriter, record: ProjectionReader
 ) -> None:
     """The cluster may have forgotten a finished task; the record keeps it, says so, and goes on with the rest."""
     first, second = State(), State()
-    await projection.write(fold(play(first, [*SETTING, *one_completed("task-1")]), 0), 0)
+    await projection.write(collapse(play(first, [*SETTING, *one_completed("task-1")]), 0), 0)
     play(second, SETTING)
     later: list[Command] = [
         submit("task-1", "range_proof"),
@@ -95,29 +97,31 @@ async def test_an_id_that_is_used_again_does_not_replace_what_was_recorded(
     second.revision = first.revision
     events = play(second, later)
 
-    assert await projection.write(fold(events, first.revision), first.revision) == {"task-1"}
+    assert await projection.write(collapse(events, first.revision), first.revision) == {"task-1"}
 
     assert await record.get_task("task-1") == public(first.tasks["task-1"])
     assert [attempt.worker_id for attempt in await record.get_attempts("task-1")] == ["worker-1"]
     assert await record.get_task("task-2") is not None
 
 
-async def test_a_full_batch_of_new_tasks_is_written_at_once(projection: Projection, record: Record) -> None:
+async def test_a_full_batch_of_new_tasks_is_written_at_once(
+    projection: ProjectionWriter, record: ProjectionReader
+) -> None:
     """A thousand rows, each with lists of its own."""
     state = State()
     events = play(state, [*SETTING, *(submit(f"task-{number}") for number in range(995))])
 
-    await projection.write(fold(events, 0), 0)
+    await projection.write(collapse(events, 0), 0)
 
     summary = await record.summary()
     assert (summary.revision, summary.counts[TaskState.PENDING]) == (1000, 995)
     assert await record.get_task("task-500") == public(state.tasks["task-500"])
 
 
-async def test_no_column_holds_private_inputs(record_database: Database, projection: Projection) -> None:
+async def test_no_column_holds_private_inputs(record_database: Database, projection: ProjectionWriter) -> None:
     """Looked for in every row of every table as text."""
     state = State()
-    await projection.write(fold(play(state, [*SETTING, *one_completed("done"), submit("waiting")]), 0), 0)
+    await projection.write(collapse(play(state, [*SETTING, *one_completed("done"), submit("waiting")]), 0), 0)
     digest = state.tasks["waiting"].digest.hex()
 
     async with await record_database.connect_writer() as connection:

@@ -10,16 +10,16 @@ from coordinator.state.machine import State
 from coordinator.state.model import TaskState
 from coordinator.store import (
     Database,
+    DatabaseSchemaError,
     Fenced,
-    Record,
-    RecordAhead,
-    RecordBehind,
-    RecordForeign,
-    SchemaError,
+    ProjectionAhead,
+    ProjectionBehind,
+    ProjectionForeign,
+    ProjectionReader,
     projector,
 )
-from coordinator.store.batch import fold
-from coordinator.store.projection import Projection
+from coordinator.store.batch import collapse
+from coordinator.store.projection import ProjectionWriter
 from tests.integration.postgres import PostgresServer, away, frozen
 from tests.integration.store.scenario import Node, until
 from tests.unit.store.histories import SETTING, one_completed, play, submit
@@ -34,7 +34,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _revision(database: Database) -> int:
-    record = Record(database, 1)
+    record = ProjectionReader(database, 1)
     summary = await record.summary()
     await record.close()
     return summary.revision
@@ -51,7 +51,7 @@ async def test_an_empty_database_becomes_the_record(empty_database: dict[str, st
         node.apply([submit("task-2")])
         await node.recorded()
 
-    record = Record(database, 1)
+    record = ProjectionReader(database, 1)
     summary = await record.summary()
     await record.close()
     assert summary.revision == node.state.revision == node.acknowledged[-1]
@@ -66,9 +66,9 @@ async def test_what_was_written_before_a_crash_is_acknowledged_and_not_written_a
     node = Node(record_database)
     node.apply([*SETTING, *one_completed("task-1"), submit("task-2")])
     async with await record_database.connect_writer() as connection:
-        dead = Projection(connection, 1)
+        dead = ProjectionWriter(connection, 1)
         await dead.begin()
-        await dead.write(fold(list(node.state.outbox)[:7], 0), 0)
+        await dead.write(collapse(list(node.state.outbox)[:7], 0), 0)
 
     async with node.leading(term=2):
         await node.recorded()
@@ -177,7 +177,7 @@ async def test_a_leader_that_does_not_know_it_was_deposed_is_stopped_by_the_reco
     async with node.leading(term=1) as running:
         await node.recorded()
         async with await record_database.connect_writer() as connection:
-            await Projection(connection, 2).begin()
+            await ProjectionWriter(connection, 2).begin()
         node.apply([submit("too-late")])
         with pytest.raises(Fenced, match="not the writer any more"):
             await running
@@ -198,24 +198,24 @@ async def test_an_idle_leader_that_was_deposed_finds_out(
     async with node.leading(term=1) as running:
         await node.recorded()
         async with await record_database.connect_writer() as connection:
-            await Projection(connection, 2).begin()
+            await ProjectionWriter(connection, 2).begin()
         with pytest.raises(Fenced):
             await running
 
 
 async def _recorded_by_another(database: Database, state: State) -> None:
     async with await database.connect_writer() as connection:
-        projection = Projection(connection, 1)
+        projection = ProjectionWriter(connection, 1)
         await projection.begin()
-        await projection.write(fold(list(state.outbox), 0), 0)
+        await projection.write(collapse(list(state.outbox), 0), 0)
 
 
 @pytest.mark.parametrize(
     ("refusal", "recorded", "known"),
     [
-        pytest.param(RecordBehind, 3, 5, id="the record was set back"),
-        pytest.param(RecordAhead, 7, 0, id="the cluster was wiped"),
-        pytest.param(RecordForeign, 5, 0, id="the database is another cluster's"),
+        pytest.param(ProjectionBehind, 3, 5, id="the record was set back"),
+        pytest.param(ProjectionAhead, 7, 0, id="the cluster was wiped"),
+        pytest.param(ProjectionForeign, 5, 0, id="the database is another cluster's"),
     ],
 )
 async def test_a_record_that_does_not_fit_is_left_alone(
@@ -228,7 +228,7 @@ async def test_a_record_that_does_not_fit_is_left_alone(
     """Critical, with the reason; not a row is written, and the term stays what it was."""
     other = State()
     play(other, [*SETTING, *one_completed("task-1")][:recorded])
-    if refusal is RecordForeign:
+    if refusal is ProjectionForeign:
         other = State()
         other.clock_ms = 1
         play(other, list(reversed(SETTING)))
@@ -243,7 +243,7 @@ async def test_a_record_that_does_not_fit_is_left_alone(
     assert (node.projector.status, node.projector.last_error) == ("stopped", str(refused.value))
     assert [line.levelname for line in caplog.records if line.levelno >= logging.CRITICAL] == ["CRITICAL"]
     async with await record_database.connect_writer() as connection:
-        position = await Projection(connection, 9).position()
+        position = await ProjectionWriter(connection, 9).position()
     assert position is not None
     assert (position.term, position.revision) == (1, other.revision)
 
@@ -255,7 +255,7 @@ async def test_tables_of_a_newer_release_are_left_alone(record_database: Databas
     node = Node(record_database)
     node.apply(SETTING)
 
-    with pytest.raises(SchemaError, match="run the newer release"):
+    with pytest.raises(DatabaseSchemaError, match="run the newer release"):
         await node.projector.run(1)
     assert await _revision(record_database) == 0
 

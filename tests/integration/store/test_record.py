@@ -8,9 +8,9 @@ import pytest
 from coordinator.state.commands import Cancel
 from coordinator.state.machine import State
 from coordinator.state.model import TaskState
-from coordinator.store import Database, PageTokenError, Record, RecordUnavailable, connections
-from coordinator.store.batch import fold
-from coordinator.store.projection import Projection
+from coordinator.store import Database, PageTokenError, ProjectionReader, ProjectionUnavailable, connections
+from coordinator.store.batch import collapse
+from coordinator.store.projection import ProjectionWriter
 from tests.integration.postgres import PostgresServer, away, frozen
 from tests.unit.store.histories import EPOCH_MS, SETTING, one_completed, play, submit
 
@@ -29,18 +29,20 @@ def state() -> State:
 
 
 @pytest.fixture
-async def record(record_database: Database, state: State) -> AsyncIterator[Record]:
+async def record(record_database: Database, state: State) -> AsyncIterator[ProjectionReader]:
     """A record of that state."""
     async with await record_database.connect_writer() as connection:
-        projection = Projection(connection, 1)
+        projection = ProjectionWriter(connection, 1)
         await projection.begin()
-        await projection.write(fold(list(state.outbox), 0), 0)
-    record = Record(record_database, 2)
+        await projection.write(collapse(list(state.outbox), 0), 0)
+    record = ProjectionReader(record_database, 2)
     yield record
     await record.close()
 
 
-async def _ids(record: Record, size: int, state: TaskState | None = None, circuit: str | None = None) -> list[str]:
+async def _ids(
+    record: ProjectionReader, size: int, state: TaskState | None = None, circuit: str | None = None
+) -> list[str]:
     """All pages of a listing, one after the other."""
     ids: list[str] = []
     token = ""
@@ -54,14 +56,14 @@ async def _ids(record: Record, size: int, state: TaskState | None = None, circui
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9, 100])
-async def test_pages_add_up_to_every_task_newest_first(record: Record, state: State, size: int) -> None:
+async def test_pages_add_up_to_every_task_newest_first(record: ProjectionReader, state: State, size: int) -> None:
     """Each comes once, also where several were created in the same millisecond."""
     expected = sorted(state.tasks.values(), key=lambda task: (task.created_ms, task.id), reverse=True)
 
     assert await _ids(record, size) == [task.id for task in expected]
 
 
-async def test_listings_can_be_filtered(record: Record, state: State) -> None:
+async def test_listings_can_be_filtered(record: ProjectionReader, state: State) -> None:
     """By state, by circuit, and by both."""
     cancelled = {"task-0", "task-3", "task-6"}
     addition = {task.id for task in state.tasks.values() if task.circuit == "addition"}
@@ -74,14 +76,14 @@ async def test_listings_can_be_filtered(record: Record, state: State) -> None:
 
 
 async def test_a_task_that_comes_in_meanwhile_moves_none_to_another_page(
-    record: Record, record_database: Database, state: State
+    record: ProjectionReader, record_database: Database, state: State
 ) -> None:
     """Pages continue from a place, not from a count."""
     first = await record.list_tasks(None, None, 4, "")
     async with await record_database.connect_writer() as connection:
         before = state.revision
-        batch = fold(play(state, [submit("newer")]), before)
-        await Projection(connection, 1).write(batch, before)
+        batch = collapse(play(state, [submit("newer")]), before)
+        await ProjectionWriter(connection, 1).write(batch, before)
 
     second = await record.list_tasks(None, None, 100, first.next_token)
 
@@ -89,7 +91,7 @@ async def test_a_task_that_comes_in_meanwhile_moves_none_to_another_page(
     assert len(first.tasks) + len(second.tasks) == 9
 
 
-async def test_bad_paging_is_refused(record: Record) -> None:
+async def test_bad_paging_is_refused(record: ProjectionReader) -> None:
     """A token of another listing, no token at all, or a size out of bounds."""
     token = (await record.list_tasks(None, None, 4, "")).next_token
 
@@ -101,7 +103,7 @@ async def test_bad_paging_is_refused(record: Record) -> None:
         await record.list_tasks(None, None, 0, "")
 
 
-async def test_what_is_not_there_is_none(record: Record) -> None:
+async def test_what_is_not_there_is_none(record: ProjectionReader) -> None:
     """Whatever the id looks like."""
     assert await record.get_task("unknown") is None
     assert await record.get_task("nul \0 and \ud800") is None
@@ -109,13 +111,13 @@ async def test_what_is_not_there_is_none(record: Record) -> None:
 
 
 async def test_the_summary_counts_tasks_and_accepted_results(
-    record: Record, record_database: Database, state: State
+    record: ProjectionReader, record_database: Database, state: State
 ) -> None:
     """Completed tasks have exactly one accepted result each."""
     before = state.revision
     async with await record_database.connect_writer() as connection:
         events = play(state, [*one_completed("done-1"), *one_completed("done-2")])
-        await Projection(connection, 1).write(fold(events, before), before)
+        await ProjectionWriter(connection, 1).write(collapse(events, before), before)
 
     summary = await record.summary()
 
@@ -126,17 +128,19 @@ async def test_the_summary_counts_tasks_and_accepted_results(
 
 async def test_before_a_leader_has_made_the_tables_the_record_is_unavailable(empty_database: dict[str, str]) -> None:
     """The message says what it waits for."""
-    record = Record(Database(empty_database, application="test"), 2)
+    record = ProjectionReader(Database(empty_database, application="test"), 2)
 
-    with pytest.raises(RecordUnavailable, match="no tables yet: a leader makes them"):
+    with pytest.raises(ProjectionUnavailable, match="no tables yet: a leader makes them"):
         await record.get_task("task-1")
     await record.close()
 
 
-async def test_a_restart_of_postgresql_is_not_seen_by_readers(record: Record, postgres: PostgresServer) -> None:
+async def test_a_restart_of_postgresql_is_not_seen_by_readers(
+    record: ProjectionReader, postgres: PostgresServer
+) -> None:
     """Connections that were cut while they were idle are replaced; while it is away, reads fail with the reason."""
     await asyncio.gather(record.get_task("task-1"), record.get_task("task-2"))
-    with away(postgres), pytest.raises(RecordUnavailable, match="connection"):
+    with away(postgres), pytest.raises(ProjectionUnavailable, match="connection"):
         await record.get_task("task-1")
     await asyncio.gather(record.get_task("task-1"), record.get_task("task-2"))
     with away(postgres):
@@ -148,12 +152,12 @@ async def test_a_restart_of_postgresql_is_not_seen_by_readers(record: Record, po
 
 
 async def test_a_server_that_hangs_is_given_up(
-    record: Record, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    record: ProjectionReader, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a connection that is open already; and reading goes on when it answers again."""
     monkeypatch.setattr(connections, "ANSWER", 0.2)
     await record.get_task("task-1")
-    with frozen(postgres), pytest.raises(RecordUnavailable, match="has not answered for"):
+    with frozen(postgres), pytest.raises(ProjectionUnavailable, match="has not answered for"):
         await record.get_task("task-1")
 
     monkeypatch.undo()
@@ -161,7 +165,7 @@ async def test_a_server_that_hangs_is_given_up(
 
 
 async def test_a_reader_that_is_cancelled_leaves_its_place_to_others(
-    record: Record, postgres: PostgresServer
+    record: ProjectionReader, postgres: PostgresServer
 ) -> None:
     """Its connection is dropped, and as many can read as before."""
     await record.get_task("task-1")
@@ -177,7 +181,7 @@ async def test_a_reader_that_is_cancelled_leaves_its_place_to_others(
 
 
 async def test_readers_wait_for_each_other_but_not_for_ever(
-    record: Record, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    record: ProjectionReader, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every connection stuck, one more reader is told so."""
     monkeypatch.setattr(connections, "WAIT", 0.1)
@@ -185,7 +189,7 @@ async def test_readers_wait_for_each_other_but_not_for_ever(
     with frozen(postgres):
         stuck = [asyncio.ensure_future(record.get_task("task-1")) for _ in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(RecordUnavailable, match="all 2 connections for reading are busy"):
+        with pytest.raises(ProjectionUnavailable, match="all 2 connections for reading are busy"):
             await record.get_task("task-1")
         for reading in stuck:
             reading.cancel()

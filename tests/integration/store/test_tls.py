@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from coordinator.config.database import DatabaseSettings
-from coordinator.store import Database, Record, RecordUnavailable
+from coordinator.store import Database, ProjectionReader, ProjectionUnavailable
 from pki.ca.authority import Authority
 from pki.files import TlsFiles
 from pki.x509.identity import Role
@@ -76,7 +76,7 @@ async def test_a_coordinator_keeps_its_record_over_mutual_tls(
                 "version": "TLSv1.3",
                 "client_dn": f"/O={TRUST_DOMAIN}/OU=coordinator/CN=coordinator-1",
             }
-    record = Record(database, 1)
+    record = ProjectionReader(database, 1)
     assert (await record.summary()).accepted_once == 1
     await record.close()
 
@@ -105,8 +105,8 @@ async def _refusal(parameters: dict[str, str]) -> str:
     database = Database(parameters, application="test")
     with pytest.raises(psycopg.OperationalError):
         await (await database.connect_writer()).close()
-    record = Record(database, 1)
-    with pytest.raises(RecordUnavailable) as refused:
+    record = ProjectionReader(database, 1)
+    with pytest.raises(ProjectionUnavailable) as refused:
         await record.get_task("task-1")
     return str(refused.value)
 

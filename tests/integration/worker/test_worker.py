@@ -17,11 +17,11 @@ from tests.integration.fakes import prover as puppet
 from tests.integration.fakes.coordinators import WAIT_S, Cluster, Network, within
 from tests.integration.fakes.prover import PROOF, job_inputs
 from worker.agent import Agent, Phase
-from worker.attempt_runner import Workbench
+from worker.attempt_runner import AttemptRunner
 from worker.metrics import WorkerMetrics
 from worker.pool import ProverPool, prover_command
 from worker.reports import LeaderReports
-from worker.session import Membership
+from worker.session import WorkerInfo
 from worker.spool import Spool
 from zkp.client.leader import LeaderConnection
 from zkp.proofs import circuits
@@ -37,7 +37,7 @@ class Worker:
     """The parts of a running worker."""
 
     agent: Agent
-    workbench: Workbench
+    workbench: AttemptRunner
     pool: ProverPool
     connection: LeaderConnection
 
@@ -70,7 +70,7 @@ class Rig:
         pool = ProverPool(command or puppet.command(), slots)
         await pool.start()
         async with LeaderConnection(self.cluster.addresses, self.material) as connection:
-            workbench = Workbench(
+            workbench = AttemptRunner(
                 pool=pool,
                 shelf=spool,
                 reporter=LeaderReports(connection, "worker-1"),
@@ -79,7 +79,7 @@ class Rig:
                 slots=slots,
             )
             workbench.restore(spool.load())
-            membership = Membership("worker-1", f"incarnation-{self._incarnations}", slots, keys, "1.0")
+            membership = WorkerInfo("worker-1", f"incarnation-{self._incarnations}", slots, keys, "1.0")
             agent = Agent(connection=connection, membership=membership, workbench=workbench)
             streams = len(self.cluster.records.streams)
             serving = asyncio.create_task(agent.serve())

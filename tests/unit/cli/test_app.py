@@ -12,7 +12,7 @@ from zkp.cli import app, target
 from zkp.cli.errors import UsageProblem
 from zkp.localcluster import configuration
 from zkp.localcluster.layout import ADMIN, CLIENT
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_local_cluster_is_used_when_none_is_named(tmp_path: Path) -> None:
     """Its profile says where the coordinators are, and each command takes the identity it needs."""
-    Profile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
+    ClusterProfile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
 
     found = target.find(None, None, tmp_path, role=ADMIN)
 
@@ -127,11 +127,11 @@ def test_the_local_cluster_is_used_when_none_is_named(tmp_path: Path) -> None:
 
 def test_a_named_cluster_goes_before_the_local_one(tmp_path: Path) -> None:
     """Options and environment win; blanks around addresses are forgiven."""
-    Profile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
+    ClusterProfile(configuration.addresses(17000, 2)).save(tmp_path / "cluster.json")
 
     found = target.find("a:1, b:2", tmp_path / "me", tmp_path, role=CLIENT)
 
-    assert found == target.Access(("a:1", "b:2"), tmp_path / "me")
+    assert found == target.ClusterTarget(("a:1", "b:2"), tmp_path / "me")
 
 
 def test_wrong_use_carries_its_status() -> None:

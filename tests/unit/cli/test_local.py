@@ -13,7 +13,7 @@ from zkp.client.errors import NoLeader
 from zkp.localcluster.configuration import addresses
 from zkp.localcluster.layout import COORDINATORS, Layout
 from zkp.localcluster.process import ProcessRecord, boot_id
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 LEADERLESS = ClusterStatus("", 7, (), (), {}, "unknown", 0)
 
@@ -26,7 +26,7 @@ def me() -> ProcessRecord:
 
 def cluster(directory: Path, *running: str) -> list[str]:
     """The options that name a cluster whose processes are down but for these."""
-    Profile(addresses(17000, 1), True, dict.fromkeys(running, me())).save(Layout(directory).profile)
+    ClusterProfile(addresses(17000, 1), True, dict.fromkeys(running, me())).save(Layout(directory).profile)
     return ["--dir", str(directory)]
 
 

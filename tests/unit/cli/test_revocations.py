@@ -9,8 +9,8 @@ import pytest
 
 from pki.ca.authority import Authority
 from pki.ca.signing import CertifiedKey, pem_of, sign_crl
+from pki.x509.crl import CrlEntry as Entry
 from pki.x509.crl import Reason
-from pki.x509.crl import Revocation as Entry
 from pki.x509.identity import Role
 from zkp.cli import app
 from zkp.client import task_json

@@ -4,18 +4,18 @@ import pytest
 
 from tests.unit.client.network import A, B, C
 from zkp.client.errors import InvalidAddress
-from zkp.client.leader_search import Itinerary, grpc_target, parse_address
+from zkp.client.leader_search import LeaderSearch, grpc_target, parse_address
 
 D = "10.0.0.4:9090"
 
 
-def rest(itinerary: Itinerary) -> list[str]:
+def rest(itinerary: LeaderSearch) -> list[str]:
     """The addresses until the round is over."""
     return list(iter(itinerary.next, None))
 
 
-def begun(*, leader: str | None = None, start: int = 0) -> Itinerary:
-    itinerary = Itinerary((A, B, C), start=start)
+def begun(*, leader: str | None = None, start: int = 0) -> LeaderSearch:
+    itinerary = LeaderSearch((A, B, C), start=start)
     itinerary.begin_round(leader)
     return itinerary
 

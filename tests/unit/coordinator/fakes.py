@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from coordinator.raft import NotLeader, PeerStatus, RaftError, RaftStatus, TransferRefused
 from coordinator.replication.replicator import ReplicatedState, Replicator
-from coordinator.services.tasks import Listing
+from coordinator.services.tasks import TaskListing
 from coordinator.services.validation import Submission
 from coordinator.state import codec
 from coordinator.state.commands import Assign, Command, Complete, RegisterCircuit, RegisterWorker, Start, Submit
@@ -190,9 +190,9 @@ class FakeRecord:
             raise self.failure
         return self.tasks.get(task_id)
 
-    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> Listing:
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
         self.asked.append((state, circuit, size, token))
-        return Listing(tuple(self.tasks.values())[:size], "")
+        return TaskListing(tuple(self.tasks.values())[:size], "")
 
 
 class KnowingVerifier:

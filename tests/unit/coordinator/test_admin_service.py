@@ -10,14 +10,14 @@ from coordinator.leader.leases import Leases
 from coordinator.monitoring.health import Health, RecordStatus
 from coordinator.rpc.admin_service import AdminService
 from coordinator.rpc.errors import status_of
-from coordinator.services.cluster import Cluster, Member
+from coordinator.services.cluster import Cluster, NodeStatus
 from coordinator.services.revocations import Revocations
 from tests.unit.coordinator.fakes import LocalReplicator, leader
 from zkp.client.errors import Conflict
 from zkp.client.failures import CallFailed, final_error
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
-MEMBERS = [Member(f"coordinator-{number}", f"r{number}:7000", f"g{number}:9090") for number in (1, 2)]
+MEMBERS = [NodeStatus(f"coordinator-{number}", f"r{number}:7000", f"g{number}:9090") for number in (1, 2)]
 CONTEXT: Any = None
 UNUSED: Any = None
 

@@ -7,11 +7,11 @@ import pytest
 
 from coordinator.monitoring.health import Health, RecordStatus
 from coordinator.monitoring.registry import Metrics
-from coordinator.services.cluster import Cluster, Member
+from coordinator.services.cluster import Cluster, NodeStatus
 from tests.unit.coordinator.fakes import LocalReplicator, assign, register, submit
 from tests.unit.coordinator.fakes import leader as new_leader
 
-MEMBERS = [Member(f"coordinator-{n}", f"10.0.0.{n}:7000", f"10.0.0.{n}:9090") for n in (1, 2, 3)]
+MEMBERS = [NodeStatus(f"coordinator-{n}", f"10.0.0.{n}:7000", f"10.0.0.{n}:9090") for n in (1, 2, 3)]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from coordinator.leader import retention as module
-from coordinator.leader.retention import Housekeeping
+from coordinator.leader.retention import RetentionLoop
 from coordinator.state.commands import Projected
 from tests.unit.coordinator.fakes import LocalReplicator, assign, complete, leader, register, submit
 
@@ -37,7 +37,7 @@ class Clock:
 async def test_a_task_goes_once_its_retention_has_passed(replicator: LocalReplicator) -> None:
     """Not before, and without anybody submitting or finishing anything."""
     clock = Clock()
-    house = Housekeeping(replicator, RETENTION_S, clock)
+    house = RetentionLoop(replicator, RETENTION_S, clock)
     assert not house.due()
     clock.time += RETENTION_S - 1
     assert not house.due()
@@ -52,7 +52,7 @@ async def test_a_task_goes_once_its_retention_has_passed(replicator: LocalReplic
 
 async def test_clocks_that_are_set_make_no_task_go(replicator: LocalReplicator) -> None:
     """A day forward, a day back: stamps follow wall time, retention does not."""
-    house = Housekeeping(replicator, RETENTION_S, Clock())
+    house = RetentionLoop(replicator, RETENTION_S, Clock())
     house.due()
     for jump_ms in (86_400_000, -2 * 86_400_000):
         replicator.now_ms += jump_ms
@@ -64,7 +64,7 @@ async def test_clocks_that_are_set_make_no_task_go(replicator: LocalReplicator) 
 def test_a_new_leader_grants_the_whole_retention(replicator: LocalReplicator) -> None:
     """It does not know for how long the others have kept what."""
     clock = Clock()
-    house = Housekeeping(replicator, RETENTION_S, clock)
+    house = RetentionLoop(replicator, RETENTION_S, clock)
     house.due()
     clock.time += RETENTION_S
     replicator.log.term += 1
@@ -80,7 +80,7 @@ def test_what_the_record_lacks_stays(replicator: LocalReplicator) -> None:
     replicator.apply(Projected(replicator.state.projected, replicator.state.revision))
     assert list(replicator.state.tasks) == ["b"]
     clock = Clock()
-    house = Housekeeping(replicator, RETENTION_S, clock)
+    house = RetentionLoop(replicator, RETENTION_S, clock)
     house.due()
     clock.time += 10 * RETENTION_S
     assert not house.due()
@@ -91,7 +91,7 @@ async def test_the_duty_proposes_only_what_is_due(
 ) -> None:
     """An idle cluster writes nothing into its log."""
     monkeypatch.setattr(module, "_SHORTEST_PERIOD_S", 0)
-    running = asyncio.create_task(Housekeeping(replicator, 0.0, Clock()).run())
+    running = asyncio.create_task(RetentionLoop(replicator, 0.0, Clock()).run())
     while replicator.state.tasks:  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0)
     index = replicator.log.index

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.gc_tuning import collect_while_following, spare_the_leader
+from coordinator.gc_tuning import collect_garbage_on_followers, tune_gc
 from coordinator.state.commands import RegisterCircuit, Submit
 from coordinator.state.machine import State
 
@@ -32,7 +32,7 @@ def collections() -> Iterator[list[int]]:
 
 def test_a_growing_state_is_never_looked_at_as_a_whole(collections: list[int]) -> None:
     """However many tasks come in, only what is young is collected, and that still is."""
-    spare_the_leader()
+    tune_gc()
     collections.clear()
     state = State()
     state.apply(RegisterCircuit("addition", "key"), 1, 1)
@@ -46,7 +46,7 @@ async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
     collections: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leader skips its turn; pauses differ, so that nodes which started together do not collect together."""
-    spare_the_leader()
+    tune_gc()
     collections.clear()
     leads = [True, False, True, False]
     pauses: list[float] = []
@@ -58,7 +58,7 @@ async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await collect_while_following(lambda: leads[len(pauses) - 1])
+        await collect_garbage_on_followers(lambda: leads[len(pauses) - 1])
     assert collections.count(2) == 2
     assert len(set(pauses)) == len(pauses)
     assert all(1800 <= pause <= 5400 for pause in pauses)
@@ -67,5 +67,5 @@ async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
 def test_a_busy_thread_gives_the_node_its_turn_soon(collections: list[int]) -> None:
     """Ten times sooner than Python would by itself: the node waits that long while a thread encodes a snapshot."""
     usual = sys.getswitchinterval()
-    spare_the_leader()
+    tune_gc()
     assert sys.getswitchinterval() <= usual / 10

@@ -8,8 +8,8 @@ import pytest
 
 from coordinator.raft import recovery
 from coordinator.raft.errors import StorageError
-from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.storage.directory_lock import owned
+from coordinator.raft.membership import Membership, MemberState, PeerView
+from coordinator.raft.storage.directory_lock import directory_lock
 from coordinator.raft.storage.disk import OsDisk
 from coordinator.raft.storage.journal import Journal
 from coordinator.recovery import RejoinRefused, force_vote, rejoin
@@ -108,7 +108,7 @@ def test_an_interrupted_move_leaves_nothing_that_votes_and_can_be_finished(
         with pytest.raises(StorageError, match="membership is missing beside a journal"):
             member(directory)
     else:
-        assert member(directory).standing is Standing.WAITING
+        assert member(directory).standing is MemberState.WAITING
     assert "membership is missing" in rejoin(directory, NOON + timedelta(seconds=1), force=False)
     assert not recovery.own_files(directory)
 
@@ -117,7 +117,7 @@ def test_a_vote_is_forced_for_a_node_that_is_catching_up(tmp_path: Path) -> None
     """Once: then it votes."""
     member(tmp_path).heard("n2", PeerView(CLUSTER, 17))
     assert force_vote(tmp_path) == "n1 votes from its next start on, whatever it lacks"
-    assert member(tmp_path).standing is Standing.VOTER
+    assert member(tmp_path).standing is MemberState.VOTER
     with pytest.raises(RejoinRefused, match="n1 votes already"):
         force_vote(tmp_path)
 
@@ -131,7 +131,7 @@ def test_no_vote_is_forced_without_a_cluster(tmp_path: Path) -> None:
 def test_files_in_use_are_left_alone(directory: Path) -> None:
     """Another process's lock is in the way, and gone with that process's descriptor."""
     in_use = "a running coordinator uses this directory: stop it first"
-    with owned(directory):
+    with directory_lock(directory):
         with pytest.raises(RejoinRefused, match=in_use):
             rejoin(directory, NOON, force=True)
         with pytest.raises(RejoinRefused, match=in_use):

@@ -12,10 +12,10 @@ from coordinator.raft import NotLeader, OutcomeUnknown
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.tasks import TaskLimits
 from coordinator.services.verification import Verification
-from coordinator.services.workers import Introduction
+from coordinator.services.workers import WorkerRegistration
 from coordinator.state.commands import Fail, MarkOffline
 from coordinator.state.model import TaskState
-from coordinator.wiring import Outside, Services
+from coordinator.wiring import Dependencies, Services
 from tests.unit.coordinator.fakes import (
     GOOD_PROOF,
     KEY,
@@ -30,7 +30,7 @@ from tests.unit.coordinator.fakes import (
 )
 from zkp.proofs import circuits
 
-HELLO = Introduction("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
+HELLO = WorkerRegistration("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
 
 
 class Node:
@@ -41,7 +41,7 @@ class Node:
         self.clock = Clock()
         self.metrics = Metrics()
         self.recording: list[int] = []
-        outside = Outside(
+        outside = Dependencies(
             replicator=self.replicator,
             record=FakeRecord(),
             keep_record=self._keep_record,
@@ -199,7 +199,7 @@ async def test_a_silent_worker_loses_its_tasks_to_another(node: Node) -> None:
     silent = await services.workers.connect("worker-1", "worker-1", "first", SERIAL)
     await services.tasks.submit(submission("t"), "client/alice")
     assert (await silent.next()).attempt == 1
-    other = Introduction("worker-2", "first", 1, {"addition": KEY}, (), "1.0")
+    other = WorkerRegistration("worker-2", "first", 1, {"addition": KEY}, (), "1.0")
     await services.workers.register("worker-2", other, SERIAL)
     stream = await services.workers.connect("worker-2", "worker-2", "first", SERIAL)
     node.replicator.apply(MarkOffline("worker-1", "first"))

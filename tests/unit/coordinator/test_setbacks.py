@@ -1,6 +1,6 @@
 """What the leader learns from attempts that ended."""
 
-from coordinator.leader.worker_backoff import Setbacks
+from coordinator.leader.worker_backoff import WorkerBackoff
 from coordinator.state.commands import Cancel, Fail, LoseLease
 from tests.unit.coordinator.fakes import (
     LocalReplicator,
@@ -12,9 +12,9 @@ from tests.unit.coordinator.fakes import (
 )
 
 
-def learning(now: float = 0.0) -> tuple[LocalReplicator, Setbacks]:
+def learning(now: float = 0.0) -> tuple[LocalReplicator, WorkerBackoff]:
     replicator = leader()
-    setbacks = Setbacks()
+    setbacks = WorkerBackoff()
     replicator.on_events(lambda events: setbacks.observe(events, now))
     register(replicator, "worker-1")
     return replicator, setbacks

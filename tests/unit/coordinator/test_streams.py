@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from coordinator.errors import Forbidden, NotFound, Superseded, Unavailable
-from coordinator.leader.assignment_streams import Stream, Streams
+from coordinator.leader.assignment_streams import AssignmentStreams, Stream
 from coordinator.raft import NotLeader
 from coordinator.state.commands import MarkOffline, Quarantine
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
 
 
-def connected(replicator: LocalReplicator) -> tuple[Streams, Stream]:
-    streams = Streams()
+def connected(replicator: LocalReplicator) -> tuple[AssignmentStreams, Stream]:
+    streams = AssignmentStreams()
     replicator.on_events(streams.observe)
     return streams, streams.open(replicator.state.workers["worker-1"], "first", [])
 
@@ -43,7 +43,7 @@ async def test_what_was_assigned_before_the_stream_comes_first(replicator: Local
     """An assignment that was lost with an old stream is sent on the new one."""
     submit(replicator, "t")
     task = assign(replicator, "t", "worker-1")
-    stream = Streams().open(replicator.state.workers["worker-1"], "first", [task])
+    stream = AssignmentStreams().open(replicator.state.workers["worker-1"], "first", [task])
     assert await stream.next() == task
 
 
@@ -97,7 +97,7 @@ async def test_a_restarted_worker_takes_the_stream_of_its_old_process(replicator
 async def test_only_a_registered_process_opens_a_stream(replicator: LocalReplicator) -> None:
     """Another incarnation, or none at all, has to register first."""
     with pytest.raises(NotFound):
-        Streams().open(replicator.state.workers["worker-1"], "another", [])
+        AssignmentStreams().open(replicator.state.workers["worker-1"], "another", [])
 
 
 async def test_a_worker_that_does_not_read_loses_its_stream_and_not_the_leaders_memory(
@@ -119,7 +119,7 @@ async def test_coming_and_going_is_told() -> None:
     """Whoever hands out tasks is woken for both."""
     replicator = leader()
     register(replicator, "worker-1")
-    streams = Streams()
+    streams = AssignmentStreams()
     told: list[int] = []
     streams.on_change = lambda: told.append(len(streams.connected))
     stream = streams.open(replicator.state.workers["worker-1"], "first", [])

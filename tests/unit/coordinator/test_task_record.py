@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from coordinator.errors import InvalidRequest, Unavailable
-from coordinator.services.task_reader import TaskRecord
+from coordinator.services.task_reader import TaskReader
 from coordinator.state.commands import Cancel
 from coordinator.state.model import Task, TaskState
-from coordinator.store import PageTokenError, RecordUnavailable
-from coordinator.store.task_reader import Page
+from coordinator.store import PageTokenError, ProjectionUnavailable
+from coordinator.store.projection_reader import TaskPage
 from tests.unit.coordinator.fakes import LocalReplicator, leader, submit
 
 
@@ -31,24 +31,24 @@ class StoreDouble:
         return self._answer
 
 
-def reading(answer: object, replicator: LocalReplicator | None = None) -> TaskRecord:
+def reading(answer: object, replicator: LocalReplicator | None = None) -> TaskReader:
     double: Any = StoreDouble(answer)
     replicator = replicator or leader()
-    return TaskRecord(double, lambda: replicator.state)
+    return TaskReader(double, lambda: replicator.state)
 
 
 async def test_what_the_record_holds_is_passed_on() -> None:
     """Tasks and pages as they are."""
     task = submit(leader(), "t")
     assert await reading(task).task("t") == task
-    listing = await reading(Page((task,), "next")).page(None, None, 10, "")
+    listing = await reading(TaskPage((task,), "next")).page(None, None, 10, "")
     assert (listing.tasks, listing.next_token) == ((task,), "next")
 
 
 async def test_a_record_that_is_away_is_said_to_be() -> None:
     """Not "no such task"; and the reason stays in the log, not with the caller."""
     with pytest.raises(Unavailable, match="PostgreSQL is away") as refused:
-        await reading(RecordUnavailable("secret-host refused")).task("t")
+        await reading(ProjectionUnavailable("secret-host refused")).task("t")
     assert "secret-host" not in str(refused.value)
 
 
@@ -57,11 +57,11 @@ async def test_a_wrong_page_token_is_the_callers_mistake() -> None:
     with pytest.raises(InvalidRequest, match="page_token: is not one"):
         await reading(PageTokenError("page_token: is not one that a listing gave")).page(None, None, 10, "x")
     with pytest.raises(InvalidRequest, match="page_token"):
-        await reading(RecordUnavailable("away")).page(None, None, 10, "x")
+        await reading(ProjectionUnavailable("away")).page(None, None, 10, "x")
 
 
 async def pages(
-    record: TaskRecord, size: int, state: TaskState | None = None, circuit: str | None = None
+    record: TaskReader, size: int, state: TaskState | None = None, circuit: str | None = None
 ) -> list[Task]:
     found: list[Task] = []
     token = ""
@@ -82,7 +82,7 @@ async def test_memory_is_listed_newest_first_and_whole_while_the_record_is_away(
         submit(replicator, f"t{number}")
         if number % 3:
             replicator.now_ms -= 1  # the next one comes in the same millisecond
-    found = await pages(reading(RecordUnavailable("away"), replicator), size)
+    found = await pages(reading(ProjectionUnavailable("away"), replicator), size)
     expected = sorted(replicator.state.tasks.values(), key=lambda task: (task.created_ms, task.id), reverse=True)
     assert found == expected
 
@@ -93,7 +93,7 @@ async def test_memory_is_filtered_as_the_record_is() -> None:
     for number in range(6):
         submit(replicator, f"t{number}", "addition" if number % 2 else "range_proof")
     replicator.apply(Cancel("t5"))
-    record = reading(RecordUnavailable("away"), replicator)
+    record = reading(ProjectionUnavailable("away"), replicator)
     found = await pages(record, 1, TaskState.PENDING, "addition")
     assert [task.id for task in found] == ["t3", "t1"]
 
@@ -103,7 +103,7 @@ async def test_a_token_is_good_for_its_own_filters_only() -> None:
     replicator = leader()
     for number in range(3):
         submit(replicator, f"t{number}")
-    record = reading(RecordUnavailable("away"), replicator)
+    record = reading(ProjectionUnavailable("away"), replicator)
     token = (await record.page(None, None, 1, "")).next_token
     with pytest.raises(InvalidRequest, match="other filters"):
         await record.page(TaskState.FAILED, None, 1, token)

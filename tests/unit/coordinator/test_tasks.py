@@ -13,10 +13,10 @@ from coordinator.errors import (
     TaskEnded,
     Unavailable,
 )
-from coordinator.leader.watchers import Watches
+from coordinator.leader.watchers import TaskWatchers
 from coordinator.raft import NotLeader, OutcomeUnknown
 from coordinator.services.circuit_keys import CircuitKeys
-from coordinator.services.tasks import Accepted, TaskLimits, Tasks
+from coordinator.services.tasks import AcceptedTask, TaskLimits, Tasks
 from coordinator.state.commands import Cancel, Projected
 from coordinator.state.model import TaskState
 from tests.unit.coordinator.fakes import (
@@ -41,7 +41,7 @@ def tasks_of(
     limits: TaskLimits = LIMITS,
     keys: dict[str, str] | None = None,
 ) -> Tasks:
-    watches = Watches(10)
+    watches = TaskWatchers(10)
     replicator.on_events(watches.observe)
     local = dict.fromkeys(circuits.NAMES, KEY) if keys is None else keys
     return Tasks(replicator, record or FakeRecord(), CircuitKeys(local, replicator), watches, limits)
@@ -101,7 +101,7 @@ async def test_submissions_under_way_count_towards_the_bound() -> None:
     replicator = leader()
     tasks = tasks_of(replicator)
     results = await tasks.submit_many([submission(f"t{number}") for number in range(8)], "client/alice")
-    assert [isinstance(result, Accepted) for result in results] == [True] * 5 + [False] * 3
+    assert [isinstance(result, AcceptedTask) for result in results] == [True] * 5 + [False] * 3
     assert all(isinstance(result, Overloaded) for result in results[5:])
     replicator.log.failures = [OutcomeUnknown("lost")]
     replicator.apply(Cancel("t0"))
@@ -127,10 +127,10 @@ async def test_many_submissions_are_judged_one_by_one_and_answered_in_order() ->
     replicator = leader()
     batch = [submission("a"), submission("b c"), submission("a"), submission("a", a=9)]
     results = await tasks_of(replicator).submit_many(batch, "gateway/edge")
-    assert isinstance(results[0], Accepted)
+    assert isinstance(results[0], AcceptedTask)
     assert isinstance(results[1], InvalidRequest)
     assert results[1].field == "task_id"
-    assert isinstance(results[2], Accepted)
+    assert isinstance(results[2], AcceptedTask)
     assert results[2].duplicate
     assert isinstance(results[3], AlreadyExists)
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from coordinator.errors import Overloaded
-from coordinator.leader.watchers import Watches
+from coordinator.leader.watchers import TaskWatchers
 from coordinator.raft import NotLeader
 from coordinator.state.commands import Cancel
 from coordinator.state.model import Task, TaskState
@@ -17,7 +17,7 @@ async def test_every_version_up_to_the_final_one_is_told_to_a_fast_caller() -> N
     """The current version at once, then each change, then the end."""
     replicator = leader()
     register(replicator, "worker-1")
-    watches = Watches(10)
+    watches = TaskWatchers(10)
     replicator.on_events(watches.observe)
     seen = []
     async for version in watches.follow(submit(replicator, "t")):
@@ -36,7 +36,7 @@ async def test_a_slow_caller_skips_to_the_latest_version() -> None:
     """Nothing piles up for callers that do not read."""
     replicator = leader()
     register(replicator, "worker-1")
-    watches = Watches(10)
+    watches = TaskWatchers(10)
     replicator.on_events(watches.observe)
     async with aclosing(watches.follow(submit(replicator, "t"))) as versions:
         assert (await anext(versions)).state is TaskState.PENDING
@@ -49,7 +49,7 @@ async def test_a_slow_caller_skips_to_the_latest_version() -> None:
 async def test_a_watch_ends_with_leadership() -> None:
     """A deposed node no longer hears first what happens: callers are sent on."""
     replicator = leader()
-    watches = Watches(10)
+    watches = TaskWatchers(10)
     async with aclosing(watches.follow(submit(replicator, "t"))) as versions:
         await anext(versions)
         waiting = asyncio.ensure_future(anext(versions))
@@ -63,7 +63,7 @@ async def test_a_watch_ends_with_leadership() -> None:
 async def test_watches_are_bounded() -> None:
     """The caller above the bound is told to poll; those who left make room."""
     replicator = leader()
-    watches = Watches(1)
+    watches = TaskWatchers(1)
     task = submit(replicator, "t")
     async with aclosing(watches.follow(task)) as first:
         await anext(first)
@@ -75,7 +75,7 @@ async def test_watches_are_bounded() -> None:
 async def test_each_caller_hears_of_its_own_task_only() -> None:
     """Two callers, two tasks."""
     replicator = leader()
-    watches = Watches(10)
+    watches = TaskWatchers(10)
     replicator.on_events(watches.observe)
 
     async def last_of(task: Task) -> tuple[str, TaskState]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from coordinator.errors import Forbidden, InvalidRequest, NotFound, Overloaded, Unavailable
-from coordinator.leader.assignment_streams import Streams
+from coordinator.leader.assignment_streams import AssignmentStreams
 from coordinator.leader.leases import Leases, LeaseTiming
 from coordinator.raft import NotLeader
 from coordinator.services.circuit_keys import CircuitKeys
-from coordinator.services.workers import Introduction, Workers
+from coordinator.services.workers import WorkerRegistration, Workers
 from coordinator.state.commands import Cancel, LoseLease, MarkOffline, Quarantine, RegisterWorker
 from coordinator.state.model import TaskState, WorkerState
 from tests.unit.coordinator.fakes import (
@@ -27,7 +27,7 @@ from tests.unit.coordinator.fakes import (
 )
 from zkp.proofs import circuits
 
-HELLO = Introduction("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
+HELLO = WorkerRegistration("worker-1", "first", 2, {"addition": KEY}, (), "1.0")
 
 
 class Side:
@@ -38,7 +38,7 @@ class Side:
         self.clock = Clock()
         self.leases = Leases(LeaseTiming(10, 30, 100))
         self.leases.begin(self.replicator.state, self.clock())
-        self.streams = Streams()
+        self.streams = AssignmentStreams()
         self.replicator.on_events(self.streams.observe)
         keys = CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator)
         self.workers = Workers(self.replicator, self.leases, self.streams, keys, self.clock)
@@ -75,7 +75,7 @@ async def test_a_worker_that_comes_before_the_circuits_are_pinned_is_asked_to_co
     replicator = LocalReplicator()
     replicator.elect()
     keys = CircuitKeys({"addition": KEY}, replicator)
-    workers = Workers(replicator, Leases(LeaseTiming(10, 30, 100)), Streams(), keys, Clock())
+    workers = Workers(replicator, Leases(LeaseTiming(10, 30, 100)), AssignmentStreams(), keys, Clock())
     with pytest.raises(Unavailable, match="register again"):
         await workers.register("worker-1", HELLO, SERIAL)
     await keys.register()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pki.ca.authority import Authority
-from pki.ca.csr import Request
+from pki.ca.csr import SigningRequest
 from pki.ca.signing import pem_of
 from pki.files import TlsFiles
 from pki.tls.credential import Credential
@@ -65,7 +65,7 @@ class Host:
 
     def sign(self, now: datetime) -> None:
         """What the controller does with a request."""
-        asked = Request.read((self.directory / "next" / "request.csr").read_bytes())
+        asked = SigningRequest.read((self.directory / "next" / "request.csr").read_bytes())
         leaf = self.authority.certify(asked.key, "coordinator-1", Role.COORDINATOR, sorted(asked.hosts), now=now)
         certified = self.authority.deliver(leaf)
         (self.directory / "next" / "certificate.pem").write_bytes(certified.certificate_pem)

@@ -11,7 +11,7 @@ from tests.unit.gateway.sample_tasks import COMPLETED
 from zkp.cli import revocations, status, task_output
 from zkp.client import task_json
 from zkp.client.admin import ClusterStatus, Node, Revocation, Worker
-from zkp.daemon.health import Member, Status
+from zkp.daemon.health import MemberStatus, Status
 from zkp.daemon.problems import INTERNAL
 from zkp.localcluster.prometheus import Target
 from zkp.proofs.keys import KeyRecord
@@ -56,7 +56,7 @@ def test_members_of_the_other_lists_are_documented() -> None:
 
 def test_the_shape_of_health_and_of_errors_is_documented() -> None:
     """The members that every daemon's answer begins with."""
-    member = Member("worker", "worker-1", "1")
+    member = MemberStatus("worker", "worker-1", "1")
     _, health = member.health(Status.OK)
     _, ready = member.ready(True)
     assert table("## /health and /ready") == list(health)
@@ -80,4 +80,4 @@ def test_all_outputs_write_times_in_one_form(zone: timezone) -> None:
 @pytest.mark.parametrize(("state", "ok"), [(Status.OK, True), (Status.DEGRADED, True), (Status.UNAVAILABLE, False)])
 def test_only_unavailable_is_a_503(state: Status, ok: bool) -> None:
     """A degraded daemon still serves."""
-    assert Member("gateway", "gateway-1", "1").health(state)[0] is ok
+    assert MemberStatus("gateway", "gateway-1", "1").health(state)[0] is ok

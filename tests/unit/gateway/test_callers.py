@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.callers import ApiKeyError, ApiKeys, Callers, NewKey, new_key
-from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, Problem
+from gateway.problems import FORBIDDEN, INVALID_HEADER, UNAUTHENTICATED, ApiProblem
 from pki.x509.identity import Identity, IdentityError, Role
 
 TEXT = "zkp_" + "k" * 43  # made up, so that these tests are named alike in every run
@@ -25,9 +25,9 @@ def nobody() -> Identity:
     raise IdentityError("no client certificate")
 
 
-def refusal(authorization: list[str], peer: Callable[[], Identity]) -> Problem:
+def refusal(authorization: list[str], peer: Callable[[], Identity]) -> ApiProblem:
     """Why a caller is refused."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         Callers(KEYS).identify(authorization, peer)
     return caught.value
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gateway import openapi
 from gateway.config import GatewaySettings
-from gateway.problems import INVALID_FIELD, Problem
-from gateway.requests import Listing, Wait, read_query, read_submission
+from gateway.problems import INVALID_FIELD, ApiProblem
+from gateway.requests import ListingQuery, Wait, read_query, read_submission
 from tests.unit.gateway.json_schema import complaint
 from tests.unit.gateway.schema_values import FOREIGN, values
 from zkp.proofs.circuit import Circuit
@@ -51,7 +51,7 @@ def accepted(document: object, circuit: str | None) -> bool:
     """Whether a gateway prepares a submission from the document."""
     try:
         read_submission(json.dumps(document).encode(), circuit, keyed=False)
-    except Problem as problem:
+    except ApiProblem as problem:
         if problem.kind is not INVALID_FIELD:
             raise
         return False
@@ -121,11 +121,11 @@ def test_an_integer_with_a_point_is_read_exactly(literal: str, meant: float) -> 
     if isinstance(meant, int):
         assert read_submission(body, "addition", keyed=True).public_inputs == (str(meant),)
         return
-    with pytest.raises(Problem):
+    with pytest.raises(ApiProblem):
         read_submission(body, "addition", keyed=True)
 
 
-@pytest.mark.parametrize(("operation", "model"), [("listTasks", Listing), ("getTask", Wait), ("getProof", Wait)])
+@pytest.mark.parametrize(("operation", "model"), [("listTasks", ListingQuery), ("getTask", Wait), ("getProof", Wait)])
 @repeatable
 @given(data=st.data())
 def test_queries_that_fit_the_description_are_accepted(operation: str, model: Any, data: st.DataObject) -> None:

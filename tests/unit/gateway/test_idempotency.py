@@ -5,7 +5,7 @@ import re
 import pytest
 
 from gateway.idempotency import new_task_id, read_key
-from gateway.problems import INVALID_HEADER, Problem
+from gateway.problems import INVALID_HEADER, ApiProblem
 from zkp.protocol.limits import TASK_ID_PATTERN
 
 ALICE, BOB = "spiffe://zkp.local/client/alice", "api-key:alice"
@@ -44,6 +44,6 @@ def test_a_key_is_read() -> None:
 @pytest.mark.parametrize("values", [[""], ["a b"], ["é"], ["a\n"], ["x" * 256], ["a", "a"]])
 def test_an_unusable_key_is_refused(values: list[str]) -> None:
     """A key that two programs could read differently is no key."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         read_key(values)
     assert (caught.value.kind, caught.value.field) == (INVALID_HEADER, "Idempotency-Key")

@@ -3,12 +3,12 @@
 import pytest
 
 from gateway.json_body import parse_object
-from gateway.problems import INVALID_JSON, Problem
+from gateway.problems import INVALID_JSON, ApiProblem
 
 
 def refusal(body: bytes) -> str:
     """Why the body is refused."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         parse_object(body)
     assert caught.value.kind is INVALID_JSON
     return caught.value.detail

@@ -7,7 +7,7 @@ import pytest
 from gateway import problems
 from gateway.network import refusal
 from zkp.client import errors
-from zkp.daemon.problems import Kind
+from zkp.daemon.problems import ProblemKind
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from zkp.daemon.problems import Kind
         (errors.ServerFault("INTERNAL at 10.0.0.1:9090"), problems.NETWORK_FAULT, None),
     ],
 )
-def test_each_answer_has_its_problem(error: errors.ClientError, kind: Kind, retry_after: str | None) -> None:
+def test_each_answer_has_its_problem(error: errors.ClientError, kind: ProblemKind, retry_after: str | None) -> None:
     """Whoever may try again is told when; nobody is told addresses."""
     problem = refusal(error)
     assert problem.kind is kind

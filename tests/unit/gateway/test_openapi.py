@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from gateway import openapi, problems, tasks_json
 from gateway.app import application
 from gateway.callers import ApiKeys, Callers
-from gateway.handlers import BodyLimits, TaskPages
-from gateway.middleware import Edge, Guard
+from gateway.handlers import BodyLimits, TaskHandlers
+from gateway.middleware import AuthMiddleware, RequestMiddleware
 from gateway.problems import KINDS, wrong_field
 from gateway.ratelimit import RateLimit
 from gateway.requests import read_submission
@@ -36,9 +36,9 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def router() -> set[tuple[str, str]]:
     """Every path and method that is served."""
-    pages = TaskPages(None, None, BodyLimits(1, 1), 1)  # type: ignore[arg-type]  # nothing is served
-    guard = Guard(Callers(ApiKeys()), RateLimit(1, 1, 1, lambda: 0.0), None, lambda: CREATED)  # type: ignore[arg-type]
-    edge = Edge(CollectorRegistry(), lambda: 0.0)
+    pages = TaskHandlers(None, None, BodyLimits(1, 1), 1)  # type: ignore[arg-type]  # nothing is served
+    guard = AuthMiddleware(Callers(ApiKeys()), RateLimit(1, 1, 1, lambda: 0.0), None, lambda: CREATED)  # type: ignore[arg-type]
+    edge = RequestMiddleware(CollectorRegistry(), lambda: 0.0)
     app: web.Application = application(pages, edge, guard, healthy=lambda: True, ready=lambda: True, max_body=1)
     return {(route.resource.canonical, route.method) for route in app.router.routes() if route.resource}
 
@@ -97,7 +97,7 @@ def test_proofs_and_problems_fit_their_schemas() -> None:
     """With and without a field."""
     proof = task_json.proof_document(COMPLETED)
     assert complaint(proof, SCHEMAS["ProofDocument"], DOCUMENT) is None
-    for problem in (wrong_field("a", "b"), problems.Problem(problems.BUSY, "c")):
+    for problem in (wrong_field("a", "b"), problems.ApiProblem(problems.BUSY, "c")):
         assert complaint(problem.document("r"), SCHEMAS["Problem"], DOCUMENT) is None
 
 

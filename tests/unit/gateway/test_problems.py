@@ -1,6 +1,6 @@
 """Refusals as problem details."""
 
-from gateway.problems import BUSY, INVALID_FIELD, KINDS, Problem, wrong_field
+from gateway.problems import BUSY, INVALID_FIELD, KINDS, ApiProblem, wrong_field
 
 
 def test_a_refusal_has_every_member() -> None:
@@ -17,14 +17,14 @@ def test_a_refusal_has_every_member() -> None:
 
 def test_without_a_field_there_is_no_such_member() -> None:
     """Programs test for the member, not for null."""
-    assert "field" not in Problem(BUSY, "try again").document("r-1")
+    assert "field" not in ApiProblem(BUSY, "try again").document("r-1")
 
 
 def test_retry_after_is_in_whole_seconds_and_at_least_one() -> None:
     """Rounded up: whoever waits that long has waited enough."""
     for seconds, header in ((0.01, "1"), (1.0, "1"), (1.2, "2")):
-        assert Problem(BUSY, "", retry_after=seconds).headers == {"Retry-After": header}
-    assert Problem(BUSY, "").headers == {}
+        assert ApiProblem(BUSY, "", retry_after=seconds).headers == {"Retry-After": header}
+    assert ApiProblem(BUSY, "").headers == {}
 
 
 def test_kinds_are_told_apart_by_type() -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.leader_probe import Reach
+from gateway.leader_probe import LeaderProbe
 from zkp.client.errors import ClientError, InvalidSubmission, NoLeader, Refused, ServerFault
 from zkp.client.model import TaskPage
 
@@ -19,9 +19,9 @@ class Answering:
         raise self.error
 
 
-def reach(network: Answering) -> Reach:
-    """A `Reach` over it."""
-    return Reach(network)  # type: ignore[arg-type]  # it asks for nothing else
+def reach(network: Answering) -> LeaderProbe:
+    """A `LeaderProbe` over it."""
+    return LeaderProbe(network)  # type: ignore[arg-type]  # it asks for nothing else
 
 
 def test_nothing_is_claimed_before_the_first_answer() -> None:

@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 
-from gateway.problems import INVALID_FIELD, NO_SUCH_TASK, Problem
+from gateway.problems import INVALID_FIELD, NO_SUCH_TASK, ApiProblem
 from gateway.requests import (
-    Listing,
+    ListingQuery,
     Nothing,
-    Prepared,
+    PreparedRequest,
     Wait,
     read_query,
     read_submission,
@@ -23,14 +23,14 @@ from zkp.proofs.merkle_proof import MAX_LEAVES
 RANGE = {"value": 42, "min": 18, "max": 120}
 
 
-def read(document: object, circuit: str | None = None, *, keyed: bool = False) -> Prepared:
+def read(document: object, circuit: str | None = None, *, keyed: bool = False) -> PreparedRequest:
     """The submission that a document comes to."""
     return read_submission(json.dumps(document).encode(), circuit, keyed=keyed)
 
 
-def refusal(document: object, circuit: str | None = None, *, keyed: bool = False) -> Problem:
+def refusal(document: object, circuit: str | None = None, *, keyed: bool = False) -> ApiProblem:
     """The refusal of a document."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         read(document, circuit, keyed=keyed)
     assert caught.value.kind is INVALID_FIELD
     assert caught.value.field is not None
@@ -154,9 +154,9 @@ def test_a_refusal_comes_back_whole_from_another_process() -> None:
 
 def test_a_listing_is_read() -> None:
     """Every filter is optional."""
-    assert read_query(Listing, {}) == Listing(state=None, circuit=None, page_size=100, page_token=None)
+    assert read_query(ListingQuery, {}) == ListingQuery(state=None, circuit=None, page_size=100, page_token=None)
     query = {"state": ["in_progress"], "circuit": ["addition"], "page_size": ["7"], "page_token": ["abc_-"]}
-    listing = read_query(Listing, query)
+    listing = read_query(ListingQuery, query)
     assert (listing.state, listing.circuit) == (TaskState.IN_PROGRESS, "addition")
     assert (listing.page_size, listing.page_token) == (7, "abc_-")
 
@@ -178,8 +178,8 @@ def test_a_listing_is_read() -> None:
 )
 def test_a_wrong_filter_is_named(query: dict[str, list[str]], field: str) -> None:
     """Query parameters are checked as strictly as bodies."""
-    with pytest.raises(Problem) as caught:
-        read_query(Listing, query)
+    with pytest.raises(ApiProblem) as caught:
+        read_query(ListingQuery, query)
     assert (caught.value.kind, caught.value.field) == (INVALID_FIELD, field)
 
 
@@ -188,7 +188,7 @@ def test_a_wait_is_bounded() -> None:
     queries: list[dict[str, list[str]]] = [{}, {"wait": ["0"]}, {"wait": ["60"]}]
     assert [read_query(Wait, query).wait for query in queries] == [0, 0, 60]
     for wrong in ("61", "-1", "1.5", "", "abc"):
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(ApiProblem) as caught:
             read_query(Wait, {"wait": [wrong]})
         assert caught.value.field == "wait"
 
@@ -196,13 +196,13 @@ def test_a_wait_is_bounded() -> None:
 def test_pages_without_parameters_take_none() -> None:
     """A misplaced parameter is not ignored."""
     read_query(Nothing, {})
-    with pytest.raises(Problem):
+    with pytest.raises(ApiProblem):
         read_query(Nothing, {"wait": ["1"]})
 
 
 @pytest.mark.parametrize("text", ["", "a" * 65, "a b", "é", "a/b", "a\n"])
 def test_an_impossible_id_is_not_found(text: str) -> None:
     """The network is not asked for ids that cannot exist."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiProblem) as caught:
         read_task_id(text)
     assert caught.value.kind is NO_SUCH_TASK

@@ -7,14 +7,14 @@ import pytest
 from zkp.localcluster import configuration
 from zkp.localcluster.errors import LocalClusterError
 from zkp.localcluster.process import ProcessRecord
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 RECORD = ProcessRecord(pid=4321, started_ticks=99, boot_id="2f8d4a36-0b0e-4c3e-9a5b-1f2e3d4c5b6a")
 
 
-def profile() -> Profile:
+def profile() -> ClusterProfile:
     """A cluster with one process."""
-    return Profile(configuration.addresses(17000, 2)).with_process("worker-1", RECORD)
+    return ClusterProfile(configuration.addresses(17000, 2)).with_process("worker-1", RECORD)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -22,13 +22,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "cluster.json"
     profile().save(path)
 
-    assert Profile.load(path) == profile()
+    assert ClusterProfile.load(path) == profile()
     assert [entry.name for entry in tmp_path.iterdir()] == ["cluster.json"]
 
 
 def test_no_file_is_no_cluster(tmp_path: Path) -> None:
     """A directory in which nothing was started has no profile."""
-    assert Profile.load(tmp_path / "cluster.json") is None
+    assert ClusterProfile.load(tmp_path / "cluster.json") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "not json", '{"format": 1, "addresses": {}}'])
@@ -38,7 +38,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
     with pytest.raises(LocalClusterError, match=r"cluster\.json is damaged: stop what still runs"):
-        Profile.load(path)
+        ClusterProfile.load(path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     path.write_text('{"format": 2}', encoding="utf-8")
 
     with pytest.raises(LocalClusterError, match="is of another version"):
-        Profile.load(path)
+        ClusterProfile.load(path)
 
 
 def test_a_forgotten_process_is_gone_and_the_others_stay() -> None:

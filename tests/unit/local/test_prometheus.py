@@ -8,7 +8,7 @@ import pytest
 from zkp.localcluster import configuration, ports, prometheus
 from zkp.localcluster.errors import LocalClusterError
 from zkp.localcluster.layout import Layout
-from zkp.localcluster.profile import Profile
+from zkp.localcluster.profile import ClusterProfile
 
 ADDRESSES = configuration.addresses(17000, 2)
 
@@ -44,7 +44,7 @@ def test_every_job_of_the_configuration_has_a_file_of_targets() -> None:
 
 def test_its_page_is_in_the_clusters_own_block_of_ports() -> None:
     """And at no member's address."""
-    place = prometheus.address(Profile(ADDRESSES))
+    place = prometheus.address(ClusterProfile(ADDRESSES))
     assert place == f"127.0.0.1:{17000 + ports.PROMETHEUS}"
     assert place not in {address for own in ADDRESSES.values() for address in own.values()}
 
@@ -60,5 +60,5 @@ def test_without_a_checkout_there_are_no_rules(monkeypatch: pytest.MonkeyPatch, 
     """An installed package has none of them: that is said, and nothing is laid out."""
     monkeypatch.setattr(prometheus, "SHIPPED", tmp_path / "nowhere")
     with pytest.raises(LocalClusterError, match=r"has no prometheus\.yml: run this from a checkout"):
-        prometheus.prepare(Layout(tmp_path / "cluster"), Profile(ADDRESSES))
+        prometheus.prepare(Layout(tmp_path / "cluster"), ClusterProfile(ADDRESSES))
     assert not (tmp_path / "cluster").exists()

@@ -9,9 +9,9 @@ from coordinator.monitoring.raft import Timing
 from coordinator.monitoring.registry import Metrics
 from coordinator.monitoring.tasks import OTHER, REASONS, TaskMetrics
 from coordinator.raft import SnapshotFile
-from coordinator.services.cluster import Cluster, Member
+from coordinator.services.cluster import Cluster, NodeStatus
 from coordinator.state.commands import Fail, LoseLease
-from coordinator.store import Connections
+from coordinator.store import ConnectionPool
 from tests.unit.coordinator.fakes import LocalReplicator, assign, leader, register, submit
 from zkp.proofs import circuits
 
@@ -116,14 +116,14 @@ def test_every_metric_is_named_and_explained(replicator: LocalReplicator) -> Non
     metrics.limits(pending=10, unprojected=20, time_limit=30)
     leads = Health(
         replicator,
-        Cluster([Member("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090")], replicator),
+        Cluster([NodeStatus("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090")], replicator),
         Leading(),
         lambda: RecordStatus("ok", 0, ""),
         version="1",
         stopping=lambda: False,
     )
     metrics.watch(replicator, leads, Runner())
-    metrics.registry.register(RecordGauges(Projection(), lambda: Connections(1, 2, 7), lambda: 5, lambda: True))
+    metrics.registry.register(RecordGauges(Projection(), lambda: ConnectionPool(1, 2, 7), lambda: 5, lambda: True))
     submit(replicator, "a")
     found = {metric.name: metric for metric in metrics.registry.collect()}
     assert len(found) > 45
@@ -148,7 +148,7 @@ def test_every_metric_is_named_and_explained(replicator: LocalReplicator) -> Non
 def test_followers_say_nothing_of_the_record() -> None:
     """They do not write it: an alert about them would be about nothing."""
     registry = CollectorRegistry()
-    registry.register(RecordGauges(Projection(), lambda: Connections(0, 0, 7), lambda: 5, lambda: False))
+    registry.register(RecordGauges(Projection(), lambda: ConnectionPool(0, 0, 7), lambda: 5, lambda: False))
     assert count(registry, "zkp_projection_backlog_events") == 5
     assert count(registry, "zkp_postgres_up") is None
     assert count(registry, "zkp_projection_lag_seconds") is None

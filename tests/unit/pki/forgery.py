@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 from pki.ca.authority import Authority, CertifiedKey, create_issuer, create_root
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.ca.profiles import ISSUER_LIFE
 from pki.ca.signing import CA_USAGE, Validity, sign_certificate
 from pki.x509.identity import Identity, Role
-from pki.x509.name_constraints import Scope, parse_host
+from pki.x509.name_constraints import NameConstraints, parse_host
 
 TRUST_DOMAIN = "zkp.local"
 HOSTS = ("127.0.0.1", "::1", "localhost")
@@ -28,19 +28,19 @@ def authority(now: datetime, trust_domain: str = TRUST_DOMAIN) -> Authority:
     return Authority.create(trust_domain, now=now - AGE)
 
 
-def issuer_of(issued: Issued, roots: tuple[x509.Certificate, ...], scope: Scope) -> Authority:
+def issuer_of(issued: IssuedIdentity, roots: tuple[x509.Certificate, ...], scope: NameConstraints) -> Authority:
     """A leaf's holder who plays authority."""
     key = serialization.load_pem_private_key(issued.key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return Authority(CertifiedKey(issued.certificate, key), roots, scope)
 
 
-def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> dict[str, Issued]:
+def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> dict[str, IssuedIdentity]:
     """What nobody may accept who trusts `honest`, by what is wrong with it."""
     name = "node-1"
     good = honest.issue(name, role, hosts, now=now)
     below = issuer_of(good, honest.roots, honest.scope).issue(name, role, hosts, now=now)
-    thief = replace(honest, scope=Scope.of(TRUST_DOMAIN, ["evil.example"]))
+    thief = replace(honest, scope=NameConstraints.of(TRUST_DOMAIN, ["evil.example"]))
     return {
         "wrong CA": authority(now).issue(name, role, hosts, now=now),
         "expired": honest.issue(name, role, hosts, now=now - timedelta(days=45)),
@@ -53,7 +53,7 @@ def refused(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] =
     }
 
 
-def foreign_leaf(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> Issued:
+def foreign_leaf(honest: Authority, now: datetime, role: Role, hosts: Sequence[str] = HOSTS) -> IssuedIdentity:
     """A leaf of another trust domain, signed with a stolen issuing key: no name constraint speaks of its URI."""
     good = honest.issue("node-1", role, hosts, now=now)
     foreign = subject_names(hosts, Identity("evil.example", role, "node-1").uri)
@@ -69,7 +69,7 @@ def subject_names(hosts: Sequence[str], *uris: str) -> x509.SubjectAlternativeNa
 def old_authority(now: datetime) -> Authority:
     """One made before November 2026: its issuing CA also constrains URIs."""
     root = create_root(TRUST_DOMAIN, now=now)
-    scope = Scope.of(TRUST_DOMAIN)
+    scope = NameConstraints.of(TRUST_DOMAIN)
     made = create_issuer(root, scope, now=now)
     permitted = [x509.UniformResourceIdentifier(TRUST_DOMAIN), *map(x509.DNSName, scope.domains)]
     issuer = sign_certificate(
@@ -85,7 +85,7 @@ def old_authority(now: datetime) -> Authority:
     return Authority(CertifiedKey(issuer, made.key), (root.certificate,), scope, root)
 
 
-def old_leaf(by: Authority, name: str, role: Role, hosts: Sequence[str] = (), *, now: datetime) -> Issued:
+def old_leaf(by: Authority, name: str, role: Role, hosts: Sequence[str] = (), *, now: datetime) -> IssuedIdentity:
     """A leaf made before November 2026: without the DNS name of its identity."""
     good = by.issue(name, role, hosts or HOSTS, now=now)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -93,13 +93,13 @@ def old_leaf(by: Authority, name: str, role: Role, hosts: Sequence[str] = (), *,
     return signed_leaf(good, key, by.issuer.key, by.issuer.certificate.subject, now, names=names)
 
 
-def self_signed(good: Issued, now: datetime) -> Issued:
+def self_signed(good: IssuedIdentity, now: datetime) -> IssuedIdentity:
     """The identity of `good`, vouched for by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     return signed_leaf(good, key, key, good.certificate.subject, now)
 
 
-def ca_as_leaf(honest: Authority, good: Issued) -> Issued:
+def ca_as_leaf(honest: Authority, good: IssuedIdentity) -> IssuedIdentity:
     """The issuing CA's own certificate and key, served as if it were a node's."""
     certificate = honest.issuer.certificate
     return replace(
@@ -127,7 +127,7 @@ def expired_ca(honest: Authority, ca: x509.Certificate, now: datetime) -> x509.C
     return builder.sign(honest.root.key, hashes.SHA384())
 
 
-def bare_context(protocol: int, shown: Issued, directory: Path) -> ssl.SSLContext:
+def bare_context(protocol: int, shown: IssuedIdentity, directory: Path) -> ssl.SSLContext:
     """A context that shows this certificate, without the checks that `TlsMaterial` makes of its own files."""
     certificate, key = directory / "shown.pem", directory / "shown.key"
     certificate.write_bytes(shown.certificate_pem)
@@ -139,14 +139,14 @@ def bare_context(protocol: int, shown: Issued, directory: Path) -> ssl.SSLContex
 
 
 def signed_leaf(
-    good: Issued,
+    good: IssuedIdentity,
     key: CertificateIssuerPrivateKeyTypes,
     signer: CertificateIssuerPrivateKeyTypes,
     issuer: x509.Name,
     now: datetime,
     *,
     names: x509.SubjectAlternativeName | None = None,
-) -> Issued:
+) -> IssuedIdentity:
     """The extensions of `good` around another key, signed by whoever; `names` replaces its names."""
     builder = (
         x509.CertificateBuilder()

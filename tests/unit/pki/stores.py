@@ -7,16 +7,16 @@ from pki.ca.authority import Authority
 from pki.checks.inspection import read_chain
 from pki.files import TlsFiles
 from pki.store.rotation import RootKey
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.chain import verify_chain
 from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BY = "ann@ca"
 HOSTS = ("127.0.0.1", "localhost")
-WORKER = Order("worker-1", Role.WORKER, HOSTS)
-OTHER = Order("worker-2", Role.WORKER, HOSTS)
-COORDINATOR = Order("coordinator-1", Role.COORDINATOR, HOSTS)
+WORKER = CertificateSpec("worker-1", Role.WORKER, HOSTS)
+OTHER = CertificateSpec("worker-2", Role.WORKER, HOSTS)
+COORDINATOR = CertificateSpec("coordinator-1", Role.COORDINATOR, HOSTS)
 _AUTHORITY = Authority.create("zkp.local", now=NOW)
 
 

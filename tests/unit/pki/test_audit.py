@@ -9,7 +9,7 @@ from pki.ca.authority import Authority
 from pki.ca.signing import pem_of
 from pki.checks import audit
 from pki.errors import StoreError
-from pki.store.ledger import Event, Ledger, Record
+from pki.store.ledger import Ledger, LedgerEvent, LedgerRecord
 from pki.store.store import AuthorityStore
 from pki.x509.crl import Reason
 from pki.x509.identity import Role
@@ -55,7 +55,7 @@ def test_lines_cut_off_the_end_show_against_a_noted_head(store: AuthorityStore) 
     assert "does not contain" not in _faults(store)
 
 
-def _add(store: AuthorityStore, *records: Record) -> None:
+def _add(store: AuthorityStore, *records: LedgerRecord) -> None:
     path = store.directory.path / "ledger.jsonl"
     path.write_bytes(path.read_bytes() + Ledger.read(path.read_bytes()).lines(records))
 
@@ -63,7 +63,7 @@ def _add(store: AuthorityStore, *records: Record) -> None:
 def test_what_another_ca_signed_is_found(store: AuthorityStore) -> None:
     """A line that was added with its hash right, for a certificate that is not ours, shows."""
     foreign = Authority.create("zkp.local", now=NOW).issue("worker-3", Role.WORKER, now=NOW).certificate
-    _add(store, Record(Event.ISSUED, NOW, "eve", foreign))
+    _add(store, LedgerRecord(LedgerEvent.ISSUED, NOW, "eve", foreign))
     assert "was not signed by a CA of this ledger" in _faults(store)
 
 
@@ -71,7 +71,11 @@ def test_a_doubled_and_an_unissued_number_are_found(store: AuthorityStore) -> No
     """One number for two certificates, and a revocation of none."""
     again = store.register.leaves[0].certificate
     stranger = store.authority.issue("w", Role.WORKER, now=NOW).certificate
-    _add(store, Record(Event.ISSUED, NOW, "eve", again), Record(Event.REVOKED, NOW, "eve", stranger))
+    _add(
+        store,
+        LedgerRecord(LedgerEvent.ISSUED, NOW, "eve", again),
+        LedgerRecord(LedgerEvent.REVOKED, NOW, "eve", stranger),
+    )
     assert "was given 2 times" in _faults(store)
     assert f"{format_serial(stranger.serial_number)} was revoked and never issued" in _faults(store)
 
@@ -79,7 +83,7 @@ def test_a_doubled_and_an_unissued_number_are_found(store: AuthorityStore) -> No
 def test_a_story_that_cannot_be_is_refused(store: AuthorityStore) -> None:
     """Lines about CAs that were never made, and leaves of nobody, stop the authority."""
     stranger = Authority.create("zkp.local", now=NOW)
-    _add(store, Record(Event.SWITCHED, NOW, "eve", stranger.issuer.certificate))
+    _add(store, LedgerRecord(LedgerEvent.SWITCHED, NOW, "eve", stranger.issuer.certificate))
     with pytest.raises(StoreError, match=r"about a CA .* that it never made"):
         AuthorityStore.open(store.directory.path)
 

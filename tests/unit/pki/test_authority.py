@@ -14,7 +14,7 @@ from pki.ca.profiles import BACKDATE, ISSUER_LIFE, LEAF_LIFE, PROFILES, ROOT_LIF
 from pki.errors import AuthorityError, IdentityError, PkiError
 from pki.x509.chain import verify_chain
 from pki.x509.identity import Identity, Role, identity_of
-from pki.x509.name_constraints import Scope
+from pki.x509.name_constraints import NameConstraints
 
 BORN = datetime(2026, 6, 1, 12, 30, 15, 123456, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=BORN, domains=["corp.example"])
@@ -136,7 +136,7 @@ def test_hosts_out_of_scope_and_bad_names_are_refused() -> None:
 
 def test_an_issuing_ca_signs_for_its_own_trust_domain_only() -> None:
     """Its name constraints leave the URI free, so the authority holds each identity to the CA that signs it."""
-    other = replace(AUTHORITY, scope=Scope.of("other.local"))
+    other = replace(AUTHORITY, scope=NameConstraints.of("other.local"))
     with pytest.raises(AuthorityError, match=r"O=zkp\.local is not of the trust domain other\.local: use its own CA"):
         other.issue("worker-1", Role.WORKER, now=BORN)
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 
 from pki.ca.authority import create_issuer, create_root
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.errors import ChainError
 from pki.x509.chain import verify_chain
 from pki.x509.identity import Role
@@ -18,7 +18,7 @@ HONEST = authority(NOW)
 REFUSED = refused(HONEST, NOW, Role.COORDINATOR)
 
 
-def _verify(issued: Issued) -> None:
+def _verify(issued: IssuedIdentity) -> None:
     leaf, *issuers = x509.load_pem_x509_certificates(issued.certificate_pem)
     verify_chain(leaf, issuers, HONEST.roots, NOW)
 

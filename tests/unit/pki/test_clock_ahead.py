@@ -10,7 +10,7 @@ from pki.checks.expiry import Level, look
 from pki.commands import common
 from pki.errors import AuthorityError, StoreError
 from pki.store import rotation
-from pki.store.state import Standing
+from pki.store.state import CertificateStatus
 from pki.store.store import AuthorityStore
 from pki.x509.crl import Reason, RevocationLists
 from tests.unit.pki.commands import INIT, said
@@ -56,7 +56,7 @@ def test_a_certificate_that_begins_in_the_future_is_due(store: AuthorityStore, t
     """Listing, status and audit say so, and `renew --due` replaces it."""
     store.issue([OTHER], tmp_path / "out", now=AHEAD, by=BY)
     [leaf] = [leaf for leaf in store.register.leaves if leaf.identity.name == "worker-2"]
-    assert store.register.standing(leaf, NOW) is Standing.NOT_YET_VALID
+    assert store.register.standing(leaf, NOW) is CertificateStatus.NOT_YET_VALID
     assert "worker-2" in _late(store)
     assert any("worker-2" in fault and "pki renew worker-2" in fault for fault in audit.faults(store, NOW))
 

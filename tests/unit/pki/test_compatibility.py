@@ -12,15 +12,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from pki.ca.authority import Authority, create_issuer
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.ca.profiles import PROFILES
 from pki.checks import audit
 from pki.checks.expiry import Level, Row, look
 from pki.checks.inspection import Expectation, inspect
 from pki.checks.simulation import notes, simulate
 from pki.store import rotation
-from pki.store.ledger import Event, Record
-from pki.store.store import AuthorityStore, Order
+from pki.store.ledger import LedgerEvent, LedgerRecord
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.material import TlsMaterial, peer_identity
 from pki.x509 import compatibility
 from pki.x509.identity import Role
@@ -49,11 +49,11 @@ LEAVES = {
 }
 
 
-def _chain(issued: Issued) -> list[x509.Certificate]:
+def _chain(issued: IssuedIdentity) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(issued.certificate_pem)
 
 
-def _verify(issued: Issued, by: Authority, *hosts: str) -> None:
+def _verify(issued: IssuedIdentity, by: Authority, *hosts: str) -> None:
     """Ask `cryptography`, an independent implementation: as a client, and for each host as a server."""
     leaf, *issuers = _chain(issued)
     policy = PolicyBuilder().store(Store(list(by.roots))).time(NOW)
@@ -64,7 +64,7 @@ def _verify(issued: Issued, by: Authority, *hosts: str) -> None:
         policy.build_server_verifier(subject).verify(leaf, issuers)
 
 
-def _dials(issued: Issued) -> bool:
+def _dials(issued: IssuedIdentity) -> bool:
     """Whether the certificate is for dialling."""
     return ExtendedKeyUsageOID.CLIENT_AUTH in PROFILES[issued.identity.role].usages
 
@@ -133,7 +133,7 @@ def store(tmp_path: Path) -> AuthorityStore:
     store = AuthorityStore.create(tmp_path / "ca", OLD, passphrase=None, now=BORN, by=BY)
     with store.changing():
         leaf = LEAVES["old issuing CA, old leaf"]
-        store.record([Record(Event.ISSUED, NOW, BY, leaf.certificate)])
+        store.record([LedgerRecord(LedgerEvent.ISSUED, NOW, BY, leaf.certificate)])
     leaf.write(tmp_path / "certs")
     store.sign_lists(now=NOW, by=BY)
     return AuthorityStore.open(tmp_path / "ca")
@@ -146,7 +146,7 @@ def _rows(store: AuthorityStore) -> dict[str, Row]:
 def test_an_old_authority_is_read_and_goes_on(store: AuthorityStore, tmp_path: Path) -> None:
     """Its scope is as it was, it issues and renews, and what it issues has the DNS name."""
     assert store.scope == OLD.scope
-    store.issue([Order("worker-1", Role.WORKER)], tmp_path / "certs", now=NOW, by=BY)
+    store.issue([CertificateSpec("worker-1", Role.WORKER)], tmp_path / "certs", now=NOW, by=BY)
     assert store.register.newest["worker-1"].record.hosts == ("worker-1.zkp.local",)
     assert store.due(NOW) == ["node-1"]
     store.renew(None, tmp_path / "certs", now=NOW, by=BY)
@@ -182,7 +182,7 @@ def test_audit_and_simulate_speak_of_it(
     store: AuthorityStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both print what others refuse as notes, in text and as JSON, and still succeed."""
-    orders = [Order("node-1", Role.COORDINATOR, ("127.0.0.1",))]
+    orders = [CertificateSpec("node-1", Role.COORDINATOR, ("127.0.0.1",))]
     assert simulate(orders, tmp_path / "certs", NOW) == ([], 0)
     assert len(notes(orders, tmp_path / "certs")) == 2
     inventory = tmp_path / "hosts.yml"

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pki import files
-from pki.ca.csr import Request, ask
+from pki.ca.csr import SigningRequest, ask
 from pki.checks import audit
 from pki.checks.inspection import read_chain
 from pki.errors import PkiError
 from pki.store import rotation
 from pki.store.directory import AuthorityDirectory
-from pki.store.ledger import Event
-from pki.store.store import AuthorityStore, Order
+from pki.store.ledger import LedgerEvent
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.crl import Reason, RevocationLists
 from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, HOSTS, NOW, PLAIN, new_store
@@ -33,7 +33,7 @@ from tests.unit.pki.stores import BY, HOSTS, NOW, PLAIN, new_store
 HISTORIES = int(os.environ.get("ZKP_TEST_HISTORIES", "10"))
 """How many are tried; give 200 for a quarter of an hour of them."""
 NAMES = st.sampled_from(["worker-1", "worker-2", "worker-3"])
-MADE = (Event.CREATED, Event.ISSUED, Event.SIGNED, Event.RENEWED)
+MADE = (LedgerEvent.CREATED, LedgerEvent.ISSUED, LedgerEvent.SIGNED, LedgerEvent.RENEWED)
 
 
 class _PowerLoss(BaseException):
@@ -108,13 +108,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=NAMES, replace=st.booleans())
     def issue(self, name: str, replace: bool) -> None:
-        order = Order(name, Role.WORKER, HOSTS)
+        order = CertificateSpec(name, Role.WORKER, HOSTS)
         self._do(lambda store: store.issue([order], self.place / "out", now=self.now, by=BY, replace=replace))
 
     @rule(name=NAMES)
     def sign(self, name: str) -> None:
-        request = Request.read(ask(name, HOSTS).request_pem)
-        order = Order(name, Role.WORKER, HOSTS)
+        request = SigningRequest.read(ask(name, HOSTS).request_pem)
+        order = CertificateSpec(name, Role.WORKER, HOSTS)
         self._do(lambda store: store.sign(request, order, self.place / "signed", now=self.now, by=BY))
 
     @rule(keep=st.booleans())
@@ -211,7 +211,7 @@ def _is_ca(certificate: x509.Certificate) -> bool:
 
 
 def _issuers(store: AuthorityStore) -> list[x509.Certificate]:
-    return [record.certificate for record in store.records() if record.event is Event.CREATED]
+    return [record.certificate for record in store.records() if record.event is LedgerEvent.CREATED]
 
 
 TestHistories = Histories.TestCase

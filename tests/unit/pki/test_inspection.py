@@ -10,14 +10,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki.ca.authority import Authority
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.ca.signing import pem_of
 from pki.checks.inspection import Expectation, inspect
-from pki.store.ledger import Event, Record
-from pki.store.state import Register
-from pki.x509.crl import Reason, Revocation, RevocationLists
+from pki.store.ledger import LedgerEvent, LedgerRecord
+from pki.store.state import AuthorityState
+from pki.x509.crl import CrlEntry, Reason, RevocationLists
 from pki.x509.identity import Role
-from pki.x509.name_constraints import Scope
+from pki.x509.name_constraints import NameConstraints
 from tests.unit.pki.forgery import HOSTS, authority, identity, refused, signed_leaf
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -27,17 +27,17 @@ REFUSED = refused(HONEST, NOW, Role.WORKER)
 ROOTS = Expectation(HONEST.roots)
 
 
-def _faults(issued: Issued, expected: Expectation = ROOTS, now: datetime = NOW) -> str:
+def _faults(issued: IssuedIdentity, expected: Expectation = ROOTS, now: datetime = NOW) -> str:
     chain = x509.load_pem_x509_certificates(issued.certificate_pem)
     return "\n".join(inspect(chain, expected, now).faults)
 
 
-def _register(*events: Record) -> Register:
-    cas = [Record(Event.CREATED, NOW, "ann", one) for one in (*HONEST.roots, HONEST.issuer.certificate)]
-    return Register.read([*cas, *events])
+def _register(*events: LedgerRecord) -> AuthorityState:
+    cas = [LedgerRecord(LedgerEvent.CREATED, NOW, "ann", one) for one in (*HONEST.roots, HONEST.issuer.certificate)]
+    return AuthorityState.read([*cas, *events])
 
 
-ISSUED = Record(Event.ISSUED, NOW, "ann", GOOD.certificate)
+ISSUED = LedgerRecord(LedgerEvent.ISSUED, NOW, "ann", GOOD.certificate)
 
 
 def test_a_good_certificate_has_no_fault() -> None:
@@ -74,13 +74,14 @@ def test_each_forgery_is_named(case: str, reason: str) -> None:
         (replace(ROOTS, hosts=("10.9.9.9",)), "does not cover 10.9.9.9 (it covers 127.0.0.1, ::1, localhost, "),
         (replace(ROOTS, role=Role.ADMIN), "its role is worker, not admin"),
         (replace(ROOTS, name="worker-2"), "it names worker-1, not worker-2"),
-        (replace(ROOTS, scope=Scope.of("other.local")), "of the trust domain zkp.local, not other.local"),
+        (replace(ROOTS, scope=NameConstraints.of("other.local")), "of the trust domain zkp.local, not other.local"),
         (replace(ROOTS, register=_register()), "the ledger does not know"),
         (
             replace(
                 ROOTS,
                 register=_register(
-                    ISSUED, Record(Event.REVOKED, NOW, "ann", GOOD.certificate, reason=Reason.KEY_COMPROMISE)
+                    ISSUED,
+                    LedgerRecord(LedgerEvent.REVOKED, NOW, "ann", GOOD.certificate, reason=Reason.KEY_COMPROMISE),
                 ),
             ),
             "it was revoked at 2026-06-01 12:00 UTC (key-compromise)",
@@ -94,14 +95,14 @@ def test_each_expectation_is_held(expected: Expectation, reason: str) -> None:
 
 def test_networks_are_enforced_where_peers_cannot() -> None:
     """An address outside the authority's networks, which no name constraint forbids, is found."""
-    wide = replace(HONEST, scope=Scope.of("zkp.local", (), [ip_network("10.0.0.0/8")]))
+    wide = replace(HONEST, scope=NameConstraints.of("zkp.local", (), [ip_network("10.0.0.0/8")]))
     far = wide.issue("worker-1", Role.WORKER, ["10.1.2.3"], now=NOW)
     assert _faults(far) == ""
     assert "host 10.1.2.3 is outside" in _faults(far, replace(ROOTS, scope=HONEST.scope))
 
 
 def _lists(*serials: int, by: Authority = HONEST, now: datetime = NOW) -> RevocationLists:
-    made = by.crl([Revocation(serial, now) for serial in serials], number=1, now=now)
+    made = by.crl([CrlEntry(serial, now) for serial in serials], number=1, now=now)
     return RevocationLists.read(pem_of(made))
 
 

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pki.ca.specification import Order
+from pki.ca.specification import CertificateSpec
 from pki.checks.inventory import parse_inventory, read_inventory
 from pki.errors import InventoryError
 from pki.x509.identity import Role
@@ -41,12 +41,12 @@ all:
 def test_groups_hosts_and_variables_become_orders() -> None:
     """One inventory shows every rule: roles by group and variable, names, addresses, groups in groups."""
     assert set(parse_inventory(THREE_HOSTS)) == {
-        Order("coordinator-1", Role.COORDINATOR, ("192.168.1.10", "node1.zkp.example")),
-        Order("postgres-coordinator-1", Role.POSTGRES, ("192.168.1.10", "node1.zkp.example")),
-        Order("coordinator-2", Role.COORDINATOR, ("192.168.1.11",)),
-        Order("worker-node7", Role.WORKER, ("node7.zkp.example", "localhost")),
-        Order("worker-1", Role.WORKER, ("fd00::1", "localhost")),
-        Order("prometheus-1", Role.PROMETHEUS, ()),
+        CertificateSpec("coordinator-1", Role.COORDINATOR, ("192.168.1.10", "node1.zkp.example")),
+        CertificateSpec("postgres-coordinator-1", Role.POSTGRES, ("192.168.1.10", "node1.zkp.example")),
+        CertificateSpec("coordinator-2", Role.COORDINATOR, ("192.168.1.11",)),
+        CertificateSpec("worker-node7", Role.WORKER, ("node7.zkp.example", "localhost")),
+        CertificateSpec("worker-1", Role.WORKER, ("fd00::1", "localhost")),
+        CertificateSpec("prometheus-1", Role.PROMETHEUS, ()),
     }
 
 

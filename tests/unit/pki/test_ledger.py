@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
 from pki.errors import StoreError
-from pki.store.ledger import Event, Ledger, Record
+from pki.store.ledger import Ledger, LedgerEvent, LedgerRecord
 from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)
 RECORDS = [
-    Record(Event.CREATED, NOW, "ann@ca", AUTHORITY.roots[0]),
-    Record(Event.CREATED, NOW, "ann@ca", AUTHORITY.issuer.certificate),
+    LedgerRecord(LedgerEvent.CREATED, NOW, "ann@ca", AUTHORITY.roots[0]),
+    LedgerRecord(LedgerEvent.CREATED, NOW, "ann@ca", AUTHORITY.issuer.certificate),
     *(
-        Record(
-            Event.ISSUED,
+        LedgerRecord(
+            LedgerEvent.ISSUED,
             NOW,
             "bob@ca",
             AUTHORITY.issue(name, Role.WORKER, ["127.0.0.1"], now=NOW).certificate,

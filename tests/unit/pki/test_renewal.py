@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
-from pki.ca.csr import Request, ask
-from pki.ca.issued import Certified, Issued
+from pki.ca.csr import SigningRequest, ask
+from pki.ca.issued import IssuedCertificate, IssuedIdentity
 from pki.ca.profiles import LEAF_LIFE, renewal_at
 from pki.errors import StoreError
 from pki.files import TlsFiles
-from pki.store.ledger import Event
-from pki.store.state import Standing
-from pki.store.store import AuthorityStore, Order
+from pki.store.ledger import LedgerEvent
+from pki.store.state import CertificateStatus
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.credential import Credential
 from pki.x509.crl import Reason
 from pki.x509.identity import Role
@@ -32,16 +32,16 @@ def store(tmp_path: Path) -> AuthorityStore:
 
 def test_a_renewed_member_is_who_it_was(store: AuthorityStore, tmp_path: Path) -> None:
     """Role, hosts and span stay; key, serial number and dates are new; the ledger says renewed."""
-    week = Order("coordinator-1", Role.COORDINATOR, HOSTS, timedelta(days=7))
+    week = CertificateSpec("coordinator-1", Role.COORDINATOR, HOSTS, timedelta(days=7))
     [old] = store.issue([week], tmp_path, now=NOW, by=BY)
     later = NOW + timedelta(days=5)
     [new] = store.renew(["coordinator-1"], tmp_path, now=later, by=BY)
-    assert isinstance(new, Issued)
+    assert isinstance(new, IssuedIdentity)
     assert new.identity == old.identity
     assert new.certificate.serial_number != old.certificate.serial_number
     assert new.certificate.public_key() != old.certificate.public_key()
     assert new.certificate.not_valid_after_utc == later + timedelta(days=7)
-    assert store.register.newest["coordinator-1"].record.event is Event.RENEWED
+    assert store.register.newest["coordinator-1"].record.event is LedgerEvent.RENEWED
     assert store.register.newest["coordinator-1"].record.hosts == (*HOSTS, "coordinator-1.zkp.local")
     assert Credential.read(TlsFiles.in_directory(tmp_path / "coordinator-1"), later).leaf == new.certificate
 
@@ -59,7 +59,7 @@ def test_a_key_can_be_kept(store: AuthorityStore, tmp_path: Path) -> None:
     """With the same key only the certificate changes."""
     [old] = store.issue([WORKER], tmp_path, now=NOW, by=BY)
     [new] = store.renew(["worker-1"], tmp_path, now=NOW, by=BY, keep_key=True)
-    assert isinstance(new, Certified)
+    assert isinstance(new, IssuedCertificate)
     assert new.certificate.public_key() == old.certificate.public_key()
     assert (tmp_path / "worker-1" / "key.pem").read_bytes() == old.key_pem
     Credential.read(TlsFiles.in_directory(tmp_path / "worker-1"), NOW)
@@ -68,7 +68,7 @@ def test_a_key_can_be_kept(store: AuthorityStore, tmp_path: Path) -> None:
 def test_a_hosts_own_key_is_certified_again(store: AuthorityStore, tmp_path: Path) -> None:
     """Renewing the holder of a request needs neither its key nor a new request, however often."""
     asked = ask("worker-1", HOSTS)
-    store.sign(Request.read(asked.request_pem), WORKER, tmp_path, now=NOW, by=BY)
+    store.sign(SigningRequest.read(asked.request_pem), WORKER, tmp_path, now=NOW, by=BY)
     for days in (20, 40):
         [new] = store.renew(["worker-1"], tmp_path, now=NOW + timedelta(days=days), by=BY)
         held = serialization.load_pem_private_key(asked.key_pem, None).public_key()
@@ -89,7 +89,7 @@ def test_renewal_comes_at_two_thirds_and_not_at_once(seconds: int) -> None:
 
 def test_renewals_are_spread(store: AuthorityStore, tmp_path: Path) -> None:
     """Leaves of one minute are not due in one minute."""
-    orders = [Order(f"w-{number}", Role.WORKER) for number in range(8)]
+    orders = [CertificateSpec(f"w-{number}", Role.WORKER) for number in range(8)]
     issued = store.issue(orders, tmp_path, now=NOW, by=BY)
     moments = sorted(renewal_at(one.certificate) for one in issued)
     assert moments[-1] - moments[0] > timedelta(minutes=10)
@@ -97,7 +97,7 @@ def test_renewals_are_spread(store: AuthorityStore, tmp_path: Path) -> None:
 
 def test_who_is_due(store: AuthorityStore, tmp_path: Path) -> None:
     """Past two thirds, and expired; neither the fresh nor the revoked nor the renewed."""
-    store.issue([WORKER, OTHER, Order("gone", Role.WORKER)], tmp_path, now=NOW, by=BY)
+    store.issue([WORKER, OTHER, CertificateSpec("gone", Role.WORKER)], tmp_path, now=NOW, by=BY)
     assert store.due(NOW + timedelta(days=17)) == []
     late = NOW + timedelta(days=21)
     store.revoke(store.find("gone", late), Reason.UNSPECIFIED, now=late, by=BY)
@@ -115,7 +115,7 @@ def test_a_renewal_supersedes(store: AuthorityStore, tmp_path: Path) -> None:
     store.issue([WORKER], tmp_path, now=NOW, by=BY)
     store.renew(["worker-1"], tmp_path, now=NOW, by=BY)
     standings = [store.register.standing(leaf, NOW) for leaf in store.register.leaves]
-    assert standings == [Standing.SUPERSEDED, Standing.VALID]
+    assert standings == [CertificateStatus.SUPERSEDED, CertificateStatus.VALID]
     assert store.register.superseded(NOW) == store.register.leaves[:1]
     assert store.register.superseded(NOW + LEAF_LIFE) == ()
 
@@ -123,7 +123,7 @@ def test_a_renewal_supersedes(store: AuthorityStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nobody", "gone"])
 def test_who_cannot_be_renewed(store: AuthorityStore, tmp_path: Path, name: str) -> None:
     """Neither the unknown nor the revoked are renewed, and then nobody is."""
-    store.issue([WORKER, Order("gone", Role.WORKER)], tmp_path, now=NOW, by=BY)
+    store.issue([WORKER, CertificateSpec("gone", Role.WORKER)], tmp_path, now=NOW, by=BY)
     store.revoke(store.find("gone", NOW), Reason.CESSATION_OF_OPERATION, now=NOW, by=BY)
     before = len(store.records())
     with pytest.raises(StoreError, match=r"`pki list`|`pki issue gone --replace`"):

@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
-from pki.ca.csr import Request, ask
+from pki.ca.csr import SigningRequest, ask
 from pki.ca.profiles import PROFILES
 from pki.errors import AuthorityError, IdentityError, PkiError, RequestError, StoreError
 from pki.files import TlsFiles
-from pki.store.ledger import Event
-from pki.store.store import AuthorityStore, Order
+from pki.store.ledger import LedgerEvent
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.credential import Credential
 from pki.x509.crl import Reason
 from pki.x509.identity import Role, identity_of
@@ -26,7 +26,7 @@ from tests.unit.pki.forgery import identity
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ASKED = ask("worker-1", ["127.0.0.1", "Node1.zkp.local"])
-ORDER = Order("worker-1", Role.WORKER, ("127.0.0.1", "node1.zkp.local"))
+ORDER = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1", "node1.zkp.local"))
 AUTHORITY = Authority.create("zkp.local", now=NOW)
 _DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -56,16 +56,16 @@ def test_a_key_stays_where_it_was_made(store: AuthorityStore, tmp_path: Path) ->
     place.mkdir(parents=True)
     (place / "key.pem").write_bytes(ASKED.key_pem)
     (place / "key.pem").chmod(0o600)
-    store.sign(Request.read(ASKED.request_pem), ORDER, tmp_path / "host", now=NOW, by="ann@ca")
+    store.sign(SigningRequest.read(ASKED.request_pem), ORDER, tmp_path / "host", now=NOW, by="ann@ca")
     credential = Credential.read(TlsFiles.in_directory(place), NOW)
     assert credential.identity == identity()
     assert credential.key_pem == ASKED.key_pem
-    assert store.records()[-1].event is Event.SIGNED
+    assert store.records()[-1].event is LedgerEvent.SIGNED
 
 
 def test_without_its_key_a_certificate_still_leaves(store: AuthorityStore, tmp_path: Path) -> None:
     """At the authority everything but the key is written."""
-    store.sign(Request.read(ASKED.request_pem), ORDER, tmp_path / "out", now=NOW, by="ann@ca")
+    store.sign(SigningRequest.read(ASKED.request_pem), ORDER, tmp_path / "out", now=NOW, by="ann@ca")
     names = sorted(path.name for path in (tmp_path / "out" / "worker-1").iterdir())
     assert names == ["ca.pem", "certificate.pem", "crl.pem"]
 
@@ -75,9 +75,9 @@ def test_anothers_key_is_left_alone(store: AuthorityStore, tmp_path: Path) -> No
     store.issue([ORDER], tmp_path, now=NOW, by="ann@ca")
     before = (tmp_path / "worker-1" / "certificate.pem").read_bytes()
     with pytest.raises(StoreError, match=r"key\.pem is not the key that was certified: .*--out"):
-        store.sign(Request.read(ASKED.request_pem), ORDER, tmp_path, now=NOW, by="ann@ca")
+        store.sign(SigningRequest.read(ASKED.request_pem), ORDER, tmp_path, now=NOW, by="ann@ca")
     assert (tmp_path / "worker-1" / "certificate.pem").read_bytes() == before
-    assert store.records()[-1].event is Event.ISSUED
+    assert store.records()[-1].event is LedgerEvent.ISSUED
 
 
 def test_whatever_else_is_asked_for_is_ignored(store: AuthorityStore, tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_whatever_else_is_asked_for_is_ignored(store: AuthorityStore, tmp_path: 
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=True)
         .add_attribute(x509.ObjectIdentifier("1.2.840.113549.1.9.7"), b"challenge")
     )
-    request = Request.read(_pem(greedy, key))
-    leaf = store.sign(request, Order("worker-1", Role.WORKER), tmp_path, now=NOW, by="ann@ca").certificate
+    request = SigningRequest.read(_pem(greedy, key))
+    leaf = store.sign(request, CertificateSpec("worker-1", Role.WORKER), tmp_path, now=NOW, by="ann@ca").certificate
     stated = {type(extension.value): extension.value for extension in leaf.extensions}
     assert stated[x509.BasicConstraints] == x509.BasicConstraints(ca=False, path_length=None)
     assert tuple(stated[x509.ExtendedKeyUsage]) == PROFILES[Role.WORKER].usages
@@ -100,16 +100,21 @@ def test_whatever_else_is_asked_for_is_ignored(store: AuthorityStore, tmp_path: 
 @pytest.mark.parametrize(
     ("order", "reason"),
     [
-        (Order("worker-2", Role.WORKER, ORDER.hosts), "asks for worker-1, not for worker-2"),
-        (Order("worker-1", Role.WORKER, ("127.0.0.1",)), r"asks for host node1\.zkp\.local: give the same --host"),
-        (Order("worker-1", Role.WORKER, (*ORDER.hosts, "::1")), "does not ask for host ::1"),
+        (CertificateSpec("worker-2", Role.WORKER, ORDER.hosts), "asks for worker-1, not for worker-2"),
+        (
+            CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1",)),
+            r"asks for host node1\.zkp\.local: give the same --host",
+        ),
+        (CertificateSpec("worker-1", Role.WORKER, (*ORDER.hosts, "::1")), "does not ask for host ::1"),
     ],
 )
-def test_name_and_hosts_have_to_agree(store: AuthorityStore, tmp_path: Path, order: Order, reason: str) -> None:
+def test_name_and_hosts_have_to_agree(
+    store: AuthorityStore, tmp_path: Path, order: CertificateSpec, reason: str
+) -> None:
     """Whoever signs gives exactly what was asked for, or nothing."""
     with pytest.raises(RequestError, match=reason):
-        store.sign(Request.read(ASKED.request_pem), order, tmp_path, now=NOW, by="ann@ca")
-    assert Event.SIGNED not in [record.event for record in store.records()]
+        store.sign(SigningRequest.read(ASKED.request_pem), order, tmp_path, now=NOW, by="ann@ca")
+    assert LedgerEvent.SIGNED not in [record.event for record in store.records()]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_a_request_for_somebody_else_is_refused(
 ) -> None:
     """Two names, none, a foreign identity and odd kinds of name are each refused by what they say."""
     key = ec.generate_private_key(ec.SECP256R1())
-    request = Request.read(_pem(_request(key, *names, common_names=common_names), key))
+    request = SigningRequest.read(_pem(_request(key, *names, common_names=common_names), key))
     with pytest.raises(RequestError, match=reason):
         request.check(identity(), ())
 
@@ -135,7 +140,9 @@ def test_a_request_for_somebody_else_is_refused(
 def test_its_own_identity_may_be_asked_for() -> None:
     """A request that already states the right SPIFFE URI is in order."""
     key = ec.generate_private_key(ec.SECP256R1())
-    Request.read(_pem(_request(key, x509.UniformResourceIdentifier(identity().uri)), key)).check(identity(), ())
+    SigningRequest.read(_pem(_request(key, x509.UniformResourceIdentifier(identity().uri)), key)).check(
+        identity(), ()
+    )
 
 
 def test_an_identity_of_another_trust_domain_may_not_be_asked_for(store: AuthorityStore, tmp_path: Path) -> None:
@@ -144,13 +151,13 @@ def test_an_identity_of_another_trust_domain_may_not_be_asked_for(store: Authori
     foreign = x509.UniformResourceIdentifier("spiffe://other.local/worker/worker-1")
     with pytest.raises(RequestError, match=r"asks for spiffe://other\.local/worker/worker-1, not for spiffe://zkp"):
         store.sign(
-            Request.read(_pem(_request(key, foreign), key)),
-            Order("worker-1", Role.WORKER),
+            SigningRequest.read(_pem(_request(key, foreign), key)),
+            CertificateSpec("worker-1", Role.WORKER),
             tmp_path,
             now=NOW,
             by="ann",
         )
-    assert Event.SIGNED not in [record.event for record in store.records()]
+    assert LedgerEvent.SIGNED not in [record.event for record in store.records()]
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -160,8 +167,8 @@ def test_a_certificate_has_the_dns_name_of_its_identity(
 ) -> None:
     """It is in the certificate once, whether the request asks for it, the order has it as a host, or neither."""
     own = "worker-1.zkp.local"
-    request = Request.read(ask("worker-1", ["127.0.0.1", *[own] * asked]).request_pem)
-    order = Order("worker-1", Role.WORKER, ("127.0.0.1", *[own] * granted))
+    request = SigningRequest.read(ask("worker-1", ["127.0.0.1", *[own] * asked]).request_pem)
+    order = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1", *[own] * granted))
     leaf = store.sign(request, order, tmp_path, now=NOW, by="ann@ca").certificate
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [own]
@@ -178,7 +185,7 @@ def test_a_certificate_has_the_dns_name_of_its_identity(
 def test_keys_that_this_network_cannot_use_are_refused(key: CertificateIssuerPrivateKeyTypes) -> None:
     """Ed25519, P-521 and RSA keys are refused with the reason, before anything is signed."""
     with pytest.raises(RequestError, match=r"has a key that gRPC or this network refuses \(.*use P-256 or P-384"):
-        Request.read(_pem(_request(key), key))
+        SigningRequest.read(_pem(_request(key), key))
     with pytest.raises(AuthorityError, match="use P-256 or P-384"):
         AUTHORITY.certify(key.public_key(), "worker-1", Role.WORKER, now=NOW)
 
@@ -188,22 +195,22 @@ def test_a_request_needs_its_keys_own_signature() -> None:
     pem = x509.load_pem_x509_csr(ASKED.request_pem).public_bytes(serialization.Encoding.DER)
     forged = pem[:-4] + bytes([pem[-4] ^ 1]) + pem[-3:]
     with pytest.raises(RequestError, match="not signed by its own key"):
-        Request.read(forged)
+        SigningRequest.read(forged)
 
 
 def test_one_key_belongs_to_one_name(store: AuthorityStore, tmp_path: Path) -> None:
     """A key that worker-1 has is not certified for worker-2 as well."""
-    store.sign(Request.read(ASKED.request_pem), ORDER, tmp_path / "a", now=NOW, by="ann@ca")
+    store.sign(SigningRequest.read(ASKED.request_pem), ORDER, tmp_path / "a", now=NOW, by="ann@ca")
     key = serialization.load_pem_private_key(ASKED.key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    again = Request.read(_pem(_request(key, common_names=("worker-2",)), key))
+    again = SigningRequest.read(_pem(_request(key, common_names=("worker-2",)), key))
     with pytest.raises(RequestError, match="has the key of worker-1"):
-        store.sign(again, Order("worker-2", Role.WORKER), tmp_path / "b", now=NOW, by="ann@ca")
+        store.sign(again, CertificateSpec("worker-2", Role.WORKER), tmp_path / "b", now=NOW, by="ann@ca")
 
 
 def test_a_stolen_key_never_comes_back(store: AuthorityStore, tmp_path: Path) -> None:
     """After a revocation for key compromise neither the same request nor a renewal certifies that key."""
-    request = Request.read(ASKED.request_pem)
+    request = SigningRequest.read(ASKED.request_pem)
     store.sign(request, ORDER, tmp_path / "a", now=NOW, by="ann@ca")
     store.revoke(store.find("worker-1", NOW), Reason.KEY_COMPROMISE, now=NOW, by="ann@ca")
     with pytest.raises(RequestError, match="revoked as compromised"):
@@ -221,7 +228,7 @@ def test_a_name_is_checked_on_the_host_already(name: str) -> None:
 
 def _read(data: bytes) -> None:
     try:
-        request = Request.read(data)
+        request = SigningRequest.read(data)
         request.check(identity(), ORDER.hosts)
     except PkiError as error:
         assert "\n" not in str(error)  # noqa: PT017  # a refusal is one outcome of two
@@ -280,7 +287,7 @@ def test_what_the_test_signs_is_a_request() -> None:
     key = serialization.load_pem_private_key(ASKED.key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     body = x509.load_pem_x509_csr(ASKED.request_pem).tbs_certrequest_bytes
-    assert Request.read(_signed(body, key)) == Request.read(ASKED.request_pem)
+    assert SigningRequest.read(_signed(body, key)) == SigningRequest.read(ASKED.request_pem)
 
 
 def _signed(body: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:

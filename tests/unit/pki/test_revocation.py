@@ -13,20 +13,20 @@ from pki.ca.authority import Authority, CertifiedKey
 from pki.ca.profiles import CRL_LIFE
 from pki.ca.signing import pem_of, sign_crl
 from pki.errors import AuthorityError, RevocationError
-from pki.x509.crl import Reason, Revocation, RevocationLists, expiry, signed_by
+from pki.x509.crl import CrlEntry, Reason, RevocationLists, expiry, signed_by
 from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 AUTHORITY = Authority.create("zkp.local", now=NOW)
 OTHER = Authority.create("zkp.local", now=NOW)
 ISSUER, ROOT = AUTHORITY.issuer.certificate, AUTHORITY.roots[0]
-GONE = Revocation(0xABCDEF, NOW, Reason.KEY_COMPROMISE)
-LIST = AUTHORITY.crl([GONE, Revocation(7, NOW)], number=3, now=NOW)
+GONE = CrlEntry(0xABCDEF, NOW, Reason.KEY_COMPROMISE)
+LIST = AUTHORITY.crl([GONE, CrlEntry(7, NOW)], number=3, now=NOW)
 
 
 def _root_list(now: datetime = NOW) -> x509.CertificateRevocationList:
     assert AUTHORITY.root is not None
-    return sign_crl(AUTHORITY.root, [Revocation(99, now)], number=1, now=now, life=timedelta(days=400))
+    return sign_crl(AUTHORITY.root, [CrlEntry(99, now)], number=1, now=now, life=timedelta(days=400))
 
 
 def test_a_list_says_what_when_and_why() -> None:

@@ -13,9 +13,9 @@ from pki.ca.profiles import CRL_LIFE
 from pki.ca.signing import pem_of
 from pki.errors import StoreError
 from pki.store import crls
-from pki.store.ledger import Event
-from pki.store.state import Standing
-from pki.store.store import AuthorityStore, Order
+from pki.store.ledger import LedgerEvent
+from pki.store.state import CertificateStatus
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.crl import Reason, RevocationLists
 from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, NOW, OTHER, WORKER, new_store
@@ -52,9 +52,9 @@ def test_a_name_takes_back_every_valid_certificate(store: AuthorityStore, tmp_pa
     assert len(taken) == 2
     assert _listed(store) == set(taken)
     assert [store.register.standing(leaf, NOW) for leaf in store.register.leaves] == [
-        Standing.REVOKED,
-        Standing.VALID,
-        Standing.REVOKED,
+        CertificateStatus.REVOKED,
+        CertificateStatus.VALID,
+        CertificateStatus.REVOKED,
     ]
     assert [leaf.identity.name for leaf in store.register.members()] == ["worker-2"]
 
@@ -81,12 +81,12 @@ def test_a_revocation_is_recorded_with_its_reason(store: AuthorityStore) -> None
     _revoke(store, "worker-1")
     revoked, listed = store.records()[-2:]
     assert (revoked.event, revoked.reason, revoked.by, revoked.at) == (
-        Event.REVOKED,
+        LedgerEvent.REVOKED,
         Reason.KEY_COMPROMISE,
         BY,
         NOW,
     )
-    assert (listed.event, listed.number) == (Event.CRL, _number(store))
+    assert (listed.event, listed.number) == (LedgerEvent.CRL, _number(store))
     line = json.loads((store.directory.path / "ledger.jsonl").read_bytes().splitlines()[-2])
     assert (line["event"], line["reason"], line["name"]) == ("revoked", "key-compromise", "worker-1")
 
@@ -149,7 +149,7 @@ def test_numbers_grow(store: AuthorityStore) -> None:
 def test_what_is_handed_out_carries_a_list_of_today(store: AuthorityStore, tmp_path: Path) -> None:
     """A list is signed again once it is a day old, so that who is renewed in time has a good list, too."""
     soon = NOW + timedelta(hours=20)
-    store.issue([Order("worker-3", Role.WORKER)], tmp_path / "out", now=soon, by=BY)
+    store.issue([CertificateSpec("worker-3", Role.WORKER)], tmp_path / "out", now=soon, by=BY)
     assert _number(store) == 1
     later = NOW + timedelta(days=2)
     store.renew(["worker-3"], tmp_path / "out", now=later, by=BY)

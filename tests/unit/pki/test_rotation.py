@@ -17,9 +17,9 @@ from pki.errors import AuthorityError, StoreError, TlsError
 from pki.files import TlsFiles
 from pki.store import rotation
 from pki.store.directory import AuthorityDirectory
-from pki.store.ledger import Event
+from pki.store.ledger import LedgerEvent
 from pki.store.rotation import RootKey
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.credential import Credential
 from pki.x509.crl import Reason, RevocationLists
 from pki.x509.identity import Role
@@ -52,7 +52,7 @@ def test_an_issuing_ca_changes_without_a_gap(store: AuthorityStore, tmp_path: Pa
     """At each step what was handed out before and after get on; at the end the old leaf is refused."""
     old = TlsFiles.in_directory(tmp_path / "old" / "worker-1")
     rotation.prepare_issuer(store, PLAIN, now=NOW, by=BY)
-    [still] = store.issue([Order("w", Role.WORKER)], tmp_path / "still", now=NOW, by=BY)
+    [still] = store.issue([CertificateSpec("w", Role.WORKER)], tmp_path / "still", now=NOW, by=BY)
     assert still.certificate.issuer == Credential.read(old, NOW).leaf.issuer
     store.write_bundle(tmp_path / "dist", now=NOW, by=BY)
     store.revoke(store.find("w", NOW), Reason.UNSPECIFIED, now=NOW, by=BY)
@@ -193,7 +193,7 @@ def test_a_root_key_open_to_others_is_refused(store: AuthorityStore) -> None:
 
 def test_a_rotation_can_widen_the_scope(store: AuthorityStore, tmp_path: Path) -> None:
     """A new domain and network are permitted by the next issuing CA, and what was permitted stays so."""
-    far = Order("far", Role.COORDINATOR, ("10.1.2.3", "n.corp.example", "n.zkp.local"))
+    far = CertificateSpec("far", Role.COORDINATOR, ("10.1.2.3", "n.corp.example", "n.zkp.local"))
     with pytest.raises(AuthorityError, match="outside"):
         store.issue([far], tmp_path, now=NOW, by=BY)
     networks = [ip_network("10.0.0.0/8")]
@@ -286,7 +286,7 @@ def test_every_step_can_be_repeated_after_a_crash(
     assert (store.register.old, store.register.next) == ((), None)
     assert [path.name for path in directory.glob("issuer*.key")] == [f"{store.register.signing.stem}.key"]
     assert len(store.register.roots) == 1
-    assert [record.event for record in store.records()].count(Event.SWITCHED) == 1
+    assert [record.event for record in store.records()].count(LedgerEvent.SWITCHED) == 1
     assert list(audit.faults(store, NOW)) == []
     store.issue([OTHER], tmp_path / "new", now=NOW, by=BY)
     _loads(tmp_path / "new" / "worker-2")

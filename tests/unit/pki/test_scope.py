@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
 from pki.errors import AuthorityError
-from pki.x509.name_constraints import Scope, parse_host, parse_network
+from pki.x509.name_constraints import NameConstraints, parse_host, parse_network
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-SCOPE = Scope.of("zkp.local", ["Corp.example"], [ip_network("192.168.1.0/24"), ip_network("fd00::/8")])
+SCOPE = NameConstraints.of("zkp.local", ["Corp.example"], [ip_network("192.168.1.0/24"), ip_network("fd00::/8")])
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_a_malformed_network_is_refused_with_an_example(network: str) -> None:
 def test_a_domain_is_a_dns_name(domain: str) -> None:
     """An address among the domains would permit nothing, and is refused instead."""
     with pytest.raises(AuthorityError, match=r"^(domain|host) "):
-        Scope.of("zkp.local", [domain])
+        NameConstraints.of("zkp.local", [domain])
 
 
 def test_the_issuing_ca_carries_its_scope() -> None:
     """Reading the name constraints back gives the scope that made them."""
     networks = [ip_network("10.0.0.0/8")]
     authority = Authority.create("zkp.local", now=NOW, domains=["corp.example"], networks=networks)
-    assert Scope.read(authority.issuer.certificate, networks) == authority.scope
+    assert NameConstraints.read(authority.issuer.certificate, networks) == authority.scope
 
 
 def test_a_root_states_no_scope() -> None:
     """A CA without our constraints is not taken for an issuing CA."""
     with pytest.raises(AuthorityError, match="no name constraints"):
-        Scope.read(Authority.create("zkp.local", now=NOW).roots[0])
+        NameConstraints.read(Authority.create("zkp.local", now=NOW).roots[0])

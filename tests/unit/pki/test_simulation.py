@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pki.ca.profiles import ISSUER_LIFE
-from pki.ca.specification import Order
+from pki.ca.specification import CertificateSpec
 from pki.checks.simulation import DIALS, Cause, simulate
 from pki.store import rotation
 from pki.store.store import AuthorityStore
@@ -17,11 +17,11 @@ from pki.x509.identity import Role
 from tests.unit.pki.stores import BY, NOW, PLAIN, new_store
 
 ORDERS = [
-    Order("coordinator-1", Role.COORDINATOR, ("127.0.0.1",)),
-    Order("coordinator-2", Role.COORDINATOR, ("127.0.0.2", "localhost")),
-    Order("postgres-1", Role.POSTGRES, ("127.0.0.1",)),
-    Order("gateway-1", Role.GATEWAY, ("127.0.0.1",)),
-    Order("worker-1", Role.WORKER),
+    CertificateSpec("coordinator-1", Role.COORDINATOR, ("127.0.0.1",)),
+    CertificateSpec("coordinator-2", Role.COORDINATOR, ("127.0.0.2", "localhost")),
+    CertificateSpec("postgres-1", Role.POSTGRES, ("127.0.0.1",)),
+    CertificateSpec("gateway-1", Role.GATEWAY, ("127.0.0.1",)),
+    CertificateSpec("worker-1", Role.WORKER),
 ]
 # coordinators dial each other (1 + 2) and postgres (2); gateway and worker dial each address of coordinators (3 + 3)
 LINKS = 11
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> AuthorityStore:
     return store
 
 
-def _broken(certs: Path, at: datetime, orders: list[Order] = ORDERS) -> dict[tuple[str, str], int]:
+def _broken(certs: Path, at: datetime, orders: list[CertificateSpec] = ORDERS) -> dict[tuple[str, str], int]:
     """(cause, member) → how many links it breaks."""
     breaks, links = simulate(orders, certs, at)
     assert links == LINKS
@@ -76,7 +76,7 @@ def test_an_expiring_ca_and_list_are_told_from_leaves(store: AuthorityStore, tmp
 
 def test_an_address_that_the_certificate_lacks_breaks_its_links(store: AuthorityStore, tmp_path: Path) -> None:
     """A host that moved is found before anybody dials it."""
-    moved = [Order("coordinator-1", Role.COORDINATOR, ("127.0.0.9",)), *ORDERS[1:]]
+    moved = [CertificateSpec("coordinator-1", Role.COORDINATOR, ("127.0.0.9",)), *ORDERS[1:]]
     [one] = simulate(moved, tmp_path / "certs", NOW)[0]
     assert one.fault.cause is Cause.SAN
     assert "does not cover 127.0.0.9: issue it again with --host 127.0.0.9" in one.fault.reason
@@ -117,7 +117,7 @@ def test_a_revoked_member_is_found_by_who_has_the_list(store: AuthorityStore, tm
 
 def test_a_server_that_may_not_serve_is_found(store: AuthorityStore, tmp_path: Path) -> None:
     """A client's certificate in the place of a gateway's is for dialling only."""
-    orders = [Order("ann", Role.CLIENT), Order("gateway-1", Role.GATEWAY, ("127.0.0.1",))]
+    orders = [CertificateSpec("ann", Role.CLIENT), CertificateSpec("gateway-1", Role.GATEWAY, ("127.0.0.1",))]
     store.issue(orders[:1], tmp_path / "certs", now=NOW, by=BY)
     shutil.copy(tmp_path / "certs" / "ann" / "certificate.pem", tmp_path / "certs" / "gateway-1")
     breaks, links = simulate(orders, tmp_path / "certs", NOW)

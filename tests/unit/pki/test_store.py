@@ -17,15 +17,15 @@ from pki import files as pki_files
 from pki.ca.authority import Authority
 from pki.errors import AuthorityError, StoreError, TlsError
 from pki.files import TlsFiles
-from pki.store.store import AuthorityStore, Order
+from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.credential import Credential
 from pki.x509.identity import Role
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-WORKER = Order("worker-1", Role.WORKER, ("127.0.0.1",))
+WORKER = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1",))
 FILES = ["ca.pem", "certificate.pem", "crl.pem", "key.pem"]
 BEGINNING = ["created", "created", "crl", "crl"]  # root and issuing CA, and the first list of each
-COORDINATOR = Order("coordinator-1", Role.COORDINATOR, ("10.1.2.3", "localhost"))
+COORDINATOR = CertificateSpec("coordinator-1", Role.COORDINATOR, ("10.1.2.3", "localhost"))
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def test_a_name_has_one_role(store: AuthorityStore, tmp_path: Path) -> None:
     """Who maps common names can rely on a name: a worker never gets the name of a coordinator."""
     store.issue([COORDINATOR], tmp_path / "a", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="coordinator-1 is a coordinator already"):
-        store.issue([Order("coordinator-1", Role.WORKER)], tmp_path / "b", now=NOW, by="ann@ca")
-    store.issue([Order("ops", Role.ADMIN)], tmp_path / "c", now=NOW, by="ann@ca")
+        store.issue([CertificateSpec("coordinator-1", Role.WORKER)], tmp_path / "b", now=NOW, by="ann@ca")
+    store.issue([CertificateSpec("ops", Role.ADMIN)], tmp_path / "c", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="ops is an admin already: give the client another name"):
-        store.issue([Order("ops", Role.CLIENT)], tmp_path / "d", now=NOW, by="ann@ca")
+        store.issue([CertificateSpec("ops", Role.CLIENT)], tmp_path / "d", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="worker-1 is given twice"):
         store.issue([WORKER, WORKER], tmp_path / "b", now=NOW, by="ann@ca")
 
@@ -133,7 +133,9 @@ def test_a_name_has_one_role(store: AuthorityStore, tmp_path: Path) -> None:
 def test_one_bad_order_stops_all(store: AuthorityStore, tmp_path: Path) -> None:
     """Either all that was ordered is signed and recorded, or nothing."""
     with pytest.raises(AuthorityError, match="outside"):
-        store.issue([WORKER, Order("w2", Role.WORKER, ("8.8.8.8",))], tmp_path / "out", now=NOW, by="ann@ca")
+        store.issue(
+            [WORKER, CertificateSpec("w2", Role.WORKER, ("8.8.8.8",))], tmp_path / "out", now=NOW, by="ann@ca"
+        )
     assert len(store.records()) == len(BEGINNING)
     assert not (tmp_path / "out").exists()
 

@@ -10,11 +10,11 @@ import pytest
 from cryptography import x509
 
 from pki.ca.authority import Authority, CertifiedKey, create_issuer
-from pki.ca.issued import Issued
+from pki.ca.issued import IssuedIdentity
 from pki.ca.signing import pem_of, sign_crl
-from pki.errors import Refusal
+from pki.errors import RejectReason
 from pki.tls.material import TlsError, TlsFiles, TlsMaterial, refusal_of
-from pki.x509.crl import Revocation
+from pki.x509.crl import CrlEntry
 from pki.x509.identity import IdentityError, Role
 from tests.unit.pki.forgery import HOSTS, authority, bare_context, expired_ca, refused, signed_leaf
 from tests.unit.pki.test_tls import handshake
@@ -29,7 +29,7 @@ OTHER = HONEST.issue("worker-2", Role.WORKER, HOSTS, now=NOW)
 
 def lists_pem(*revoked: int, now: datetime = NOW, root: bool = False, by: Authority = HONEST) -> bytes:
     """The issuing CA's list, and with `root` the root's beside it, which names the same."""
-    revocations = [Revocation(serial, now) for serial in revoked]
+    revocations = [CrlEntry(serial, now) for serial in revoked]
     made = [by.crl(revocations, number=1, now=now)]
     if root:
         assert by.root is not None
@@ -37,7 +37,7 @@ def lists_pem(*revoked: int, now: datetime = NOW, root: bool = False, by: Author
     return pem_of(*made)
 
 
-def load(directory: Path, issued: Issued, crl: bytes | None = None) -> TlsMaterial:
+def load(directory: Path, issued: IssuedIdentity, crl: bytes | None = None) -> TlsMaterial:
     """A process's identity, with these lists."""
     return TlsMaterial.load(replace(issued, crl_pem=crl).write(directory))
 
@@ -48,7 +48,7 @@ def crl_of(material: TlsMaterial) -> Path:
     return material.files.crl
 
 
-def context_of(issued: Issued = WORKER) -> dict[str, list[bytes]]:
+def context_of(issued: IssuedIdentity = WORKER) -> dict[str, list[bytes]]:
     """What gRPC says about a connection."""
     leaf, issuing = x509.load_pem_x509_certificates(issued.certificate_pem)
     return {
@@ -69,7 +69,7 @@ def test_a_revoked_peer_fails_the_handshake(tmp_path: Path, root: bool, side: st
     with pytest.raises(ssl.SSLError):
         handshake(server.server_context(), client.client_context())
     checking = server if side == "server" else client
-    assert checking.statistics.refused[Refusal.REVOKED] == 1
+    assert checking.statistics.refused[RejectReason.REVOKED] == 1
     if side == "server":
         handshake(server.server_context(), load(tmp_path / "o", OTHER).client_context())
 
@@ -108,9 +108,9 @@ def test_an_expired_issuing_ca_is_called_expired(
         ends = bare_context(ssl.PROTOCOL_TLS_SERVER, shown, tmp_path), checking.client_context()
     with pytest.raises(ssl.SSLCertVerificationError, match=r"issuing CA .* has expired") as caught:
         handshake(*ends)
-    assert refusal_of(caught.value) is Refusal.EXPIRED
+    assert refusal_of(caught.value) is RejectReason.EXPIRED
     assert "issuing CA" in caught.value.verify_message
-    assert {kind: count for kind, count in checking.statistics.refused.items() if count} == {Refusal.EXPIRED: 1}
+    assert {kind: count for kind, count in checking.statistics.refused.items() if count} == {RejectReason.EXPIRED: 1}
 
 
 def test_a_list_that_is_missing_or_out_of_date_is_still_called_so(tmp_path: Path) -> None:
@@ -121,24 +121,24 @@ def test_a_list_that_is_missing_or_out_of_date_is_still_called_so(tmp_path: Path
     client = load(tmp_path / "c", beside.issue("worker-1", Role.WORKER, now=NOW))
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
         handshake(server.server_context(), client.client_context())
-    assert refusal_of(caught.value) is Refusal.CRL
+    assert refusal_of(caught.value) is RejectReason.CRL
 
 
 @pytest.mark.parametrize(
     ("codes", "refusal"),
     [
-        ((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), Refusal.CRL),
-        ((9,), Refusal.NOT_YET_VALID),
-        ((10,), Refusal.EXPIRED),
-        ((23,), Refusal.REVOKED),
-        ((62, 63, 64), Refusal.WRONG_HOST),
+        ((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44, 54), RejectReason.CRL),
+        ((9,), RejectReason.NOT_YET_VALID),
+        ((10,), RejectReason.EXPIRED),
+        ((23,), RejectReason.REVOKED),
+        ((62, 63, 64), RejectReason.WRONG_HOST),
         (
             (1, 2, 4, 6, 7, 13, 14, *range(18, 23), *range(24, 29), 32, 34, 37, 41, 47, 48, 51, 66, 79, 94),
-            Refusal.UNTRUSTED,
+            RejectReason.UNTRUSTED,
         ),
     ],
 )
-def test_every_verification_result_has_its_refusal(codes: tuple[int, ...], refusal: Refusal) -> None:
+def test_every_verification_result_has_its_refusal(codes: tuple[int, ...], refusal: RejectReason) -> None:
     """Of OpenSSL's results, those about lists are CRL problems and no others, 4 and 6 among them."""
     for code in codes:
         error = ssl.SSLCertVerificationError(1, "certificate verify failed")
@@ -150,7 +150,7 @@ def test_a_revoked_ca_takes_its_leaves_with_it(tmp_path: Path) -> None:
     """Where the root's list is there too, an issuing CA that it names is refused with all its leaves."""
     beside = replace(HONEST, issuer=_another_issuer())
     assert HONEST.root is not None
-    gone = [Revocation(HONEST.issuer.certificate.serial_number, NOW)]
+    gone = [CrlEntry(HONEST.issuer.certificate.serial_number, NOW)]
     lists = pem_of(
         beside.crl((), number=1, now=NOW),
         HONEST.crl((), number=1, now=NOW),
@@ -254,9 +254,9 @@ def test_what_is_learned_at_run_time_counts_at_once(tmp_path: Path, side: str) -
     checking.revoke([gone.certificate.serial_number])
     with pytest.raises(ssl.SSLCertVerificationError, match="is revoked") as caught:
         handshake(context, client.client_context())
-    assert refusal_of(caught.value) is Refusal.REVOKED
+    assert refusal_of(caught.value) is RejectReason.REVOKED
     assert caught.value.verify_message == "certificate revoked"
-    assert checking.statistics.refused[Refusal.REVOKED] == 1
+    assert checking.statistics.refused[RejectReason.REVOKED] == 1
 
 
 def test_what_was_learned_survives_a_reload(tmp_path: Path) -> None:
@@ -295,21 +295,21 @@ def test_a_revoked_caller_is_refused_at_the_next_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("context", "later", "refusal"),
     [
-        ({}, timedelta(), Refusal.NO_CERTIFICATE),
-        (context_of() | {"ssl_tls_version": [b"TLSv1.2"]}, timedelta(), Refusal.OLD_TLS),
-        (context_of() | {"x509_pem_cert": [b"x"]}, timedelta(), Refusal.NO_IDENTITY),
-        (context_of() | {"x509_pem_cert_chain": [b"x"]}, timedelta(), Refusal.NO_IDENTITY),
-        (context_of(), timedelta(days=31), Refusal.EXPIRED),
-        (context_of(), -timedelta(days=1), Refusal.NOT_YET_VALID),
+        ({}, timedelta(), RejectReason.NO_CERTIFICATE),
+        (context_of() | {"ssl_tls_version": [b"TLSv1.2"]}, timedelta(), RejectReason.OLD_TLS),
+        (context_of() | {"x509_pem_cert": [b"x"]}, timedelta(), RejectReason.NO_IDENTITY),
+        (context_of() | {"x509_pem_cert_chain": [b"x"]}, timedelta(), RejectReason.NO_IDENTITY),
+        (context_of(), timedelta(days=31), RejectReason.EXPIRED),
+        (context_of(), -timedelta(days=1), RejectReason.NOT_YET_VALID),
         (
             context_of(Authority.create("other.local", now=NOW).issue("worker-1", Role.WORKER, now=NOW)),
             timedelta(),
-            Refusal.WRONG_TRUST_DOMAIN,
+            RejectReason.WRONG_TRUST_DOMAIN,
         ),
     ],
 )
 def test_refused_calls_are_counted_by_reason(
-    tmp_path: Path, context: dict[str, list[bytes]], later: timedelta, refusal: Refusal
+    tmp_path: Path, context: dict[str, list[bytes]], later: timedelta, refusal: RejectReason
 ) -> None:
     """Each reason has its own count, and an admitted call has none."""
     server = load(tmp_path, COORDINATOR)
@@ -326,16 +326,16 @@ BAD = refused(HONEST, NOW, Role.WORKER)
 @pytest.mark.parametrize(
     ("case", "refusal"),
     [
-        ("wrong CA", Refusal.UNTRUSTED),
-        ("self-signed", Refusal.UNTRUSTED),
-        ("leaf used as a CA", Refusal.UNTRUSTED),
-        ("foreign DNS name", Refusal.UNTRUSTED),
-        ("foreign trust domain", Refusal.WRONG_TRUST_DOMAIN),
-        ("expired", Refusal.EXPIRED),
-        ("not yet valid", Refusal.NOT_YET_VALID),
+        ("wrong CA", RejectReason.UNTRUSTED),
+        ("self-signed", RejectReason.UNTRUSTED),
+        ("leaf used as a CA", RejectReason.UNTRUSTED),
+        ("foreign DNS name", RejectReason.UNTRUSTED),
+        ("foreign trust domain", RejectReason.WRONG_TRUST_DOMAIN),
+        ("expired", RejectReason.EXPIRED),
+        ("not yet valid", RejectReason.NOT_YET_VALID),
     ],
 )
-def test_refused_handshakes_are_counted_by_reason(tmp_path: Path, case: str, refusal: Refusal) -> None:
+def test_refused_handshakes_are_counted_by_reason(tmp_path: Path, case: str, refusal: RejectReason) -> None:
     """OpenSSL's verdict on a bad client ends up under the same reasons."""
     server = load(tmp_path / "s", COORDINATOR)
     files = BAD[case].write(tmp_path / "c")
@@ -349,7 +349,7 @@ def test_a_client_without_certificate_is_counted(tmp_path: Path) -> None:
     server = load(tmp_path / "s", COORDINATOR)
     with pytest.raises(ssl.SSLError):
         handshake(server.server_context(), _careless(None))
-    assert server.statistics.refused[Refusal.NO_CERTIFICATE] == 1
+    assert server.statistics.refused[RejectReason.NO_CERTIFICATE] == 1
 
 
 def test_a_dialler_counts_the_wrong_host(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_dialler_counts_the_wrong_host(tmp_path: Path) -> None:
     server, client = load(tmp_path / "s", COORDINATOR), load(tmp_path / "c", WORKER)
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server.server_context(), client.client_context(), "127.0.0.2")
-    assert client.statistics.refused[Refusal.WRONG_HOST] == 1
+    assert client.statistics.refused[RejectReason.WRONG_HOST] == 1
 
 
 def test_a_list_that_lacks_the_peers_ca_is_counted_as_the_lists_fault(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_list_that_lacks_the_peers_ca_is_counted_as_the_lists_fault(tmp_path: 
     stranger = replace(HONEST, issuer=_another_issuer()).issue("worker-1", Role.WORKER, now=NOW)
     with pytest.raises(ssl.SSLError):
         handshake(server.server_context(), load(tmp_path / "c", stranger).client_context())
-    assert server.statistics.refused[Refusal.CRL] == 1
+    assert server.statistics.refused[RejectReason.CRL] == 1
 
 
 def test_a_stranger_without_identity_is_left_to_whoever_serves(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_a_stranger_without_identity_is_left_to_whoever_serves(tmp_path: Path) -
     listening, _ = handshake(server.server_context(), _careless(nobody.write(tmp_path / "c")))
     with pytest.raises(IdentityError):
         server.check_peer(listening, NOW)
-    assert server.statistics.refused[Refusal.NO_IDENTITY] == 1
+    assert server.statistics.refused[RejectReason.NO_IDENTITY] == 1
 
 
 def _careless(files: TlsFiles | None) -> ssl.SSLContext:

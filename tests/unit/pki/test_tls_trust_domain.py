@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pki.ca.issued import Issued
-from pki.errors import IdentityError, Refusal
+from pki.ca.issued import IssuedIdentity
+from pki.errors import IdentityError, RejectReason
 from pki.tls.material import TlsMaterial, peer_certificate
 from pki.x509.identity import Role
 from tests.unit.pki.forgery import HOSTS, authority, signed_leaf, subject_names
@@ -30,7 +30,7 @@ FOREIGN = {
 }
 
 
-def _stolen(uris: list[str]) -> Issued:
+def _stolen(uris: list[str]) -> IssuedIdentity:
     """A leaf signed with a stolen issuing key, within its name constraints."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = HONEST.issuer
@@ -38,7 +38,7 @@ def _stolen(uris: list[str]) -> Issued:
     return signed_leaf(GOOD, key, issuer.key, issuer.certificate.subject, NOW, names=names)
 
 
-def _careless(issued: Issued, directory: Path, protocol: int) -> ssl.SSLContext:
+def _careless(issued: IssuedIdentity, directory: Path, protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -72,7 +72,7 @@ def test_a_client_of_another_trust_domain_is_refused(
         handshake(member.server_context(require_client=require_client), hostile)
     assert caught.value.verify_message == "identity of another trust domain"
     assert len(str(caught.value)) < 300
-    assert member.statistics.refused[Refusal.WRONG_TRUST_DOMAIN] == 1
+    assert member.statistics.refused[RejectReason.WRONG_TRUST_DOMAIN] == 1
 
 
 @pytest.mark.parametrize("case", FOREIGN)
@@ -81,7 +81,7 @@ def test_a_server_of_another_trust_domain_is_not_believed(member: TlsMaterial, t
     hostile = _careless(_stolen(FOREIGN[case]), tmp_path, ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
         handshake(hostile, member.client_context())
-    assert member.statistics.refused[Refusal.WRONG_TRUST_DOMAIN] == 1
+    assert member.statistics.refused[RejectReason.WRONG_TRUST_DOMAIN] == 1
 
 
 @pytest.mark.parametrize("case", FOREIGN)

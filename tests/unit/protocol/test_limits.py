@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from coordinator.errors import InvalidRequest
 from coordinator.services.validation import Submission, check
 from gateway import openapi
-from gateway.problems import Problem
+from gateway.problems import ApiProblem
 from gateway.requests import read_submission
 from zkp.cli.app import app
 from zkp.proofs import circuits
@@ -33,7 +33,7 @@ def described_maximum() -> int:
 
 
 def through_the_gateway(max_retries: int) -> Submission:
-    """What the gateway hands to the coordinator for such a request; raises `Problem`."""
+    """What the gateway hands to the coordinator for such a request; raises `ApiProblem`."""
     body = {"circuit": "addition", "inputs": {"a": 1, "b": 2}, "max_retries": max_retries}
     prepared = read_submission(json.dumps(body).encode(), None, keyed=False)
     return Submission("t", prepared.circuit, prepared.inputs, prepared.public_inputs, prepared.max_retries)
@@ -53,7 +53,7 @@ def test_the_coordinator_accepts_every_max_retries_that_the_gateway_accepts() ->
     """The described maximum passes gateway and coordinator, and one more is refused by both."""
     most = described_maximum()
     assert check(through_the_gateway(most), "client/a", 3).max_retries == most
-    with pytest.raises(Problem):
+    with pytest.raises(ApiProblem):
         through_the_gateway(most + 1)
     assert not coordinator_accepts(most + 1)
 

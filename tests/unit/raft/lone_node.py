@@ -7,10 +7,10 @@ from typing import Any
 
 from coordinator.raft import RaftOptions
 from coordinator.raft.engine import Core
-from coordinator.raft.membership import Standing
+from coordinator.raft.membership import MemberState
 from coordinator.raft.node import RaftNode
 from coordinator.raft.snapshots import Swap, Work
-from coordinator.raft.storage.checksummed_json import seal, unseal
+from coordinator.raft.storage.checksummed_json import dump, load
 from coordinator.raft.storage.journal import Entry, Journal
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, contents
@@ -51,7 +51,7 @@ def entries_in(files: Files) -> list[Entry]:
 
 
 def vote_in(files: Files) -> dict[str, Any]:
-    return unseal(files["vote"]) if "vote" in files else {"term": 0, "voted_for": None}
+    return load(files["vote"]) if "vote" in files else {"term": 0, "voted_for": None}
 
 
 @dataclass
@@ -115,7 +115,7 @@ class LoneNode:
         clock: Clock,
         *,
         peers: Sequence[str] = ("n2", "n3"),
-        standing: Standing | None = Standing.VOTER,
+        standing: MemberState | None = MemberState.VOTER,
         bootstrap: bool = False,
         term: int = 0,
         voted_for: str | None = None,
@@ -299,12 +299,12 @@ class LoneNode:
         self.start()
 
 
-def _new_disk(standing: Standing | None, term: int, voted_for: str | None, entries: Sequence[Entry]) -> SimDisk:
+def _new_disk(standing: MemberState | None, term: int, voted_for: str | None, entries: Sequence[Entry]) -> SimDisk:
     disk = SimDisk(random.Random(0))
     if standing is not None:
-        disk.replace("membership", seal({"cluster_id": CLUSTER, "node_id": "n1", "standing": standing}))
+        disk.replace("membership", dump({"cluster_id": CLUSTER, "node_id": "n1", "standing": standing}))
     if term:
-        disk.replace("vote", seal({"term": term, "voted_for": voted_for}))
+        disk.replace("vote", dump({"term": term, "voted_for": voted_for}))
     if entries:
         journal = Journal(disk, CLUSTER, "n1", SEGMENT)
         for added in entries:

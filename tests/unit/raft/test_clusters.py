@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.raft.elections import Elections
 from coordinator.raft.node import RaftNode
-from coordinator.raft.storage.checksummed_json import seal
+from coordinator.raft.storage.checksummed_json import dump
 from tests.simulation.cluster import ELECTION_TIMEOUT, Cluster, SimNode, Violation
 
 
@@ -65,7 +65,7 @@ def test_a_node_with_a_higher_term_is_not_left_out_for_ever(monkeypatch: pytest.
         monkeypatch.setattr(RaftNode, "_show_term", lambda _node, _core, _peer: None)
     cluster, leader, (away, _) = elected()
     away.kill(power_loss=False)
-    away.disk.replace("vote", seal({"term": term_of(leader) + 3, "voted_for": away.name}))
+    away.disk.replace("vote", dump({"term": term_of(leader) + 3, "voted_for": away.name}))
     away.start()
 
     def together() -> bool:

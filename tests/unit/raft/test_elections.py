@@ -6,7 +6,7 @@ from coordinator.raft import engine
 from coordinator.raft.elections import Elections
 from coordinator.raft.engine import CANDIDATE, FOLLOWER, LEADER, Core
 from coordinator.raft.errors import OutcomeUnknown
-from coordinator.raft.membership import Standing
+from coordinator.raft.membership import MemberState
 from coordinator.raft.storage.journal import Entry
 from coordinator.raft.transport import framing
 from tests.unit.raft.lone_node import ELECTION_TIMEOUT, NO_OP, Clock, LoneNode, command
@@ -41,9 +41,9 @@ def test_a_node_that_nobody_would_elect_keeps_its_term(
 
 
 @pytest.mark.parametrize("holds_back", [True, False])
-@pytest.mark.parametrize("standing", [Standing.VOTER, Standing.CATCHING_UP])
+@pytest.mark.parametrize("standing", [MemberState.VOTER, MemberState.CATCHING_UP])
 def test_a_process_that_stalls_between_two_looks_at_the_clock_starts_no_campaign(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, standing: Standing, holds_back: bool
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, standing: MemberState, holds_back: bool
 ) -> None:
     """The election was not due when the shell looked, and is when the engine does: nobody was asked yet."""
     if not holds_back:
@@ -221,7 +221,7 @@ def test_a_less_complete_log_gets_no_vote(clock: Clock, last: tuple[int, int]) -
 
 def test_a_wiped_node_neither_votes_nor_campaigns(clock: Clock) -> None:
     """It may have voted before its disk was lost: not until it has caught up, and not when it is told to."""
-    node = LoneNode(clock, standing=Standing.CATCHING_UP)
+    node = LoneNode(clock, standing=MemberState.CATCHING_UP)
     node.connect("n2", "n3", last_log_index=50)
     node.give("n2", envelope_term=4, request_vote=pb.RequestVote(term=4, last_log_index=50, last_log_term=3))
     node.give("n2", pre_vote_request=pb.PreVoteRequest(term=5, last_log_index=50, last_log_term=3))

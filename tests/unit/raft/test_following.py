@@ -5,11 +5,11 @@ from pysyncobj import SyncObj
 
 from coordinator.raft.engine import Core
 from coordinator.raft.errors import FrameError, StorageError
-from coordinator.raft.membership import Standing
+from coordinator.raft.membership import MemberState
 from coordinator.raft.node import RaftNode
 from coordinator.raft.storage.journal import Entry
 from coordinator.raft.transport import framing
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 from tests.unit.raft.lone_node import BASE, Clock, LoneNode, command
 from tests.unit.raft.storage import CLUSTER, snapshot_bytes
 from zkp.protocol.v1 import raft_pb2 as pb
@@ -170,7 +170,7 @@ def test_an_acknowledgement_leaves_after_the_entries_are_on_the_disk(
     """The bare engine answers first: a loss of power then loses what others count as stored."""
     if not syncs:
         monkeypatch.setattr(
-            CoreWire, "send", lambda wire, peer, message: wire._send(peer, framing.from_engine(message))
+            EngineHost, "send", lambda wire, peer, message: wire._send(peer, framing.from_engine(message))
         )
         monkeypatch.setattr(
             "coordinator.raft.storage.journal.Journal.setRaftCommitIndex", lambda _journal, _index: None
@@ -402,5 +402,5 @@ def test_a_founding_node_and_its_peers_begin_together(clock: Clock) -> None:
     assert {sent.peer for sent in told} == {"n2", "n3"}
     assert {sent.envelope.hello.last_log_index for sent in told} == {1}
     assert node.raft.status().membership == f"member of cluster {CLUSTER}"
-    assert node.raft._membership.standing is Standing.VOTER
+    assert node.raft._membership.standing is MemberState.VOTER
     assert node.durable_entries() in ([], [BASE])

@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.raft.errors import FrameError
 from coordinator.raft.transport import framing
-from coordinator.raft.transport.connection import Link
+from coordinator.raft.transport.connection import PeerConnection
 from zkp.protocol.v1 import raft_pb2 as pb
 
 SENT = [pb.Envelope(cluster_id="c", sequence=number, vote=pb.Vote(term=number)) for number in range(1, 6)]
@@ -31,7 +31,7 @@ class Listener:
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, len(STREAM)])
 async def test_frames_are_whole_whatever_the_pieces(piece: int) -> None:
     """Byte by byte or all at once: the same frames in the same order."""
-    link, listener = Link(None), Listener()
+    link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
     for start in range(0, len(STREAM), piece):
         link.data_received(STREAM[start : start + piece])
@@ -41,7 +41,7 @@ async def test_frames_are_whole_whatever_the_pieces(piece: int) -> None:
 
 async def test_nothing_is_handed_over_before_somebody_listens() -> None:
     """Who listens knows by then from whom it comes; what had arrived is not lost."""
-    link, listener = Link(None), Listener()
+    link, listener = PeerConnection(None), Listener()
     link.data_received(STREAM)
     link.listen(listener.on_frame, listener.on_broken)
     assert listener.frames == SENT
@@ -57,7 +57,7 @@ async def test_nothing_is_handed_over_before_somebody_listens() -> None:
 )
 async def test_after_nonsense_nothing_more_is_read(nonsense: bytes, message: str) -> None:
     """The frames before it count; whatever follows might be anything."""
-    link, listener = Link(None), Listener()
+    link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
     link.data_received(STREAM + nonsense + STREAM)
     link.data_received(STREAM)
@@ -73,7 +73,7 @@ async def test_after_nonsense_nothing_more_is_read(nonsense: bytes, message: str
 )
 async def test_a_frame_out_of_order_ends_the_reading(numbers: tuple[int, ...], message: str) -> None:
     """Raft's messages are taken for what they say in the order in which they were sent."""
-    link, listener = Link(None), Listener()
+    link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
     link.data_received(b"".join(framing.pack(SENT[number - 1]) for number in numbers))
     assert (listener.frames, listener.errors) == (SENT[:1], [message])
@@ -81,7 +81,7 @@ async def test_a_frame_out_of_order_ends_the_reading(numbers: tuple[int, ...], m
 
 async def test_a_frame_that_the_node_refuses_ends_the_reading() -> None:
     """As nonsense does."""
-    link, listener = Link(None), Listener(refuse=3)
+    link, listener = PeerConnection(None), Listener(refuse=3)
     link.listen(listener.on_frame, listener.on_broken)
     link.data_received(STREAM)
     assert (listener.frames, listener.errors) == (SENT[:2], ["not this one"])

@@ -3,8 +3,8 @@
 import pytest
 
 from coordinator.raft.errors import StorageError
-from coordinator.raft.membership import Membership, PeerView, Standing
-from coordinator.raft.storage.checksummed_json import seal
+from coordinator.raft.membership import Membership, MemberState, PeerView
+from coordinator.raft.storage.checksummed_json import dump
 from tests.simulation.disk import SimDisk
 from tests.unit.raft.storage import CLUSTER, append, entry, new_disk, open_journal, overwrite
 
@@ -24,10 +24,10 @@ def test_founding_needs_every_peers_word() -> None:
     """One that was not heard may know of a cluster already."""
     first = member(new_disk(), bootstrap=True)
     assert not first.heard("n2", NEW)
-    assert first.standing is Standing.WAITING
+    assert first.standing is MemberState.WAITING
     assert first.describe() == "in no cluster yet: waiting to hear from n3"
     assert first.heard("n3", NEW)
-    assert (first.cluster_id, first.standing) == (CLUSTER, Standing.VOTER)
+    assert (first.cluster_id, first.standing) == (CLUSTER, MemberState.VOTER)
 
 
 def test_only_the_bootstrap_node_founds() -> None:
@@ -35,14 +35,14 @@ def test_only_the_bootstrap_node_founds() -> None:
     other = member(new_disk())
     assert not other.heard("n2", NEW)
     assert not other.heard("n3", NEW)
-    assert other.standing is Standing.WAITING
+    assert other.standing is MemberState.WAITING
     assert other.describe() == "in no cluster yet: waiting for the bootstrap node"
 
 
 def test_a_lone_bootstrap_node_founds_at_once() -> None:
     """There is nobody to ask; without the setting even it waits."""
-    assert member(new_disk(), bootstrap=True, peers=()).standing is Standing.VOTER
-    assert member(new_disk(), peers=()).standing is Standing.WAITING
+    assert member(new_disk(), bootstrap=True, peers=()).standing is MemberState.VOTER
+    assert member(new_disk(), peers=()).standing is MemberState.WAITING
 
 
 def test_a_new_cluster_is_joined_as_a_voter() -> None:
@@ -50,7 +50,7 @@ def test_a_new_cluster_is_joined_as_a_voter() -> None:
     other = member(new_disk())
     assert not other.heard("n2", FOUNDED)
     assert other.heard("n3", NEW)
-    assert (other.cluster_id, other.standing) == (CLUSTER, Standing.VOTER)
+    assert (other.cluster_id, other.standing) == (CLUSTER, MemberState.VOTER)
 
 
 @pytest.mark.parametrize("bootstrap", [True, False])
@@ -58,7 +58,7 @@ def test_a_wiped_node_adopts_the_cluster_and_does_not_vote(bootstrap: bool) -> N
     """One peer with history is enough; the setting `bootstrap: true` does not found a second cluster."""
     wiped = member(new_disk(), bootstrap=bootstrap)
     assert wiped.heard("n3", OLD)
-    assert (wiped.cluster_id, wiped.standing) == (CLUSTER, Standing.CATCHING_UP)
+    assert (wiped.cluster_id, wiped.standing) == (CLUSTER, MemberState.CATCHING_UP)
     assert "does not vote yet" in wiped.describe()
 
 
@@ -75,9 +75,9 @@ def test_standing_survives_restarts() -> None:
     disk = new_disk()
     member(disk).heard("n3", OLD)
     again = member(disk)
-    assert (again.cluster_id, again.standing) == (CLUSTER, Standing.CATCHING_UP)
+    assert (again.cluster_id, again.standing) == (CLUSTER, MemberState.CATCHING_UP)
     again.caught_up()
-    assert member(disk).standing is Standing.VOTER
+    assert member(disk).standing is MemberState.VOTER
     assert member(disk).describe() == f"member of cluster {CLUSTER}"
 
 
@@ -99,7 +99,7 @@ def test_another_nodes_directory_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", seal({"cluster_id": CLUSTER}), seal({"cluster_id": CLUSTER, "node_id": "n1", "standing": "king"})],
+    [b"", b"{}", dump({"cluster_id": CLUSTER}), dump({"cluster_id": CLUSTER, "node_id": "n1", "standing": "king"})],
     ids=["empty", "no checksum", "values missing", "unknown standing"],
 )
 def test_a_damaged_file_is_refused(data: bytes) -> None:
@@ -125,4 +125,4 @@ def test_a_disk_that_takes_nothing_is_an_error_with_a_cure() -> None:
     disk.full = True
     with pytest.raises(StorageError, match=r"membership: .*: free space or replace the disk"):
         node.heard("n2", OLD)
-    assert node.standing is Standing.WAITING
+    assert node.standing is MemberState.WAITING

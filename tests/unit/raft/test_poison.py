@@ -9,7 +9,7 @@ from pysyncobj import SyncObj
 
 from coordinator.raft import RaftError, StorageError, UpgradeRequired
 from coordinator.raft.engine import FOLLOWER, Core
-from coordinator.raft.wire import CoreWire
+from coordinator.raft.wire import EngineHost
 from tests.unit.raft.lone_node import (
     BASE,
     Clock,
@@ -28,7 +28,7 @@ def test_a_command_that_cannot_be_applied_is_skipped(
 ) -> None:
     """The bare engine tries it again at every tick for ever, sends no heartbeats meanwhile, and so do all nodes."""
     if not skips:
-        monkeypatch.setattr(CoreWire, "apply", lambda wire, entry, index: wire._machine.apply(entry, index))
+        monkeypatch.setattr(EngineHost, "apply", lambda wire, entry, index: wire._machine.apply(entry, index))
     node = leader(clock)
     node.propose("poison")
     node.propose("a")
@@ -67,7 +67,7 @@ def test_a_caller_that_fails_does_not_make_its_command_happen_twice(
 ) -> None:
     """The bare engine would count the entry as not applied, and apply it again at the next tick."""
     if not guarded:
-        monkeypatch.setattr("coordinator.raft.proposals.tell", lambda listener, *news: listener(*news))
+        monkeypatch.setattr("coordinator.raft.proposals.notify", lambda listener, *news: listener(*news))
     node = leader(clock)
 
     def fail(_result: object) -> None:

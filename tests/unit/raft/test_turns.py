@@ -1,6 +1,6 @@
 """A busy thread beside the node."""
 
-from coordinator.raft.throttle import Turns
+from coordinator.raft.throttle import GilThrottle
 
 
 def test_every_piece_of_work_is_followed_by_a_longer_rest() -> None:
@@ -12,7 +12,7 @@ def test_every_piece_of_work_is_followed_by_a_longer_rest() -> None:
         pauses.append(seconds)
         busy[0] += 0.5
 
-    turns = Turns(pause, lambda: busy[0])
+    turns = GilThrottle(pause, lambda: busy[0])
     for work in (0.25, 1.0, 0.0):
         busy[0] += work
         turns.give_way()

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
-from zkp.daemon.settings import AnchoredPath, Count, Duration, Fault, Loaded, Section, SettingsError, load, read
+from zkp.daemon.settings import (
+    AnchoredPath,
+    Count,
+    Duration,
+    LoadedSettings,
+    Section,
+    SettingFault,
+    SettingsError,
+    load,
+    read,
+)
 
 
 class Database(Section):
@@ -31,11 +41,11 @@ class Cluster(Section):
     timeout: Duration = 1.0
     heartbeat: Duration = 0.1
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         if self.heartbeat > self.timeout:
-            yield Fault("heartbeat", "is above {timeout}", "lower it")
+            yield SettingFault("heartbeat", "is above {timeout}", "lower it")
         if any(peer.id == "broken" for peer in self.peers):
-            yield Fault("peers.0.id", "is broken", "mend it")
+            yield SettingFault("peers.0.id", "is broken", "mend it")
 
 
 class Settings(Section):
@@ -199,10 +209,10 @@ def test_a_wrong_variable_is_named_beside_its_key(path: Path) -> None:
 def test_faults_found_later_are_placed_as_well(path: Path) -> None:
     """Checks that look at files come after loading, and name file, line and key all the same."""
     path.write_text("name: a\nkeys: k\n")
-    found: Loaded[Settings] = read(Settings, path, "NODE", {})
+    found: LoadedSettings[Settings] = read(Settings, path, "NODE", {})
     assert found.require([]) is found.settings
     with pytest.raises(SettingsError) as caught:
-        found.require(iter([Fault("keys", "does not exist", "create it")]))
+        found.require(iter([SettingFault("keys", "does not exist", "create it")]))
     assert str(caught.value) == f"{path}:2: keys: does not exist; create it"
 
 

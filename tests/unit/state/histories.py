@@ -25,7 +25,7 @@ from coordinator.state.commands import (
     Submit,
 )
 from coordinator.state.machine import State
-from coordinator.state.model import Event, Outcome, Task, TaskState
+from coordinator.state.model import Outcome, Task, TaskEvent, TaskState
 
 # The same examples in every run, and no clock.
 repeatable = settings(deadline=None, derandomize=True, database=None)
@@ -143,7 +143,7 @@ class Witness:
         assert state.clock_ms >= self.clock_ms
         self.clock_ms = state.clock_ms
 
-    def _follow(self, event: Event) -> None:
+    def _follow(self, event: TaskEvent) -> None:
         task = event.task
         if task is None:
             return

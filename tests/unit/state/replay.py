@@ -11,7 +11,7 @@ from coordinator.state.commands import (
     Submit,
 )
 from coordinator.state.machine import State
-from coordinator.state.model import Event
+from coordinator.state.model import TaskEvent
 
 _TASKS = tuple(f"task-{number}" for number in range(40))
 _CIRCUITS = tuple(f"circuit-{number}" for number in range(10))
@@ -50,7 +50,7 @@ def replayed() -> str:
     return "\n".join([*lines, b"".join(capture_state(state)).hex()])
 
 
-def _describe(event: Event) -> str:
+def _describe(event: TaskEvent) -> str:
     return f"{event.revision} {event.kind} {event.task and event.task.id} {event.worker and event.worker.id}"
 
 

@@ -42,7 +42,7 @@ from coordinator.state.commands import (
     Submit,
 )
 from coordinator.state.machine import State
-from coordinator.state.model import Event, Outcome
+from coordinator.state.model import Outcome, TaskEvent
 
 Words = list[str]
 Options = dict[str, str]
@@ -219,7 +219,7 @@ def _describe(outcome: Outcome) -> list[str]:
     return lines or ["done"]
 
 
-def _describe_event(event: Event) -> str:
+def _describe_event(event: TaskEvent) -> str:
     words = f"{event.revision}. {event.kind}"
     if event.task is not None:
         words += f": {event.task.id} is {event.task.state}"

@@ -10,7 +10,7 @@ from coordinator.raft import MAX_COMMAND_BYTES, NotLeader, OutcomeUnknown, RaftS
 from coordinator.replication.replicator import ReplicatedState, Replicator
 from coordinator.state.codec import decode_group, encode_command, encode_group
 from coordinator.state.commands import Cancel, Command, Group, RegisterCircuit, Submit
-from coordinator.state.model import Event, EventKind, RefusalCode
+from coordinator.state.model import EventKind, RefusalCode, TaskEvent
 from zkp.protocol.v1 import replicated_pb2 as pb
 
 CIRCUIT = RegisterCircuit("addition", "key")
@@ -201,7 +201,7 @@ def test_listeners_hear_of_changes_in_order_and_of_nothing_else() -> None:
     replica = ReplicatedState()
     heard: list[list[EventKind]] = []
 
-    def listen(events: Sequence[Event]) -> None:
+    def listen(events: Sequence[TaskEvent]) -> None:
         heard.append([event.kind for event in events])
 
     replica.on_events(listen)

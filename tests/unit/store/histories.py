@@ -21,7 +21,7 @@ from coordinator.state.commands import (
     Submit,
 )
 from coordinator.state.machine import State
-from coordinator.state.model import Event
+from coordinator.state.model import TaskEvent
 
 EPOCH_MS = 1_790_000_000_000
 CIRCUITS = ("addition", "range_proof")
@@ -61,9 +61,9 @@ def one_completed(task_id: str = "task-1") -> tuple[Command, ...]:
     )
 
 
-def play(state: State, commands: Sequence[Command], term: int = 1) -> list[Event]:
+def play(state: State, commands: Sequence[Command], term: int = 1) -> list[TaskEvent]:
     """Apply each command a millisecond after the one before; the events that came of them."""
-    events: list[Event] = []
+    events: list[TaskEvent] = []
     for command in commands:
         outcome = state.apply(command, max(state.clock_ms, EPOCH_MS) + 1, term)
         events.extend(outcome.events)

@@ -8,9 +8,16 @@ import pytest
 
 from coordinator.state.commands import Assign, Command, Complete, Fail
 from coordinator.state.machine import State
-from coordinator.state.model import Event, EventKind, TaskState
-from coordinator.store.batch import attempt_columns, fingerprint, fold, storable, task_columns, worker_columns
-from coordinator.store.errors import RecordBehind
+from coordinator.state.model import EventKind, TaskEvent, TaskState
+from coordinator.store.batch import (
+    attempt_columns,
+    collapse,
+    fingerprint,
+    sanitize_text,
+    task_columns,
+    worker_columns,
+)
+from coordinator.store.errors import ProjectionBehind
 from tests.unit.store.histories import SETTING, one_completed, play, random_commands, submit
 
 
@@ -19,7 +26,7 @@ def test_only_the_last_image_of_each_thing_is_kept() -> None:
     state = State()
     events = play(state, [*SETTING, *one_completed("task-1")])
 
-    batch = fold(events, after=0)
+    batch = collapse(events, after=0)
 
     assert batch.revision == state.revision == events[-1].revision
     assert list(batch.tasks.values()) == [state.tasks["task-1"]]
@@ -40,7 +47,7 @@ def test_each_attempt_has_its_own_row() -> None:
         state, [*SETTING, *first, Assign("task-1", "worker-2"), Complete("task-1", "worker-2", 2, b"proof")]
     )
 
-    attempts = fold(events, after=0).attempts
+    attempts = collapse(events, after=0).attempts
 
     assert {key: attempt.state for key, attempt in attempts.items()} == {
         ("task-1", 1): "failed",
@@ -54,8 +61,8 @@ def test_a_gap_is_refused(missing: int) -> None:
     events = play(State(), SETTING)
     del events[missing]
 
-    with pytest.raises(RecordBehind, match=f"event {missing + 1} "):
-        fold(events, after=0)
+    with pytest.raises(ProjectionBehind, match=f"event {missing + 1} "):
+        collapse(events, after=0)
 
 
 def test_however_a_history_is_split_its_batches_add_up_to_the_state() -> None:
@@ -70,7 +77,7 @@ def test_however_a_history_is_split_its_batches_add_up_to_the_state() -> None:
         after = 0
         while after < len(events):
             size = chance.randint(1, 20)
-            batch = fold(events[after : after + size], after)
+            batch = collapse(events[after : after + size], after)
             for images in (batch.tasks, batch.workers, batch.circuits, batch.revocations):
                 rows.update(images)
             after = batch.revision
@@ -115,7 +122,7 @@ def test_every_column_has_one_value_a_row() -> None:
     """What goes into unnest is as long as the batch in every column."""
     state = State()
     events = play(state, [*SETTING, *one_completed("a"), *one_completed("b"), submit("c")])
-    batch = fold(events, 0)
+    batch = collapse(events, 0)
 
     assert {len(column) for column in task_columns(batch.tasks.values()).values()} == {3}
     assert {len(column) for column in attempt_columns(batch.attempts.values()).values()} == {2}
@@ -133,7 +140,7 @@ def test_every_column_has_one_value_a_row() -> None:
 )
 def test_text_is_made_storable(text: str, stored: str) -> None:
     """What PostgreSQL cannot hold is replaced, and nothing else is touched."""
-    assert storable(text) == stored
+    assert sanitize_text(text) == stored
 
 
 def test_the_fingerprint_of_an_event_stays_the_same_in_every_release() -> None:
@@ -148,7 +155,7 @@ def test_the_fingerprint_tells_histories_apart() -> None:
     """Two events under one number that differ in time, kind or what they say have different fingerprints."""
     event = play(State(), [*SETTING, submit("task-1")])[-1]
     assert event.task is not None
-    others: list[Event] = [
+    others: list[TaskEvent] = [
         replace(event, at_ms=event.at_ms + 1),
         replace(event, kind=EventKind.TASK_REQUEUED),
         replace(event, task=replace(event.task, id="task-2")),

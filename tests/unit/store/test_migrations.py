@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.store.errors import SchemaError
+from coordinator.store.errors import DatabaseSchemaError
 from coordinator.store.migrate import Applied, load_migrations, outstanding
 
 
@@ -37,7 +37,7 @@ def test_numbers_that_do_not_add_up_are_refused(directory: Path, extra: str) -> 
     """A gap or a number given twice means a broken installation."""
     (directory / extra).write_text("SELECT 4")
 
-    with pytest.raises(SchemaError, match=r"000[23] is missing or there twice"):
+    with pytest.raises(DatabaseSchemaError, match=r"000[23] is missing or there twice"):
         load_migrations(directory)
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_was_edited_after_it_was_applied_is_refused(directory: Path)
     applied = _applied(directory)
     (directory / "0001_first.sql").write_text("SELECT 'something else'")
 
-    with pytest.raises(SchemaError, match="0001_first was applied with other content"):
+    with pytest.raises(DatabaseSchemaError, match="0001_first was applied with other content"):
         outstanding(load_migrations(directory), applied)
 
 
@@ -67,5 +67,5 @@ def test_a_database_newer_than_the_code_is_refused(directory: Path) -> None:
     """An old release does not write into tables that it does not know."""
     known, applied = load_migrations(directory), _applied(directory)
 
-    with pytest.raises(SchemaError, match="version 2, and this release knows 1: run the newer release"):
+    with pytest.raises(DatabaseSchemaError, match="version 2, and this release knows 1: run the newer release"):
         outstanding(known[:1], applied)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.store.errors import PageTokenError
-from coordinator.store.paging import Place, decode_token, encode_token
+from coordinator.store.paging import Cursor, decode_token, encode_token
 
-PLACE = Place(1_790_000_000_123, "task-1")
+PLACE = Cursor(1_790_000_000_123, "task-1")
 
 
 def test_a_token_names_the_place_it_was_made_for() -> None:

@@ -7,7 +7,7 @@ import pytest
 from coordinator.state.machine import State
 from coordinator.store.connection import Database
 from coordinator.store.deadline import Connection
-from coordinator.store.errors import RecordUnavailable
+from coordinator.store.errors import ProjectionUnavailable
 from coordinator.store.outbox import StateOutbox
 from coordinator.store.projector import FIRST_RETRY, LAST_RETRY, Projector, ProjectorStatus, retry_delay
 from tests.unit.store.histories import SETTING, play
@@ -22,7 +22,7 @@ class AbsentDatabase(Database):
 
     async def connect_writer(self) -> Connection:
         self.tried.set()
-        raise RecordUnavailable("no route to host")
+        raise ProjectionUnavailable("no route to host")
 
 
 async def _acknowledge(revision: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from worker.attempt_runner import Workbench
+from worker.attempt_runner import AttemptRunner
 from worker.errors import SpoolError
 from worker.job import AttemptId, FinishedProof, Job, ProvingFailed
 
@@ -107,7 +107,7 @@ class Bench:
         self.reporter = FakeReporter()
         self.tally = FakeTally()
         self.leaderless = asyncio.Event()
-        self.workbench = Workbench(
+        self.workbench = AttemptRunner(
             pool=self.pool,
             shelf=self.shelf,
             reporter=self.reporter,

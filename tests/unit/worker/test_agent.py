@@ -11,12 +11,12 @@ from tests.unit.client.virtual_time import run
 from tests.unit.worker.doubles import KEY, Bench
 from worker.agent import Agent, Phase
 from worker.job import AttemptId
-from worker.session import Membership
+from worker.session import WorkerInfo
 from zkp.client.failures import CallFailed
 from zkp.client.leader import LeaderConnection
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
-ME = Membership("worker-1", "incarnation-1", 2, {"addition": KEY}, "1.0")
+ME = WorkerInfo("worker-1", "incarnation-1", 2, {"addition": KEY}, "1.0")
 LOST = CallFailed(grpc.StatusCode.UNAVAILABLE, "connection lost")
 SLOW = CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 

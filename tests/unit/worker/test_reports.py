@@ -10,7 +10,7 @@ from tests.unit.client.network import A, B, Network, Node, follower
 from tests.unit.client.virtual_time import run
 from worker.job import AttemptId, FinishedProof, ProvingFailed
 from worker.reports import LeaderReports, trouble
-from worker.retry import Trouble
+from worker.retry import ReportOutcome
 from zkp.client.errors import (
     Conflict,
     Exhausted,
@@ -125,16 +125,16 @@ def test_coordinators_away_for_minutes_are_waited_for() -> None:
 @pytest.mark.parametrize(
     ("error", "meaning"),
     [
-        (NoLeader("none", {}), Trouble.AWAY),
-        (Exhausted("full", 1.0), Trouble.AWAY),
-        (ServerFault("broken"), Trouble.AWAY),
-        (Refused("quarantined"), Trouble.REFUSED),
-        (Untrusted("expired", {}), Trouble.REFUSED),
-        (Conflict("stale"), Trouble.SETTLED),
-        (NotFound("unknown"), Trouble.SETTLED),
-        (InvalidSubmission("false proof"), Trouble.SETTLED),
+        (NoLeader("none", {}), ReportOutcome.AWAY),
+        (Exhausted("full", 1.0), ReportOutcome.AWAY),
+        (ServerFault("broken"), ReportOutcome.AWAY),
+        (Refused("quarantined"), ReportOutcome.REFUSED),
+        (Untrusted("expired", {}), ReportOutcome.REFUSED),
+        (Conflict("stale"), ReportOutcome.SETTLED),
+        (NotFound("unknown"), ReportOutcome.SETTLED),
+        (InvalidSubmission("false proof"), ReportOutcome.SETTLED),
     ],
 )
-def test_every_refusal_has_a_meaning(error: Any, meaning: Trouble) -> None:
+def test_every_refusal_has_a_meaning(error: Any, meaning: ReportOutcome) -> None:
     """What is waited for, what is asked slowly, and what is over."""
     assert trouble(error) is meaning

@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from coordinator.config.database import DatabaseSettings
 from coordinator.state.model import TaskState as Recorded
-from coordinator.store import Database, Record, RecordError
+from coordinator.store import Database, ProjectionError, ProjectionReader
 from zkp.cli.errors import CommandFailed
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.model import Task, TaskState
 from zkp.client.tasks import TaskClient
 from zkp.localcluster.cluster import LocalCluster
@@ -61,7 +61,7 @@ def exactly_once(cluster: LocalCluster, tasks: Sequence[Task]) -> str:
 
 
 async def _completed(cluster: LocalCluster) -> list[str]:
-    reach = Access(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
+    reach = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
     async with reach.connect() as connection:
         return [task.id async for task in TaskClient(connection).list(state=TaskState.COMPLETED)]
 
@@ -69,7 +69,7 @@ async def _completed(cluster: LocalCluster) -> list[str]:
 async def _recorded(cluster: LocalCluster, expected: int) -> int:
     """Completed tasks in PostgreSQL, each with exactly one accepted result; waits until it has caught up."""
     parameters = DatabaseSettings(url=SecretStr(cluster.database_url)).parameters()
-    record = Record(Database(parameters, application="zkp demo"), max_connections=1)
+    record = ProjectionReader(Database(parameters, application="zkp demo"), max_connections=1)
     give_up = time.monotonic() + _RECORD_SECONDS
     try:
         while True:
@@ -78,7 +78,7 @@ async def _recorded(cluster: LocalCluster, expected: int) -> int:
             if completed >= expected or time.monotonic() > give_up:
                 break
             await asyncio.sleep(_POLL_SECONDS)
-    except RecordError as error:
+    except ProjectionError as error:
         raise CommandFailed(f"PostgreSQL could not be asked: {error}") from None
     finally:
         await record.close()

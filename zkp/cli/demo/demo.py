@@ -20,7 +20,7 @@ from zkp.cli.demo import checks
 from zkp.cli.demo import gateway as demo_gateway
 from zkp.cli.errors import CommandFailed, UsageProblem
 from zkp.cli.submit import finished
-from zkp.cli.target import Access
+from zkp.cli.target import ClusterTarget
 from zkp.client.admin import AdminClient
 from zkp.client.model import Accepted, Submission, Task, TaskState
 from zkp.client.tasks import TaskClient
@@ -75,7 +75,7 @@ def _main_job(cluster: LocalCluster, entries: Sequence[str]) -> None:
     output.line(checks.verified(cluster, written))
     _step("the cluster with the killed node back, and the tasks")
     cluster.up()
-    status.show(status.ask(Access(cluster.profile.coordinators, cluster.layout.identity(ADMIN))))
+    status.show(status.ask(ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(ADMIN))))
     task_output.show(outcome.tasks, as_json=False)
     output.line(checks.exactly_once(cluster, outcome.tasks))
 
@@ -108,7 +108,7 @@ def _locked(mark: Path) -> Iterator[None]:
 
 async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> Outcome:
     """Submit everything, kill the leader while most of it is queued, and wait for every task's end."""
-    reach = Access(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
+    reach = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
     async with reach.connect() as connection:
         client = TaskClient(connection)
         submissions = await asyncio.to_thread(_submissions, entries)
@@ -167,7 +167,7 @@ async def _kill_leader(cluster: LocalCluster) -> str:
 
 async def _queued(cluster: LocalCluster) -> int:
     """How many tasks nobody has started on."""
-    async with Access(cluster.profile.coordinators, cluster.layout.identity(ADMIN)).connect() as connection:
+    async with ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(ADMIN)).connect() as connection:
         found = await AdminClient(connection).cluster_status()
     return found.tasks.get(TaskState.PENDING, 0)
 

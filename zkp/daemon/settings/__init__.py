@@ -4,8 +4,8 @@ A daemon describes its configuration as a tree of `Section`s and calls `load`, o
 checks of its own to place. This room looks at no file but the configuration itself.
 """
 
-from zkp.daemon.settings.errors import Fault, Problem, SchemaError, SettingsError
-from zkp.daemon.settings.load import Loaded, load, read
+from zkp.daemon.settings.errors import SchemaError, SettingFault, SettingProblem, SettingsError
+from zkp.daemon.settings.load import LoadedSettings, load, read
 from zkp.daemon.settings.section import Section
 from zkp.daemon.settings.sections import TlsSettings, clashing_binds, repeated
 from zkp.daemon.settings.values import (
@@ -25,14 +25,14 @@ __all__ = [
     "AnchoredPath",
     "Count",
     "Duration",
-    "Fault",
-    "Loaded",
+    "LoadedSettings",
     "LogLevel",
     "Name",
-    "Problem",
     "ReachableAddress",
     "SchemaError",
     "Section",
+    "SettingFault",
+    "SettingProblem",
     "SettingsError",
     "Size",
     "TlsSettings",

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from zkp.daemon.settings.errors import Problem, SettingsError
+from zkp.daemon.settings.errors import SettingProblem, SettingsError
 
 Location = tuple[str | int, ...]
 
@@ -138,7 +138,7 @@ class _Reader:
             place = (*location, key)
             if key in values:
                 what = f"is given twice, first on line {self.lines[place]}"
-                problem = Problem(f"{self.source}:{line}", dotted(place), what, "remove one of the two")
+                problem = SettingProblem(f"{self.source}:{line}", dotted(place), what, "remove one of the two")
                 raise SettingsError([problem])
             self.lines[place] = line
             values[key] = self.value(value_node, place)
@@ -156,4 +156,4 @@ def dotted(location: Location) -> str:
 
 
 def _refusal(source: str, what: str, cure: str) -> SettingsError:
-    return SettingsError([Problem(source, "", what, cure)])
+    return SettingsError([SettingProblem(source, "", what, cure)])

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from zkp.daemon.settings.document import Location, dotted, parse_value
-from zkp.daemon.settings.errors import Problem, SettingsError
-from zkp.daemon.settings.schema import Leaf, nearest, variables
+from zkp.daemon.settings.errors import SettingProblem, SettingsError
+from zkp.daemon.settings.schema import SettingField, nearest, variables
 from zkp.daemon.settings.section import Section
 
 _DOLLAR = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<open>\{))")
@@ -49,7 +49,7 @@ class Expansion:
 
 def overrides(
     schema: type[Section], prefix: str, environ: Mapping[str, str], aliases: Mapping[str, str]
-) -> tuple[dict[str, Leaf], list[Problem]]:
+) -> tuple[dict[str, SettingField], list[SettingProblem]]:
     """The variables that are set, each with the leaf it sets, and a problem for each that names none.
 
     Aliases (variable → dotted key) come first, so that a variable with the daemon's prefix wins over them.
@@ -65,11 +65,11 @@ def overrides(
             # The prefix they share would make everything look near.
             close = nearest(name.removeprefix(prefix), {each.removeprefix(prefix): each for each in known})
             cure = f"did you mean {close}?" if close else f"remove it, or name a key, such as {next(iter(known))}"
-            problems.append(Problem("environment", name, "is no known variable", cure))
+            problems.append(SettingProblem("environment", name, "is no known variable", cure))
     return found, problems
 
 
-def overlay(values: dict[str, object], variable: str, leaf: Leaf, text: str) -> None:
+def overlay(values: dict[str, object], variable: str, leaf: SettingField, text: str) -> None:
     """Put the variable's text at the leaf's place. Raises SettingsError when a list is not YAML."""
     value: object = text
     if leaf.structured:
@@ -77,7 +77,7 @@ def overlay(values: dict[str, object], variable: str, leaf: Leaf, text: str) -> 
             value = parse_value(text, variable)
         except SettingsError:
             cure = "give a list as YAML or JSON, such as ['127.0.0.1:9090', '127.0.0.1:9190']"
-            raise SettingsError([Problem("environment", variable, "is not YAML", cure)]) from None
+            raise SettingsError([SettingProblem("environment", variable, "is not YAML", cure)]) from None
     place = values
     for part in leaf.location[:-1]:
         inner = place.setdefault(part, {})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SettingFault:
     """A value that breaks a rule. `key` is relative to the section that states the rule: `peers.1.id`."""
 
     key: str
@@ -23,7 +23,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SettingProblem:
     """A fault with its place: `source` is the file, with the line where it is known."""
 
     source: str
@@ -40,7 +40,7 @@ class Problem:
 class SettingsError(Exception):
     """The configuration cannot be used. `str()` is one line, about the first of its `problems`."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
         self.problems = tuple(problems)
         rest = len(self.problems) - 1
         more = f" ({rest} more after this one)" if rest else ""

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from zkp.daemon.settings import document
 from zkp.daemon.settings.document import Document, Location, dotted
 from zkp.daemon.settings.environment import Expansion, names_in, overlay, overrides
-from zkp.daemon.settings.errors import Fault, Problem, SettingsError
+from zkp.daemon.settings.errors import SettingFault, SettingProblem, SettingsError
 from zkp.daemon.settings.schema import allowed_range, example, find, leaves, nearest
 from zkp.daemon.settings.section import RULE, Section
 
@@ -50,7 +50,7 @@ def read(
     prefix: str,
     environ: Mapping[str, str] = os.environ,
     aliases: Mapping[str, str] | None = None,
-) -> "Loaded[S]":
+) -> "LoadedSettings[S]":
     """Like `load`, and remembers where each value came from, for checks that come later.
 
     prefix: the beginning of this daemon's variables ("COORDINATOR"); others are not looked at.
@@ -74,17 +74,17 @@ def read(
         settings = schema.model_validate(values, context={"directory": path.absolute().parent})
     except ValidationError as error:
         raise SettingsError(origin.problems(error)) from None
-    return Loaded(settings, origin)
+    return LoadedSettings(settings, origin)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded(Generic[S]):
+class LoadedSettings(Generic[S]):
     """Settings and the places they came from."""
 
     settings: S
     origin: "_Origin"
 
-    def require(self, faults: Iterable[Fault]) -> S:
+    def require(self, faults: Iterable[SettingFault]) -> S:
         """The settings, when there are no faults. Raises SettingsError that places each fault."""
         problems = [self.origin.problem(fault.location, fault.what, fault.cure) for fault in faults]
         if problems:
@@ -106,13 +106,13 @@ class _Origin:
         """The variable that set this value, or a list around it."""
         return next((self.variables[key] for key in names_in(location) if key in self.variables), None)
 
-    def problem(self, location: Location, what: str, cure: str) -> Problem:
+    def problem(self, location: Location, what: str, cure: str) -> SettingProblem:
         if variable := self.variable_of(location):
-            return Problem(str(self.path), f"{dotted(location)} (set by {variable})", what, cure)
+            return SettingProblem(str(self.path), f"{dotted(location)} (set by {variable})", what, cure)
         line = self.file.line_of(location)
-        return Problem(f"{self.path}:{line}" if line else str(self.path), dotted(location), what, cure)
+        return SettingProblem(f"{self.path}:{line}" if line else str(self.path), dotted(location), what, cure)
 
-    def problems(self, error: ValidationError) -> list[Problem]:
+    def problems(self, error: ValidationError) -> list[SettingProblem]:
         """Every error in the order of the file; what is missing comes last: a misspelt key may explain it."""
         details = error.errors(include_url=False, include_input=False)
         worth_telling = [each for each in details if not _is_consequence(each, details)]

@@ -13,7 +13,7 @@ from zkp.daemon.settings.section import Section
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class SettingField:
     """A key that holds a value. `structured`: a list or mapping, given in the environment as YAML or JSON."""
 
     location: tuple[str, ...]
@@ -25,19 +25,19 @@ class Leaf:
         return ".".join(self.location)
 
 
-def leaves(schema: type[Section], under: tuple[str, ...] = ()) -> Iterator[Leaf]:
+def leaves(schema: type[Section], under: tuple[str, ...] = ()) -> Iterator[SettingField]:
     """Every key of the schema that holds a value, in the order of definition."""
     for name, field in schema.model_fields.items():
         location = (*under, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from leaves(field.annotation, location)
         else:
-            yield Leaf(location, _is_structured(field.annotation), field)
+            yield SettingField(location, _is_structured(field.annotation), field)
 
 
-def variables(schema: type[Section], prefix: str) -> dict[str, Leaf]:
+def variables(schema: type[Section], prefix: str) -> dict[str, SettingField]:
     """The environment variable of every leaf: PREFIX_SECTION_KEY. SchemaError when two would share one."""
-    names: dict[str, Leaf] = {}
+    names: dict[str, SettingField] = {}
     for leaf in leaves(schema):
         name = "_".join((prefix, *leaf.location)).upper()
         if name in names:

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from zkp.daemon.settings.errors import Fault
+from zkp.daemon.settings.errors import SettingFault
 
 RULE = "rule"
 
@@ -21,7 +21,7 @@ class Section(BaseModel):
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    def rules(self) -> Iterator[Fault]:
+    def rules(self) -> Iterator[SettingFault]:
         """What is wrong with this section as a whole. Pure: no file is looked at here."""
         return iter(())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field
 
-from zkp.daemon.settings.errors import Fault
+from zkp.daemon.settings.errors import SettingFault
 from zkp.daemon.settings.section import Section
 from zkp.daemon.settings.values import Address, AnchoredPath
 
@@ -30,22 +30,24 @@ class TlsSettings(Section):
     )
 
 
-def clashing_binds(binds: Mapping[str, Address]) -> Iterator[Fault]:
+def clashing_binds(binds: Mapping[str, Address]) -> Iterator[SettingFault]:
     """A fault for each address, by its key, on which this process could not listen beside the ones before."""
     taken: list[tuple[str, Address]] = []
     for key, address in binds.items():
         for other_key, other in taken:
             same_host = address.host == other.host or address.is_wildcard or other.is_wildcard
             if address.port == other.port and same_host:
-                yield Fault(key, f"{address} clashes with {other_key} {other}", "give each its own port")
+                yield SettingFault(key, f"{address} clashes with {other_key} {other}", "give each its own port")
         taken.append((key, address))
 
 
-def repeated(key: str, items: Sequence[tuple[str, object]], noun: str) -> Iterator[Fault]:
+def repeated(key: str, items: Sequence[tuple[str, object]], noun: str) -> Iterator[SettingFault]:
     """A fault for each item of the list at `key` that equals an earlier one. Items: (inner key, value)."""
     first: dict[object, int] = {}
     for index, (inner, item) in enumerate(items):
         place = f"{key}.{index}.{inner}" if inner else f"{key}.{index}"
         if item in first:
-            yield Fault(place, f"{item} is also the {noun} of {key}[{first[item]}]", f"give each its own {noun}")
+            yield SettingFault(
+                place, f"{item} is also the {noun} of {key}[{first[item]}]", f"give each its own {noun}"
+            )
         first.setdefault(item, index)

@@ -30,7 +30,7 @@ from pki.errors import AuthorityError, IdentityError, PkiError
 from pki.store.directory import AuthorityDirectory
 from pki.store.store import AuthorityStore
 from pki.x509.identity import Role, check_name, check_trust_domain
-from pki.x509.name_constraints import Scope, parse_host, parse_network
+from pki.x509.name_constraints import NameConstraints, parse_host, parse_network
 from worker.config import PREFIX as WORKER
 from worker.config import WorkerSettings
 from zkp.daemon.settings import Name, Section, SettingsError, load
@@ -184,11 +184,13 @@ def _authority_faults(said: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: the authority knows {text} as a {held}, not as a {role}; set pki_names for this host"
 
 
-def _new_scope(said: Mapping[str, Any]) -> Scope:
-    return Scope.of(str(said["trust_domain"]), said["domains"], [parse_network(str(net)) for net in said["networks"]])
+def _new_scope(said: Mapping[str, Any]) -> NameConstraints:
+    return NameConstraints.of(
+        str(said["trust_domain"]), said["domains"], [parse_network(str(net)) for net in said["networks"]]
+    )
 
 
-def _scope_faults(name: str, text: str, scope: Scope, place: Path | None) -> Iterator[str]:
+def _scope_faults(name: str, text: str, scope: NameConstraints, place: Path | None) -> Iterator[str]:
     try:
         host = parse_host(text)
     except AuthorityError:

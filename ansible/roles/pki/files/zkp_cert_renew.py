@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from cryptography import x509
 
-from pki.ca.csr import Request, ask
+from pki.ca.csr import SigningRequest, ask
 from pki.ca.profiles import renewal_at
 from pki.checks.inspection import Expectation, covers, inspect, read_chain
 from pki.errors import PkiError
@@ -191,7 +191,7 @@ def _leaf(directory: Path) -> x509.Certificate:
 def _asked(manifest: Manifest) -> bool:
     """Whether a request for this name and these hosts waits for the authority."""
     try:
-        request = Request.read(read_file(manifest.next / "request.csr"))
+        request = SigningRequest.read(read_file(manifest.next / "request.csr"))
     except PkiError:
         return False
     hosts = {str(parse_host(host).value) for host in manifest.hosts}

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from psycopg.rows import DictRow
 
 from coordinator.state.model import Attempt, AttemptState, Task, TaskState
-from coordinator.store.batch import storable
+from coordinator.store.batch import sanitize_text
 from coordinator.store.connection import Database
-from coordinator.store.connections import Connections, Readers
-from coordinator.store.observer import Observer
-from coordinator.store.paging import Place, decode_token, encode_token
+from coordinator.store.connections import ConnectionPool, Readers
+from coordinator.store.observer import StoreObserver
+from coordinator.store.paging import Cursor, decode_token, encode_token
 from coordinator.store.queries import QUERIES
 from zkp.protocol.limits import MAX_PAGE_SIZE
 
@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TaskPage:
     """Tasks, newest first, and the token of the next page; empty on the last one."""
 
     tasks: tuple[Task, ...]
@@ -40,14 +40,14 @@ class Summary:
     accepted_once: int
 
 
-class Record:
+class ProjectionReader:
     """Read-only; may lag behind the replicated state. Its methods raise RecordUnavailable when it is away."""
 
-    def __init__(self, database: Database, max_connections: int, observer: Observer | None = None) -> None:
-        self._readers = Readers(database, max_connections, observer or Observer())
+    def __init__(self, database: Database, max_connections: int, observer: StoreObserver | None = None) -> None:
+        self._readers = Readers(database, max_connections, observer or StoreObserver())
 
     @property
-    def connections(self) -> Connections:
+    def connections(self) -> ConnectionPool:
         """Those for reading, as they are now."""
         return self._readers.connections
 
@@ -57,15 +57,17 @@ class Record:
 
     async def get_task(self, task_id: str) -> Task | None:
         """The task, or None. Its `inputs` and `digest` are empty: the record does not hold them."""
-        rows = await self._readers.fetch(QUERIES["get_task"], {"id": storable(task_id)})
+        rows = await self._readers.fetch(QUERIES["get_task"], {"id": sanitize_text(task_id)})
         return _task(rows[0]) if rows else None
 
     async def get_attempts(self, task_id: str) -> tuple[Attempt, ...]:
         """Every attempt at the task, first to last; none for a task that is not there."""
-        rows = await self._readers.fetch(QUERIES["get_attempts"], {"id": storable(task_id)})
+        rows = await self._readers.fetch(QUERIES["get_attempts"], {"id": sanitize_text(task_id)})
         return tuple(_attempt(row) for row in rows)
 
-    async def list_tasks(self, state: TaskState | None, circuit: str | None, page_size: int, page_token: str) -> Page:
+    async def list_tasks(
+        self, state: TaskState | None, circuit: str | None, page_size: int, page_token: str
+    ) -> TaskPage:
         """One page, newest first; `page_size` is 1 to 1,000, the first page's token is empty.
 
         Tasks that come in while somebody pages push none from one page to the next. Raises PageTokenError.
@@ -78,7 +80,7 @@ class Record:
             QUERIES["list_tasks"],
             {
                 "state": None if state is None else str(state),
-                "circuit": None if circuit is None else storable(circuit),
+                "circuit": None if circuit is None else sanitize_text(circuit),
                 "before_ms": place and place.created_ms,
                 "before_id": place and place.task_id,
                 "limit": page_size + 1,
@@ -86,7 +88,7 @@ class Record:
         )
         tasks = tuple(_task(row) for row in rows[:page_size])
         more = len(rows) > page_size
-        return Page(tasks, encode_token(Place(tasks[-1].created_ms, tasks[-1].id), filters) if more else "")
+        return TaskPage(tasks, encode_token(Cursor(tasks[-1].created_ms, tasks[-1].id), filters) if more else "")
 
     async def summary(self) -> Summary:
         """Counts over the whole record; reads all of it."""
