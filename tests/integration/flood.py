@@ -54,7 +54,7 @@ async def flood(kind: str, port: int, count: int, *sources: str) -> AsyncIterato
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()  # to the end of its output: a pipe left open would be closed after its loop
 
 
 class _Flood:

@@ -57,6 +57,7 @@ async def run(*command: str | Path, stdin: bytes = b"", environment: Mapping[str
     finally:
         if process.returncode is None:
             process.kill()
+            await process.communicate()
     return Outcome(process.returncode or 0, out.decode(errors="replace"))
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cluster.conftest import keys, pytest_runtest_makereport
-from tests.integration.cluster.network import Network
-from tests.integration.raft_process.coordinators import coordinators
+from tests.integration.cluster.network import Network, eventually
+from tests.integration.raft_process.coordinators import coordinators, is_voter
+from zkp.localcluster.layout import COORDINATORS
 
 __all__ = ["keys", "pytest_runtest_makereport"]
 
@@ -21,7 +22,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Net
 
 @pytest.fixture
 def network(shared: Network) -> Network:
-    """The same, with every process running again, whatever the test before has done."""
+    """The same, with every process running and every coordinator a voter, whatever the test before has done.
+
+    A second node that loses its disk before the first one votes again would leave the cluster without a majority.
+    """
     shared.cluster.up()
     shared.agreed()
+    for name in COORDINATORS:
+        eventually(f"{name} votes", lambda name=name: is_voter(shared, name))
     return shared

@@ -34,6 +34,11 @@ def applied(network: Network, member: str) -> int:
     return int(network.health(member).get("raft", {}).get("last_applied", -1))
 
 
+def is_voter(network: Network, member: str) -> bool:
+    """The node holds what the cluster committed, and votes."""
+    return str(network.health(member).get("raft", {}).get("membership", "")).startswith("member of cluster")
+
+
 def wait_until_caught_up(network: Network, member: str) -> None:
     """The node has applied everything that its leader had when this was called."""
     wanted = applied(network, network.leader().id)

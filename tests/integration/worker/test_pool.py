@@ -207,7 +207,7 @@ asyncio.run(main())
     await until((tmp_path / "begun").exists)
     assert len(pids) == 2
     agent.kill()
-    await agent.wait()
+    await agent.communicate()
     await until(lambda: not any(map(runs, pids)))
 
 

@@ -152,6 +152,7 @@ async def host(tmp_path: Path, keys: KeyStore, keys_dir: Path) -> AsyncIterator[
             if running.process.returncode is None:
                 running.process.kill()
             await running.ended()
+            await running.process.communicate()  # to the end of its output, before the event loop closes
 
 
 def exists(pid: int) -> bool:
