@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from importlib import metadata
 
 from coordinator.config.settings import CoordinatorSettings
 from coordinator.errors import Unavailable
@@ -49,13 +48,9 @@ from zkp.daemon.tls_metrics import TlsMetrics
 from zkp.proofs import ProofsError
 from zkp.proofs.groth16 import Verifier
 from zkp.proofs.keys import KeyStore
+from zkp.version import version
 
 log = logging.getLogger("zkp.coordinator")
-
-try:
-    VERSION = metadata.version("zkp-network")
-except metadata.PackageNotFoundError:  # run from a checkout
-    VERSION = "unknown"
 
 _GRACE_S = 5.0  # for calls under way when the process stops
 _HANDOVER_S = 3.0
@@ -138,7 +133,7 @@ class Coordinator:
             self._cluster,
             self._services,
             self._record_status,
-            version=VERSION,
+            version=version(),
             stopping=stopping,
         )
         self._watch(certificates)
@@ -234,7 +229,7 @@ class Coordinator:
             )
         )
         registry.register(TlsMetrics(certificates))
-        watch_process(registry, version=VERSION, data_dir=self._settings.node.data_dir)
+        watch_process(registry, version=version(), data_dir=self._settings.node.data_dir)
 
     # ------------------------------------------------------------ listeners
 
@@ -247,7 +242,7 @@ class Coordinator:
             self.revocations,
             clock=time.monotonic,
             now_ms=wall_clock_ms,
-            version=VERSION,
+            version=version(),
         )
         timing = _worker_timing(self._settings)
         return RpcServer(

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
@@ -31,6 +30,7 @@ from zkp.daemon.monitoring import monitoring_application
 from zkp.daemon.preflight import tls_files
 from zkp.daemon.process_metrics import watch_process
 from zkp.daemon.tls_metrics import TlsMetrics
+from zkp.version import version
 
 log = logging.getLogger("zkp.gateway")
 
@@ -72,7 +72,7 @@ class Gateway:
         self._callers = Callers(_read_keys(settings))
         self._registry = CollectorRegistry()
         self._registry.register(TlsMetrics(certificates))
-        watch_process(self._registry, version=_version())
+        watch_process(self._registry, version=version())
         self._preparation = preparation
         self._gauges()
         self._edge = RequestMiddleware(self._registry, time.monotonic)
@@ -123,7 +123,7 @@ class Gateway:
         )
 
     def _watched(self) -> web.Application:
-        member = MemberStatus("gateway", self._settings.id, _version())
+        member = MemberStatus("gateway", self._settings.id, version())
         return monitoring_application(
             self._material,
             health=lambda: member.health(self._status(), **self._report()),
@@ -179,13 +179,6 @@ async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
         finally:
             await gateway.stop()
             await preparation.close()
-
-
-def _version() -> str:
-    try:
-        return metadata.version("zkp-network")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
 
 
 def _read_keys(settings: GatewaySettings) -> ApiKeys:

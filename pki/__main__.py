@@ -1,8 +1,14 @@
-"""`pki` and `python -m pki`."""
+"""The `pki` command, also as `python -m pki`."""
 
-import sys
+from typing import Never
 
-from pki.cli import main
+from zkp.commandline import launch
+
+
+def main() -> Never:
+    """Run the console command."""
+    launch("pki.cli:main", "pki", extra="pki")
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

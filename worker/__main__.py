@@ -1,81 +1,14 @@
-"""`worker --config FILE` and `worker check --config FILE`: arguments in, exit status out."""
+"""The `zkp-worker` command, also as `worker` and `python -m worker`."""
 
-import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import Never
 
-import typer
-
-from worker import config
-from worker.service import proving_keys, serve
-from zkp.daemon import logs, native_stderr
-from zkp.daemon.errors import DaemonError
-from zkp.daemon.lifecycle import run
-from zkp.daemon.settings import SettingsError
-
-_FAILED = 1
-_STOP_MARGIN_S = 15.0  # after the drain: handing back, ending processes
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration, YAML.")]
-
-app = typer.Typer(
-    name="worker",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="\b\nExample:\n  worker --config /etc/zkp/worker.yaml\n\n"
-    "Find the leading coordinator, prove the tasks it gives, report each proof once. SIGTERM finishes or hands "
-    "back what is in work; SIGHUP reads the certificate again.",
-)
+from zkp.commandline import launch
 
 
-@app.callback(invoke_without_command=True)
-def work(context: typer.Context, file: ConfigOption = None) -> int:
-    """Run the worker until SIGTERM."""
-    if context.invoked_subcommand is not None:
-        return 0
-    settings = config.check(_given(file), os.environ)
-    logs.configure(settings.log_level, node_id=settings.id, stream=native_stderr.capture())
-    return run(lambda life: serve(settings, life), stop_timeout=settings.drain_timeout + _STOP_MARGIN_S)
-
-
-@app.command(short_help="Find mistakes in the configuration.")
-def check(file: ConfigOption = None) -> int:
-    """\b
-    Example:
-      worker check --config /etc/zkp/worker.yaml
-
-    Look for mistakes in the configuration and the files it names; listens nowhere and changes nothing.
-    """
-    settings = config.check(_given(file), os.environ)
-    circuits = ", ".join(proving_keys(settings.keys_dir))
-    sys.stdout.write(f"{settings.id}: configuration is good; can prove {circuits}\n")
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The console command; exit status 0 done, 1 failed, 2 used wrongly."""
-    try:
-        outcome = app(args=arguments, prog_name="worker", standalone_mode=False)
-    except typer.TyperException as problem:
-        return _fail(problem.format_message(), problem.exit_code)
-    except (SettingsError, DaemonError) as error:
-        return _fail(str(error), _FAILED)
-    return outcome if isinstance(outcome, int) else 0
-
-
-def _given(file: Path | None) -> Path:
-    if file is None:
-        raise typer.BadParameter("missing: give --config FILE", param_hint="--config")
-    return file
-
-
-def _fail(message: str, status: int) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    return status
+def main() -> Never:
+    """Run the console command."""
+    launch("worker.cli:main", "zkp-worker", extra="worker")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiohttp import web
@@ -31,6 +30,7 @@ from zkp.daemon.process_metrics import watch_process
 from zkp.daemon.tls_metrics import TlsMetrics
 from zkp.proofs.errors import ProofsError
 from zkp.proofs.keys import KeyStore
+from zkp.version import version
 
 _SPOOL = "spool"
 _STATUS = {
@@ -96,7 +96,7 @@ async def _work(
     material = certificates.material
     metrics = WorkerMetrics()
     metrics.registry.register(TlsMetrics(certificates))
-    watch_process(metrics.registry, version=_version(), data_dir=settings.data_dir)
+    watch_process(metrics.registry, version=version(), data_dir=settings.data_dir)
     workbench = AttemptRunner(
         pool=pool,
         shelf=spool,
@@ -110,7 +110,7 @@ async def _work(
         incarnation=secrets.token_hex(16),
         capacity=settings.max_concurrent_tasks,
         verifying_keys=keys,
-        version=_version(),
+        version=version(),
     )
     agent = Agent(connection=connection, membership=membership, workbench=workbench)
     metrics.watch(
@@ -167,10 +167,3 @@ def _monitoring(
 
     requests = PageRequests(metrics.registry)
     return monitoring_application(material, health=health, ready=ready, registry=metrics.registry, requests=requests)
-
-
-def _version() -> str:
-    try:
-        return version("zkp-network")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

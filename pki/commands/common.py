@@ -18,6 +18,7 @@ from pki.errors import PkiError, StoreError
 from pki.store.store import AuthorityStore
 from pki.tls.credential import read_private
 from pki.x509.keys import MAX_PASSPHRASE_BYTES
+from zkp.commandline import VersionOption
 
 _PASSPHRASE_VARIABLE = "PKI_PASSPHRASE"  # noqa: S105  # the name of a variable, not a secret
 _PASSPHRASE_LENGTH = 8
@@ -47,6 +48,11 @@ NoPassphraseOption = Annotated[
     bool, typer.Option("--no-passphrase", help="Leave the root's key plain; only with --development.")
 ]
 DevelopmentOption = Annotated[bool, typer.Option("--development", help="Say that nothing depends on this authority.")]
+
+
+@app.callback()
+def _options(*, _version: VersionOption = False) -> None:
+    """Take the options of every command."""
 
 
 def now() -> datetime:

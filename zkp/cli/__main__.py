@@ -1,13 +1,13 @@
-"""`zkp`, also as `python -m zkp.cli`."""
+"""The `zkp` command, also as `python -m zkp.cli`."""
 
-import sys
+from typing import Never
 
-from zkp.cli.app import run
+from zkp.commandline import launch
 
 
-def main() -> None:
-    """The console command."""
-    sys.exit(run())
+def main() -> Never:
+    """Run the console command."""
+    launch("zkp.cli.app:run", "zkp", extra="all")
 
 
 if __name__ == "__main__":

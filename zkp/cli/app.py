@@ -1,4 +1,4 @@
-"""The command's shape, and the one place where errors become a line and an exit status."""
+"""The `zkp` command: its subcommands, and errors as one line."""
 
 import sys
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ import typer
 from typer.core import TyperGroup
 
 from pki.errors import PkiError
+from zkp import commandline
 from zkp.cli import admin, circuits, local, status, submit, tasks, trace, verify
 from zkp.cli.errors import CommandFailed
 from zkp.client.errors import ClientError, InvalidSubmission
+from zkp.commandline import VersionOption
 from zkp.localcluster.errors import LocalClusterError
 from zkp.proofs import InputError, ProofsError
-
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _ORDER = ("submit", "watch", "get", "list", "cancel", "trace", "verify", "status", "local", "circuits", "admin")
 
@@ -29,7 +29,6 @@ class _Ordered(TyperGroup):
 app = typer.Typer(
     name="zkp",
     cls=_Ordered,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Example: zkp submit merkle --leaves examples/allowlist.csv --index 17 --wait --out proof.json\n\n"
     "Ask a network for zero-knowledge proofs, check them, look after the network, or run one on this machine. "
@@ -48,20 +47,22 @@ app.add_typer(circuits.app, name="circuits")
 app.add_typer(local.app, name="local")
 
 
+@app.callback()
+def _options(*, _version: VersionOption = False) -> None:
+    """Take the options of every command."""
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    """Run the command and return its exit status."""
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None
-    try:
-        outcome = app(args=arguments, prog_name="zkp", standalone_mode=False)
-    except typer.Abort:
-        return EXIT_INTERRUPTED
-    except typer.TyperException as problem:
-        return _fail(_with_hint(problem), problem.exit_code)
-    except InputError as error:  # what was asked for on the command line cannot be asked for
-        return _fail(str(error), EXIT_USAGE)
-    except (ClientError, CommandFailed, LocalClusterError, PkiError, ProofsError, OSError) as error:
-        return _fail(_sentence(error), EXIT_FAILED)
-    return outcome if isinstance(outcome, int) else 0
+    return commandline.run(
+        app,
+        "zkp",
+        arguments,
+        failures=(ClientError, CommandFailed, LocalClusterError, PkiError, ProofsError, OSError),
+        misuse=(InputError,),  # a request that the command line cannot express
+        describe=_sentence,
+    )
 
 
 def _sentence(error: Exception) -> str:
@@ -70,17 +71,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def _with_hint(problem: typer.TyperException) -> str:
-    """The message, and where to read on when the arguments could not be parsed."""
-    context = getattr(problem, "ctx", None)
-    if context is None:
-        return problem.format_message()
-    return f"{problem.format_message().rstrip('.')} (see `{context.command_path} --help`)"
-
-
-def _fail(message: str, status: int) -> int:
-    line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")
-    return status

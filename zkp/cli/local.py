@@ -11,7 +11,6 @@ import typer
 
 from pki.errors import PkiError
 from zkp.cli import output, status, target
-from zkp.cli.demo import demo as demonstration
 from zkp.cli.errors import CommandFailed, UsageProblem
 from zkp.client.admin import ClusterStatus
 from zkp.client.errors import ClientError
@@ -134,9 +133,10 @@ def logs(
 @app.command(short_help="Show the network's main job, start to end.")
 def demo(
     *,
-    leaves: Annotated[Path, typer.Option(metavar="FILE", help="The list to prove membership of.")] = Path(
-        "examples/allowlist.csv"
-    ),
+    leaves: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The list to prove membership of; default: 1,000 example addresses."),
+    ] = None,
     directory: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="Fresh directory for it; what a demo left there goes.")
     ] = Path(".zkp-demo"),
@@ -146,7 +146,11 @@ def demo(
     Start a fresh cluster, have 24 Merkle proofs and some range and addition proofs made, kill the leader with
     SIGKILL while tasks are queued, verify every proof from the exported verifying keys, and stop it all.
     """
-    demonstration.run(directory, leaves, database_url=os.environ.get(DATABASE_VARIABLE) or None)
+    try:
+        from zkp.cli.demo.demo import run  # noqa: PLC0415 - needs what only the extras bring
+    except ModuleNotFoundError as error:
+        raise CommandFailed(f"{error.name} is not installed; run: pip install 'zkp-network[all]'") from None
+    run(directory, leaves, database_url=os.environ.get(DATABASE_VARIABLE) or None)
 
 
 def _cluster(directory: Path) -> LocalCluster:

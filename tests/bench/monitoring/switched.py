@@ -7,7 +7,7 @@ not in what is installed.
 import signal
 import sys
 
-from coordinator.__main__ import main
+from coordinator.cli import main
 from coordinator.monitoring import raft as raft_metrics
 
 OBSERVE, IGNORE = signal.SIGUSR1, signal.SIGUSR2

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from coordinator.__main__ import main
+from coordinator.cli import main
 from coordinator.raft.runner import RaftRunner
 from coordinator.raft.storage.disk import OsFile
 from coordinator.replication.replicator import ReplicatedState

@@ -10,14 +10,13 @@ import pytest
 from zkp.localcluster.cluster import LocalCluster
 from zkp.localcluster.process import python_module, remnants
 
-LEAVES = Path(__file__).parents[3] / "examples" / "allowlist.csv"
 _PATIENCE = 240.0
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A demo that has just been started."""
-    command = python_module("zkp.cli", "local", "demo", "--dir", str(tmp_path / "demo"), "--leaves", str(LEAVES))
+    command = python_module("zkp.cli", "local", "demo", "--dir", str(tmp_path / "demo"))
     # A run in the background may have been told to ignore SIGINT, and children inherit that.
     with subprocess.Popen(
         command,

@@ -1,6 +1,7 @@
 """One cluster for all tests of this folder. Keys and reports of failures are those of the other whole networks."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,5 +30,5 @@ def network(shared: Network) -> Network:
     shared.cluster.up()
     shared.agreed()
     for name in COORDINATORS:
-        eventually(f"{name} votes", lambda name=name: is_voter(shared, name))
+        eventually(f"{name} votes", partial(is_voter, shared, name))
     return shared

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.__main__ import main
+from coordinator.cli import main
 from coordinator.raft.storage.segment import HEADER_SIZE
 from tests.integration.cluster.network import Network, eventually
 from tests.integration.raft_process.coordinators import NO_RECORD, empty, followers, has_ended

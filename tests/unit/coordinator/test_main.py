@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordinator.__main__ import main
+from coordinator.cli import main
 from tests.unit.coordinator.test_config import PASSWORD, make_site
 from tests.unit.proofs.test_keystore import write_forgeable
 from tests.unit.proofs.test_verifying_key import FORGEABLE

@@ -8,7 +8,7 @@ import yaml
 
 from coordinator.config.settings import ALIASES, CoordinatorSettings
 from gateway.config import GatewaySettings
-from worker import __main__ as worker_command
+from worker import cli as worker_command
 from worker.config import WorkerSettings
 from zkp.daemon import lifecycle
 from zkp.daemon.settings import Section, read

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
+from zkp.cli.demo.demo import example_entries
 from zkp.proofs import circuits
 
 ALLOWLIST = Path(__file__).parents[3] / "examples" / "allowlist.csv"
@@ -17,6 +18,7 @@ def test_allowlist_is_what_the_recipe_makes() -> None:
     expected = [f"0x{hashlib.sha256(f'member {number}'.encode()).hexdigest()[:40]}" for number in range(1, 1001)]
     assert [row[0] for row in rows] == expected
     assert len(set(expected)) == 1000
+    assert example_entries() == expected  # what the demo takes outside a checkout
 
 
 def test_allowlist_entries_are_leaves() -> None:

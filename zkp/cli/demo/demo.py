@@ -6,6 +6,7 @@ Every step either does what it says or ends the demo with one line; whatever hap
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import shutil
 import signal
 import sys
@@ -42,9 +43,17 @@ class Outcome:
     through_gateway: list[str]
 
 
-def run(directory: Path, leaves: Path, *, database_url: str | None) -> None:
-    """Run the demo below `directory`; raises `CommandFailed` or another of the command's errors."""
-    entries = requests.read_leaves(leaves)
+def example_entries() -> list[str]:
+    """Return 1,000 made-up addresses: the first 20 bytes of SHA-256("member N"), N from 1."""
+    return [f"0x{hashlib.sha256(f'member {number}'.encode()).hexdigest()[:40]}" for number in range(1, 1001)]
+
+
+def run(directory: Path, leaves: Path | None, *, database_url: str | None) -> None:
+    """Run the demo below `directory`; raises `CommandFailed` or another of the command's errors.
+
+    leaves: the list to prove membership of; None for the example's.
+    """
+    entries = example_entries() if leaves is None else requests.read_leaves(leaves)
     if len(entries) < MERKLE_PROOFS:
         raise UsageProblem(f"{leaves} has {len(entries)} entries: the demo needs {MERKLE_PROOFS}")
     began = time.monotonic()

@@ -27,8 +27,8 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("prover",)
-"""What the hosts need beyond the daemons' own dependencies."""
+EXTRAS = ("coordinator", "gateway", "prover", "worker")
+"""Extras whose dependencies every host gets."""
 ABOUT = ("pyproject.toml", "README.md", "LICENSE")
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet")
 _BUILDING = ".building-"
@@ -98,7 +98,8 @@ def build(project: Path, out: Path, release: str, about: Mapping[str, Any], file
     """Make the archive of a release."""
     archive = out / f"{release}.tar"
     wanted = [*about["dependencies"], *(need for extra in EXTRAS for need in about["optional-dependencies"][extra])]
-    requirements = locked((project / "requirements.lock").read_text("utf-8"), closure(wanted))
+    needed = closure(wanted) - {canonicalize_name(about["name"])}  # extras name extras of the project itself
+    requirements = locked((project / "requirements.lock").read_text("utf-8"), needed)
     with workplace(out) as place:
         wheels = place / "wheels"
         listed = place / "requirements.txt"
