@@ -186,8 +186,8 @@ def initialise(data: Path, *, lacking: list[str]) -> subprocess.CompletedProcess
     """Make a data directory as a root without these capabilities."""
     dropped = ",".join(f"-{capability}" for capability in lacking)
     code = (
-        "import sys; from pathlib import Path; from client.local.postgres import EmbeddedPostgres; "
-        "from client.local.errors import LocalClusterError\n"
+        "import sys; from pathlib import Path; from zkp.localcluster.postgres import EmbeddedPostgres; "
+        "from zkp.localcluster.errors import LocalClusterError\n"
         f"try: EmbeddedPostgres(Path({str(data)!r})).initialise()\n"
         "except LocalClusterError as error: sys.exit(str(error))"
     )

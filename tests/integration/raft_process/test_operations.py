@@ -49,7 +49,7 @@ class Place:
         programs.mkdir(parents=True)
         python = f'"{sys.executable}" -m'
         for name, command in (
-            ("zkp", f"{python} client"),
+            ("zkp", f"{python} zkp.cli"),
             ("coordinator", f"{python} coordinator"),
             ("psql", f'"{postgres.program("psql")}"'),  # an operator has PostgreSQL's client; this machine may not
         ):

@@ -29,7 +29,7 @@ def test_an_empty_body_is_told_from_a_broken_one(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        (b'{"a": 1,}', "line 1, column 9"),
+        (b'{"a": 1;}', "line 1, column 8"),
         (b'{"a": 1\n "b": 2}', "line 2, column 2"),
         (b'{"a": 1} x', "line 1, column 10"),
         (b'{"a": "\x01"}', "line 1, column 8"),
