@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 PROTOCOL := $(wildcard zkp/protocol/v1/*.proto)
 CODE := coordinator gateway pki worker zkp
 ROUNDS ?= 20
+JOBS ?= 3
 HOSTS ?= 3
 MINUTES ?= 30
 EVENTS ?= 0
@@ -19,7 +20,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up monitor status logs down test test-fast soak hosts-up hosts-down hosts-test hosts-check bench check monitoring-check protocol protocol-check lock
+.PHONY: help setup demo up monitor status logs down test test-unit soak hosts-up hosts-down hosts-test hosts-check bench check monitoring-check protocol protocol-check lock
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -48,12 +49,12 @@ logs: $(READY) ## Show what its daemons logged last
 down: $(READY) ## Stop that cluster; its data stay
 	$(BIN)/zkp local down
 
-test: $(READY) ## Run every test: unit and simulation first, then integration
-	$(BIN)/pytest -q tests/unit tests/simulation
-	$(BIN)/pytest -q tests/integration
+test: $(READY) ## Run every test: unit and simulation first, then integration, JOBS=3 side by side
+	$(BIN)/pytest -q -n 2 tests/unit tests/simulation
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/integration
 
-test-fast: $(READY) ## Run the tests without sockets and processes (seconds)
-	$(BIN)/pytest -q tests/unit tests/simulation
+test-unit: $(READY) ## Run the tests without sockets and processes (a minute)
+	$(BIN)/pytest -q -n 2 tests/unit
 
 soak: $(READY) ## Simulate clusters under random faults for MINUTES=30 and until EVENTS=0 faults, and sum up
 	$(BIN)/python -m tests.simulation --minutes $(MINUTES) --events $(EVENTS)

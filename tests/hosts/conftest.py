@@ -14,8 +14,8 @@ from tests.hosts.deployment import HOSTS, Deployment
 from tests.hosts.errors import HostsError
 from tests.hosts.fleet import Fleet
 from tests.hosts.playbook import Outcome
-from tests.integration.cluster.conftest import keys
 from tests.integration.cluster.conftest import pytest_runtest_makereport as _with_local_logs
+from tests.integration.conftest import keys
 
 __all__ = ["keys"]
 

@@ -1,8 +1,11 @@
-"""Fixtures that any integration test may use: a PostgreSQL, and databases on it."""
+"""Fixtures that any integration test may use: a PostgreSQL, databases on it, proving keys; and the order of tests."""
 
 import asyncio
+import fcntl
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,6 +13,45 @@ import pytest
 
 from coordinator.store.migrate import load_migrations, migrate
 from tests.integration.postgres import Databases, EmbeddedServer, PostgresServer
+from zkp.localcluster.setup import make_keys
+
+SLOWEST = (
+    "raft_process/test_operations",
+    "monitoring/test_breakages",
+    "monitoring/test_notifications",
+    "rotation/test_rotation",
+    "local/test_demo",
+    "cluster/test_failover",
+    "raft_process/test_drills",
+    "local/test_cluster",
+    "deploy/test_preflight",
+)
+"""Modules that begin first, so that none of them is left alone at the end of a run side by side."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest modules first; the order within a module stays."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+
+    def rank(item: pytest.Item) -> int:
+        return place.get(f"{item.path.parent.name}/{item.path.stem}", len(SLOWEST))
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with development keys of every circuit; not to be changed.
+
+    Processes that run tests side by side share it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / "keys.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_keys(root / "keys", lambda _: None)
+    return root / "keys"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Keys that every network here shares, a network that several modules share, and the logs beside a failure."""
+"""A network that several modules share, and the logs beside a failure."""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -6,15 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cluster.network import LIVE, Network, running
-from zkp.localcluster.setup import make_keys
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with development keys of every circuit; not to be changed."""
-    directory = tmp_path_factory.mktemp("keys")
-    make_keys(directory, lambda _: None)
-    return directory
 
 
 @pytest.fixture(scope="package")

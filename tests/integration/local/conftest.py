@@ -10,15 +10,6 @@ import pytest
 from zkp.localcluster.cluster import LocalCluster
 from zkp.localcluster.postgres import PACKAGE, program
 from zkp.localcluster.process import remnants
-from zkp.localcluster.setup import make_keys
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with development keys of every circuit."""
-    directory = tmp_path_factory.mktemp("keys")
-    make_keys(directory, lambda _: None)
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cluster.conftest import keys, pytest_runtest_makereport
+from tests.integration.cluster.conftest import pytest_runtest_makereport
 from tests.integration.cluster.network import Network, eventually
 from tests.integration.raft_process.coordinators import coordinators, is_voter
 from zkp.localcluster.layout import COORDINATORS
 
-__all__ = ["keys", "pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="package")
