@@ -26,7 +26,7 @@ def rejoin(directory: Path, now: datetime, *, force: bool) -> str:
     """
     with _stopped(directory):
         if not recovery.own_files(directory):
-            raise StorageError("there are no files of a coordinator: start it, and it is caught up")
+            raise StorageError("no files of a coordinator; start it and the others bring it up to date")
         fault = recovery.fault(directory, ReplicatedState())
         if fault is None and not force:
             raise StorageError("the files are sound: start the coordinator, or set them aside with --force")

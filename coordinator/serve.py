@@ -169,7 +169,7 @@ class Coordinator:
             try:
                 await step()
             except Exception:
-                log.exception("a step of stopping failed, going on with the next")
+                log.exception("a step of the shutdown failed; continuing")
         self._verification.close()
 
     async def _hand_over(self) -> None:
@@ -179,9 +179,9 @@ class Coordinator:
         try:
             async with asyncio.timeout(_HANDOVER_S):
                 leader = await self.replicator.transfer_leadership(None)
-            log.info("leadership handed over to %s", leader)
+            log.info("leadership transferred to %s", leader)
         except (RaftError, TimeoutError) as error:
-            log.warning("leadership was not handed over: %s", str(error) or "no answer in time")
+            log.warning("leadership was not transferred: %s", str(error) or "no answer in time")
 
     # ------------------------------------------------------------ who is refused
 

@@ -99,13 +99,13 @@ def _entries(path: Path, text: str) -> list[tuple[str, str]]:
         match = _LINE.fullmatch(content)
         if match is None:  # the line itself is not shown: somebody may have put the key there
             cure = "write NAME:SHA256HEX as `gateway new-api-key NAME` prints it"
-            raise ApiKeyError(f"{path}: line {number}: is no name and digest; {cure}")
+            raise ApiKeyError(f"{path}: line {number}: is not a name and a digest; {cure}")
         try:
             _check_name(match["name"])
         except ApiKeyError as error:
             raise ApiKeyError(f"{path}: line {number}: {error}") from None
         if match["digest"] in entries:
-            raise ApiKeyError(f"{path}: line {number}: the same key is there twice; remove one line")
+            raise ApiKeyError(f"{path}: line {number}: duplicate key; remove one line")
         entries[match["digest"]] = match["name"]
     return [(name, digest) for digest, name in entries.items()]
 
@@ -135,7 +135,7 @@ class Callers:
 
     def _by_key(self, authorization: Sequence[str]) -> str:
         if len(authorization) > 1:
-            raise ApiProblem(INVALID_HEADER, "Authorization: is there more than once; send it once", "Authorization")
+            raise ApiProblem(INVALID_HEADER, "Authorization: appears more than once; send it once", "Authorization")
         scheme, _, key = authorization[0].strip().partition(" ")
         if scheme.lower() != "bearer":
             raise _unauthenticated(f"only the Bearer scheme is known; {_CURE}")

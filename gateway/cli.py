@@ -55,7 +55,7 @@ def check(context: typer.Context, config_file: ConfigOption = None) -> None:
 
 
 @app.command(name="new-api-key", short_help="Make an API key.")
-def new_api_key(name: Annotated[str, typer.Argument(metavar="NAME", help="whose key it is")]) -> None:
+def new_api_key(name: Annotated[str, typer.Argument(metavar="NAME", help="name of the key's owner")]) -> None:
     """Example: gateway new-api-key billing-service
 
     Prints a new key, which is shown this once, and the line to add to the file of API keys. Send SIGHUP to

@@ -42,7 +42,7 @@ class RateSettings(Section):
         default=10.0, description="requests a second, over time", examples=["10"]
     )
     burst: Annotated[Count, Field(ge=1, le=1_000_000)] = Field(
-        default=20, description="requests at once after a pause", examples=["20"]
+        default=20, description="size of a burst, in requests", examples=["20"]
     )
 
 
@@ -70,7 +70,7 @@ class GatewaySettings(Section):
         examples=["0.0.0.0:8443"],
     )
     coordinators: Annotated[tuple[ReachableAddress, ...], Field(min_length=1)] = Field(
-        description="gRPC addresses of coordinators; any of them tells who leads, so name all",
+        description="gRPC addresses of the coordinators; name all, since any of them can name the leader",
         examples=["['192.168.1.10:9090', '192.168.1.11:9090', '192.168.1.12:9090']"],
     )
     tls: TlsSettings

@@ -169,7 +169,7 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
         detail = f"the body did not arrive within {limits.timeout_s:g} s; send it faster"
         raise ApiProblem(problems.BODY_TIMEOUT, detail, headers=_CLOSE) from None
     except web.RequestPayloadError:
-        detail = "the body's transfer encoding is broken; send Content-Length or correct chunks"
+        detail = "malformed transfer encoding of the body; send Content-Length or correct chunks"
         raise ApiProblem(problems.INVALID_JSON, detail, headers=_CLOSE) from None
     return bytes(body)
 

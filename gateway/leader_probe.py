@@ -22,7 +22,7 @@ class LeaderProbe:
 
     def __init__(self, network: CoordinatorClient) -> None:
         self._network = network
-        self._reason: str | None = "not asked yet"
+        self._reason: str | None = "not queried yet"
 
     @property
     def reachable(self) -> bool:

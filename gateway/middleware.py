@@ -50,7 +50,8 @@ class RequestMiddleware:
         self._clock = clock
         self._requests = Counter(
             "zkp_gateway_requests",
-            "Requests answered, by method, page and status. 5xx are ours: the log says why.",
+            "Requests answered, by method, endpoint and status. 5xx are faults of the gateway or the network; "
+            "see the log.",
             ["method", "route", "code"],
             registry=registry,
         )
@@ -144,7 +145,7 @@ class AuthMiddleware:
         request[CALLER] = caller
         wait = self._limit.take(caller)
         if wait:
-            detail = "this caller asks more often than it may; wait as long as Retry-After says"
+            detail = "rate limit exceeded; retry after the time in Retry-After"
             raise ApiProblem(problems.RATE_LIMITED, detail, retry_after=wait)
 
 

@@ -18,13 +18,13 @@ log = logging.getLogger("zkp.gateway")
 
 _NO_LEADER_RETRY_S = 2.0  # an election takes well under a second
 _ANSWERS: tuple[tuple[type[ClientError], tuple[ProblemKind, str, str | None]], ...] = (
-    (NotFound, (problems.NO_SUCH_TASK, "no task has this id, or its record was forgotten", None)),
+    (NotFound, (problems.NO_SUCH_TASK, "no task with this id, or its retention period has passed", None)),
     (Conflict, (problems.TASK_ENDED, "the task has completed or failed, and cannot be cancelled", None)),
     (
         AlreadyExists,
         (
             problems.KEY_REUSED,
-            f"{HEADER}: came with another body before; send that body again, or another key",
+            f"{HEADER}: was used with another body; send that body again or another key",
             HEADER,
         ),
     ),
@@ -74,8 +74,8 @@ def refusal(error: ClientError) -> ApiProblem:
     for meant, answer in _ANSWERS:
         if isinstance(error, meant):
             return ApiProblem(*answer)
-    log.error("the coordinators did not do as this gateway asked: %s", error)
-    detail = "the coordinators did not do as this gateway asked; its operator finds the reason in its log"
+    log.error("the upstream request failed: %s", error)
+    detail = "the upstream request failed; the gateway's log has the reason"
     return ApiProblem(problems.NETWORK_FAULT, detail)
 
 

@@ -74,7 +74,7 @@ ANSWERS: Json = {
             "duplicate": {"type": "boolean", "description": "the task was there before this request"},
             "public_inputs": _PUBLIC_INPUTS,
             "links": reference("Links"),
-            "blinding": {**_DECIMAL, "description": "drawn for the caller, who gave none: keep it secret"},
+            "blinding": {**_DECIMAL, "description": "generated because the request had none: keep it secret"},
         },
         optional=("blinding",),
     ),

@@ -91,7 +91,7 @@ class SubmissionPool:
         try:
             await asyncio.gather(*(loop.run_in_executor(self._pool.executor, work) for _ in range(self._processes)))
         except BrokenProcessPool:
-            detail = "cannot start the processes that prepare submissions: is there memory left?"
+            detail = "cannot start the processes that prepare submissions: check the free memory"
             raise DaemonError(detail) from None
 
     async def close(self) -> None:
@@ -112,10 +112,12 @@ class SubmissionPool:
         Raises a `ApiProblem` when there is none. A caller that hangs up keeps its place until the work ends.
         """
         if self.held >= self._capacity:
-            raise _busy(f"{self._capacity} submissions are being prepared already; try again")
+            raise _busy(f"{self._capacity} submissions are being prepared, which is the limit; try again")
         share = max(1, self._capacity // 2)
         if self._held[caller] >= share:
-            raise _busy(f"{share} submissions of yours are being prepared already; wait for their answers")
+            raise _busy(
+                f"{share} submissions of this caller are being prepared, which is the limit; wait for their answers"
+            )
         self._held[caller] += 1
         place = Reservation(self, caller)
         try:

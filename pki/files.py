@@ -75,7 +75,7 @@ def create_directories(targets: Mapping[Path, Contents], *, mode: int) -> None:
             with _explained(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and (not target.is_dir() or any(target.iterdir())):
-                    raise StoreError(f"{target} is there already: choose another place, or remove it first")
+                    raise StoreError(f"{target} already exists: choose another path, or remove it first")
                 drafts[target] = _beside(target)
         _side_by_side(write, targets)
         for target, draft in drafts.items():

@@ -156,7 +156,7 @@ class Agent:
         elif isinstance(error, NoLeader):
             log.warning("still searching: %s", error)
         elif isinstance(error, NotFound):
-            log.info("leader does not know this worker, registering again")
+            log.info("unknown to the leader, registering again")
         else:
             log.error("registration refused, will try again: %s", error)
         kind = ReportOutcome.AWAY if kind is ReportOutcome.SETTLED else kind

@@ -97,7 +97,7 @@ class AttemptRunner:
         for attempt in list(attempts):
             held = self._held.pop(attempt, None)
             if held is not None:
-                log.info("attempt %d dropped: nobody wants it", attempt.attempt, extra=_task(attempt))
+                log.info("attempt %d dropped: its assignment was withdrawn", attempt.attempt, extra=_task(attempt))
                 self._tally.ended(held.circuit, "dropped")
                 held.task.cancel()
                 self._background(self._clear(held.task, attempt))
@@ -154,7 +154,7 @@ class AttemptRunner:
         except Exception:
             # A mistake of ours: the coordinator hears of it at once instead of waiting for us in vain.
             log.exception("attempt failed inside the worker", extra=_task(job.id))
-            await self._fail(job, ProvingFailed("worker_failed", "the worker failed; its log says more"))
+            await self._fail(job, ProvingFailed("worker_failed", "internal error of the worker; see its log"))
             return
         self._stop_proving(job.id)
         if finished is None:
@@ -184,7 +184,7 @@ class AttemptRunner:
             raise ProvingFailed(
                 "key_mismatch",
                 f"this worker's verifying key of {job.circuit!r} is {(ours or 'missing')[:16]}, and the task "
-                f"wants {job.verifying_key_sha256[:16]}: distribute the same keys to all",
+                f"wants {job.verifying_key_sha256[:16]}: distribute the same keys to all workers and coordinators",
             )
         proving = asyncio.create_task(self._pool.prove(job))
         starting = asyncio.create_task(self._reporter.started(job.id))
@@ -212,7 +212,7 @@ class AttemptRunner:
             held.kept.set()
 
     def _hand_back(self, attempt: AttemptId, reason: str) -> None:
-        log.info("task handed back: %s", reason, extra=_task(attempt))
+        log.info("task returned: %s", reason, extra=_task(attempt))
         self._background(self._reporter.released(attempt, reason))
 
     async def _clear(self, task: asyncio.Task[None], attempt: AttemptId) -> None:

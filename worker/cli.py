@@ -27,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="\b\nExample:\n  worker --config /etc/zkp/worker.yaml\n\n"
-    "Find the leading coordinator, prove the tasks it gives, report each proof once. SIGTERM finishes or hands "
-    "back what is in work; SIGHUP reads the certificate again.",
+    "Find the leading coordinator, prove the tasks it gives, report each proof once. SIGTERM finishes or "
+    "returns tasks in progress; SIGHUP reloads the certificate.",
 )
 
 

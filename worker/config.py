@@ -59,12 +59,12 @@ class WorkerSettings(Section):
     )
     log_level: LogLevel = Field(default="info", description="the least severe messages to log", examples=["info"])
     coordinators: Annotated[tuple[ReachableAddress, ...], Field(min_length=1)] = Field(
-        description="gRPC addresses of coordinators; any of them tells who leads, so name all",
+        description="gRPC addresses of the coordinators; name all, since any of them can name the leader",
         examples=["['192.168.1.10:9090', '192.168.1.11:9090', '192.168.1.12:9090']"],
     )
     max_concurrent_tasks: Annotated[Count, Field(ge=1, le=MAX_CAPACITY)] = Field(
         default_factory=spare_cores,
-        description="how many proofs to make at once; by default one for each core but one",
+        description="number of concurrent proofs; default: the number of cores minus one",
         examples=["3"],
     )
     keys_dir: AnchoredPath = Field(
@@ -81,7 +81,7 @@ class WorkerSettings(Section):
     )
     drain_timeout: Annotated[Duration, Field(le=3600)] = Field(
         default=30.0,
-        description="how long running proofs may go on when the worker stops; the rest is handed back",
+        description="how long running proofs may continue when the worker stops; the others are returned",
         examples=["30s"],
     )
     tls: TlsSettings

@@ -38,12 +38,12 @@ class WorkerMetrics:
         self, *, capacity: int, proving: Callable[[], int], held: Callable[[], int], online: Callable[[], bool]
     ) -> None:
         """Read these at every scrape."""
-        self._gauge("zkp_worker_capacity", "Proofs that can be made at once.", lambda: capacity)
+        self._gauge("zkp_worker_capacity", "Maximum number of concurrent proofs.", lambda: capacity)
         self._gauge("zkp_worker_proving", "Proofs being made.", proving)
         self._gauge("zkp_worker_held", "Attempts proved or not yet settled.", held)
         self._gauge(
             "zkp_worker_online",
-            "1 while registered with a leader. 0 for long: its log says who refuses it.",
+            "1 while registered with a leader. 0 for long: see its log for the refusal.",
             lambda: int(online()),
         )
 

@@ -165,6 +165,8 @@ class _Slot:
             await self._process.wait()
             if self._last_words is not None:
                 await self._last_words
+            with contextlib.suppress(RuntimeError):  # a proof that is being waited for reads to the end itself
+                await _pipe(self._process.stdout).read()
             self._process = None
 
     async def _why_it_never_began(self) -> str:

@@ -99,7 +99,7 @@ class Spool:
         fresh = final.with_suffix(".new")
         try:
             if sum(1 for path in self._path.iterdir() if path.suffix == _SUFFIX) >= self._limit:
-                raise SpoolError(f"{self._path}: holds {self._limit} proofs that nobody has taken")
+                raise SpoolError(f"{self._path}: holds {self._limit} unacknowledged proofs")
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(_encode(finished))

@@ -74,16 +74,16 @@ class RaftSettings(Section):
     )
     bootstrap: bool = Field(
         default=False,
-        description="found a new cluster, once all peers say that they have none; true on one member at most",
+        description="bootstrap a new cluster once every peer confirms that it has none; set on at most one node",
         examples=["false"],
     )
     heartbeat: Annotated[Duration, Field(ge=0.01, le=10)] = Field(
-        default=0.05, description="how often a leader shows that it is there", examples=["50ms"]
+        default=0.05, description="interval of the leader's heartbeats", examples=["50ms"]
     )
     election_timeout: Annotated[Duration, Field(ge=0.04, le=60)] = Field(
         default=0.25,
         description=(
-            "how long a leader may be silent before another is elected: at least this, at most twice this; "
+            "time without a heartbeat after which a follower starts an election, between this and twice this; "
             "at least 4 heartbeats, and well above the longest pause of network and disk"
         ),
         examples=["250ms"],
@@ -146,7 +146,8 @@ class TaskSettings(Section):
     )
     lease: Annotated[Duration, Field(ge=0.3, le=3600)] = Field(
         default=10.0,
-        description="how long a silent worker keeps its tasks; workers send heartbeats three times as often",
+        description="lease: how long a worker keeps its tasks without a heartbeat; workers send three "
+        "heartbeats per lease",
         examples=["10s"],
     )
     start_timeout: Annotated[Duration, Field(le=3600)] = Field(

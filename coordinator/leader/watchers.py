@@ -58,7 +58,7 @@ class TaskWatchers:
         Raises Overloaded at the bound, and what `end_all` was given.
         """
         if self._count >= self._bound:
-            raise Overloaded(f"{self._bound} callers watch tasks already: poll instead", _RETRY_AFTER_S)
+            raise Overloaded(f"{self._bound} callers watch tasks, which is the limit; poll instead", _RETRY_AFTER_S)
         watcher = _Watcher(current)
         self._watchers.setdefault(current.id, set()).add(watcher)
         self._count += 1

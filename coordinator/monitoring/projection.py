@@ -33,15 +33,16 @@ class RecordMetrics(StoreObserver):
         )
         self._errors = Counter(
             "zkp_postgres_errors",
-            "Operations that PostgreSQL did not answer as it should; this node's log says why.",
+            "PostgreSQL operations that failed; see this node's log.",
             ["operation"],
             registry=registry,
         )
-        self._batches = Counter("zkp_projection_batches", "Batches written to the record.", registry=registry)
-        self._events = Counter("zkp_projection_events", "Events written to the record.", registry=registry)
+        self._batches = Counter("zkp_projection_batches", "Batches written to the projection.", registry=registry)
+        self._events = Counter("zkp_projection_events", "Events written to the projection.", registry=registry)
         self._refused = Counter(
             "zkp_projection_writes_refused",
-            "Writes that the record refused: a deposed leader's, which is as it should be, or a foreign database's.",
+            "Writes that the database refused: those of a deposed leader, as intended, or to another "
+            "cluster's database.",
             registry=registry,
         )
         for operation in _OPERATIONS:
@@ -100,7 +101,7 @@ class RecordGauges(Collector):
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "zkp_projection_backlog_events",
-            "Events in memory that the record is not known to have. At the limit, submissions are refused.",
+            "Events in memory that the projection is not known to hold. At the limit, submissions are refused.",
             float(self._backlog()),
         )
         now = self._connections()
@@ -109,7 +110,7 @@ class RecordGauges(Collector):
         states.add_metric(["busy"], float(now.busy))
         yield states
         yield GaugeMetricFamily(
-            "zkp_postgres_connections_limit", "Connections for reading that may be open at once.", float(now.limit)
+            "zkp_postgres_connections_limit", "Maximum number of open connections for reading.", float(now.limit)
         )
         if self._leads():
             yield from self._of_the_leader()
@@ -117,18 +118,18 @@ class RecordGauges(Collector):
     def _of_the_leader(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "zkp_postgres_up",
-            "1: the leader's connection for writing is open. 0: tasks go on, and the backlog grows; mend PostgreSQL.",
+            "1: the leader's connection for writing is open. 0: tasks continue, the backlog grows: repair it.",
             1.0 if self._projection.connected else 0.0,
         )
         since = self._projection.lagging_since_ms
         yield GaugeMetricFamily(
             "zkp_projection_lag_seconds",
-            "Age of the oldest event that the record lacks; 0 when it lacks none.",
+            "Age of the oldest event that is not projected yet; 0 without one.",
             0.0 if since is None else max(0.0, time.time() - since / 1000),
         )
         statuses = GaugeMetricFamily(
             "zkp_projection_status",
-            "1 for how the record is kept. stopped: it refuses this cluster, and an operator must say why.",
+            "1 for the state of the projection. stopped: the database refuses this cluster; an operator must act.",
             labels=["status"],
         )
         for status in _STATUSES:

@@ -116,7 +116,7 @@ class RaftGauges(Collector):
             ("zkp_raft_log_entries", "Entries in the log since the last snapshot.", status.log_entries),
             (
                 "zkp_raft_leader_last_contact_seconds",
-                "Seconds since this node last heard the leader; 0 on the leader, -1 before it heard any.",
+                "Seconds since this node last received from the leader; 0 on the leader, -1 before the first time.",
                 -1.0 if status.leader_silence is None else status.leader_silence,
             ),
         ):

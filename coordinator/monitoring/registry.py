@@ -30,20 +30,21 @@ class Metrics:
         self.tasks = TaskMetrics(self.registry)
         self._calls = Counter(
             "zkp_rpc_requests",
-            "gRPC calls that ended, by method and status. INTERNAL is a fault of ours: the log says which.",
+            "gRPC calls that ended, by method and status. INTERNAL is a bug; see the log.",
             ["method", "code"],
             registry=self.registry,
         )
         self._call_seconds = Histogram(
             "zkp_rpc_request_seconds",
-            "Time from a call's arrival to its answer; calls that are no streams.",
+            "Time from the arrival of a unary call to its answer.",
             ["method"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self._refusals = Counter(
             "zkp_refused",
-            "Connections and calls refused for who the caller is, by port and reason. The log names the callers.",
+            "Connections and calls refused because of the caller's identity, by port and reason. The log "
+            "names the callers.",
             ["port", "reason"],
             registry=self.registry,
         )
@@ -100,6 +101,6 @@ class _ServiceGauges(Collector):
         )
         yield GaugeMetricFamily(
             "zkp_projection_lag_events",
-            "Events that PostgreSQL lacks, as far as this node knows.",
+            "Events that PostgreSQL does not hold yet, as known to this node.",
             float(self._health.database().backlog),
         )

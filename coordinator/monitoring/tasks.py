@@ -65,17 +65,18 @@ class TaskMetrics:
             "zkp_task_retries", "Tasks queued again after an attempt without a proof.", "circuit", "reason"
         )
         self._attempts = counter(
-            "zkp_attempts_ended", "Attempts that ended while this node led; lost ones were taken back.", "state"
+            "zkp_attempts_ended", "Attempts that ended while this node was leader; lost ones were revoked.", "state"
         )
         self._lease_losses = counter(
             "zkp_lease_losses",
-            "Attempts taken back from their worker. lease_lost: it fell silent; timeout: it took too long.",
+            "Attempts revoked from their worker. lease_lost: heartbeat timeout; timeout: the attempt exceeded "
+            "its time limit.",
             "reason",
         )
         self._quarantines = counter("zkp_workers_quarantined", "Workers quarantined while this node led.")
         self._checked = counter(
             "zkp_proofs_checked",
-            "Proofs checked against the verifying key, by outcome. A false one is an attack or a broken machine.",
+            "Proofs verified with the verifying key, by outcome. An invalid one means an attack or a faulty machine.",
             "circuit",
             "outcome",
         )
@@ -173,7 +174,7 @@ def _ages(state: State, now: float) -> Iterable[Metric]:
     oldest = min((task.started_ms or task.assigned_ms for task in leased), default=None)
     yield GaugeMetricFamily(
         "zkp_task_oldest_pending_seconds",
-        "Age of the task that is next in line; 0 when none waits. Old with free slots: nobody can prove it.",
+        "Age of the oldest queued task; 0 without one. Old while slots are free: no worker can prove it.",
         max(0.0, pending),
     )
     yield GaugeMetricFamily(

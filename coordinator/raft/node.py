@@ -215,7 +215,7 @@ class RaftNode:
             raise TransferRefused("no other node is connected to the leader; start another node")
         target = to or candidates[-1]
         if target == self._options.node_id:
-            raise TransferRefused(f"{target} leads already")
+            raise TransferRefused(f"{target} is already the leader")
         if target not in self._links:
             raise TransferRefused(f"{target} is not connected to the leader; start it, or choose another node")
         self._transfer = (target, engine.now() + 4 * self._options.election_timeout)
@@ -422,7 +422,7 @@ class RaftNode:
             return
         target, deadline = self._transfer
         if engine.now() > deadline:
-            log.warning("leadership transfer gave no result in time: this node goes on leading")
+            log.warning("leadership transfer timed out; this node remains leader")
             self._transfer = None
         elif target is not None and core.raftCommitIndex == core.last_log_index() and core.hand_over(target):
             self._transfer = (None, deadline)

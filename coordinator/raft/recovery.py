@@ -104,7 +104,7 @@ def vote_regardless(directory: Path) -> str:
         )
     membership = Membership(OsDisk(directory), node_id, [], bootstrap=False, make_id=str)
     if membership.standing is MemberState.VOTER:
-        raise StorageError(f"{node_id} votes already")
+        raise StorageError(f"{node_id} already votes")
     membership.caught_up()
     return node_id
 

@@ -88,7 +88,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
         """Answers once another node leads."""
         require_leader(self._replicator)
         if request.to and request.to not in {member.id for member in self._cluster.members}:
-            raise InvalidRequest("to", f"{request.to[:64]!r} is no member of this cluster")
+            raise InvalidRequest("to", f"{request.to[:64]!r} is not a member of this cluster")
         given_way = not request.to and 0 < request.term < self._replicator.term
         if request.to == self._replicator.node_id or given_way:
             return pb.TransferLeadershipResponse(leader=self._replicator.node_id)

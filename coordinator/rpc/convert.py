@@ -117,7 +117,7 @@ def state_from_pb(number: pb.TaskState.ValueType) -> TaskState | None:
     if number == pb.TASK_STATE_UNSPECIFIED:
         return None
     if number not in _STATES_BACK:
-        raise InvalidRequest("state", f"{number} is no task state")
+        raise InvalidRequest("state", f"{number} is not a task state")
     return _STATES_BACK[number]
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger("zkp.coordinator")
 _LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
 _CLOCKS_DIFFER_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
 _ELECTION_LOOKS, _ELECTION_LOOK_S = 15, 0.02
-_INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error: the coordinator's log says more")
+_INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error; see the coordinator's log")
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -250,5 +250,5 @@ def _code_name(context: Context) -> str:
 
 def _too_long(limit_s: float | None) -> Exception:
     if limit_s is None:
-        return Unavailable("this stream has been open for as long as one may be: open it again")
+        return Unavailable("the stream reached its maximum lifetime; reconnect")
     return TimedOut(f"no answer within {limit_s:g} s")

@@ -34,7 +34,7 @@ class Cluster:
     def roles(self) -> dict[str, str]:
         """Member id → "leader", "follower", "candidate", "unreachable" or "unknown", as this node believes.
 
-        "unknown": a follower that knows no leader cannot tell what its peers are.
+        "unknown": a follower that not the leader; it names none cannot tell what its peers are.
         """
         status = self._replicator.status()
         roles: dict[str, str] = {}

@@ -87,7 +87,7 @@ class Reports:
         speaks_for(caller, worker_id)
         require_leader(self._replicator)
         if not _CODE.fullmatch(code):
-            raise InvalidRequest("error.code", "write 1 to 64 of a-z, 0-9 and '_', a letter first")
+            raise InvalidRequest("error.code", "must be 1 to 64 characters from a-z 0-9 _, starting with a letter")
         await self._confirm(worker_id, task_id, attempt)
         await self._propose(Fail(task_id, worker_id, attempt, code, one_line(message), retryable, released))
 

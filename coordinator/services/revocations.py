@@ -105,7 +105,9 @@ class Revocations:
         if not _SERIAL.fullmatch(certificate.serial):
             raise InvalidRequest(f"{place}.serial", "write it hexadecimal, lower case, without leading zeros")
         if certificate.serial == own_serial:
-            raise InvalidRequest(f"{place}.serial", "is the certificate of this very request: use another admin's")
+            raise InvalidRequest(
+                f"{place}.serial", "is the certificate used for this request: use another admin's certificate"
+            )
         for name, text in (("subject", certificate.subject), ("reason", certificate.reason)):
             if not _WORDS.fullmatch(text):
                 raise InvalidRequest(f"{place}.{name}", "at most 128 printable ASCII characters")
@@ -134,7 +136,7 @@ class Revocations:
         """
         require_leader(self._replicator)
         if self._followers >= _MAX_FOLLOWERS:
-            raise Overloaded(f"{_MAX_FOLLOWERS} callers follow the revocations already", _RETRY_AFTER_S)
+            raise Overloaded(f"{_MAX_FOLLOWERS} callers follow the revocations, which is the limit", _RETRY_AFTER_S)
         self._followers += 1
         begun = False
         try:

@@ -32,7 +32,7 @@ class TaskReader:
         try:
             return await _in_time(self._record.get_task(task_id))
         except ProjectionUnavailable as error:
-            log.debug("record not read: %s", error, extra={"task_id": task_id})
+            log.debug("projection not read: %s", error, extra={"task_id": task_id})
             raise Unavailable(f"task {task_id} is not in memory, and PostgreSQL is away: ask again later") from None
 
     async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
@@ -42,7 +42,7 @@ class TaskReader:
         except PageTokenError as error:
             raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
         except ProjectionUnavailable as error:
-            log.debug("record not read, listing what is in memory: %s", error)
+            log.debug("projection not read, listing tasks in memory: %s", error)
             return self._page_of_memory(state, circuit, size, token)
         return TaskListing(page.tasks, page.next_token)
 

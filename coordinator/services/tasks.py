@@ -165,9 +165,11 @@ class Tasks:
         if not self._keys.serves(submission.circuit):
             self._refuse_circuit(submission.circuit)
         if state.counts[TaskState.PENDING] + self._in_flight + ahead >= self._limits.max_backlog:
-            raise Overloaded(f"{self._limits.max_backlog} tasks are waiting already", _RETRY_AFTER_S)
+            raise Overloaded(f"{self._limits.max_backlog} tasks are queued, which is the limit", _RETRY_AFTER_S)
         if len(state.outbox) >= self._limits.max_unprojected:
-            raise Overloaded(f"{self._limits.max_unprojected} events wait for PostgreSQL already", _RETRY_AFTER_S)
+            raise Overloaded(
+                f"{self._limits.max_unprojected} events wait for PostgreSQL, which is the limit", _RETRY_AFTER_S
+            )
         return command
 
     def _refuse_circuit(self, circuit: str) -> None:
@@ -207,7 +209,7 @@ def _result(outcome: Outcome) -> AcceptedTask | CoordinatorError:
     if outcome.refusal is None and outcome.task is not None:
         return AcceptedTask(outcome.task, outcome.duplicate)
     if outcome.refusal is None:
-        return Unavailable("the outcome names no task: ask again with the same id")
+        return Unavailable("the outcome names no task: submit again with the same id")
     if outcome.refusal.code is RefusalCode.CONFLICT:
         return AlreadyExists(outcome.refusal.message)
     return InvalidRequest("circuit", outcome.refusal.message.removeprefix("circuit: "))

@@ -28,7 +28,7 @@ class Verification:
     async def verify(self, circuit: str, proof: bytes, public_inputs: Sequence[str]) -> bool:
         """Whether the proof shows the statement. Raises Overloaded at the bound."""
         if self._under_way >= self._bound:
-            raise Overloaded(f"{self._bound} proofs are being checked already", _RETRY_AFTER_S)
+            raise Overloaded(f"{self._bound} proofs are being verified, which is the limit", _RETRY_AFTER_S)
         self._under_way += 1
         try:
             loop = asyncio.get_running_loop()

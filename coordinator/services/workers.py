@@ -94,13 +94,13 @@ class Workers:
         _check(introduction)
         workers = self._replicator.state.workers
         if introduction.worker_id not in workers and len(workers) >= MAX_WORKERS:
-            raise Overloaded(f"{MAX_WORKERS} workers are known already", 60.0)
+            raise Overloaded(f"{MAX_WORKERS} workers are known, which is the limit", 60.0)
         circuits = self._circuits_of(introduction)
         await self._replicator.barrier()
         claimed = set(introduction.held)
         mine = claimed & self._leased_to(introduction.worker_id)
         if sum(len(task_id) + 16 for task_id, _ in mine) > _HELD_BYTES:
-            raise InvalidRequest("held", "too many to register at once: finish some first")
+            raise InvalidRequest("held", "too many attempts to register with: finish some first")
         outcome = await self._replicator.submit(
             RegisterWorker(
                 introduction.worker_id,
@@ -224,7 +224,7 @@ def require_leader(replicator: Replicator) -> None:
 
 def _check(introduction: WorkerRegistration) -> None:
     if not _INCARNATION.fullmatch(introduction.incarnation):
-        raise InvalidRequest("incarnation", "write 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise InvalidRequest("incarnation", "must be 1 to 64 characters from A-Z a-z 0-9 . _ -")
     if not 1 <= introduction.capacity <= MAX_CAPACITY:
         raise InvalidRequest("capacity", f"must be 1 to {MAX_CAPACITY}")
     if not 1 <= len(introduction.circuits) <= MAX_CIRCUITS:

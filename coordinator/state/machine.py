@@ -389,7 +389,7 @@ class State:
             return _no_worker(command.worker_id)
         if worker.incarnation != command.incarnation or worker.state is not WorkerState.ONLINE:
             return _refused(RefusalCode.STALE, f"worker {worker.id} has moved on")
-        self._set_worker(worker, WorkerState.OFFLINE, "fell silent", EventKind.WORKER_OFFLINE)
+        self._set_worker(worker, WorkerState.OFFLINE, "heartbeat timed out", EventKind.WORKER_OFFLINE)
         self._take_back_leases(worker.id, "lease_lost", f"worker {worker.id} fell silent")
         return Outcome(events=tuple(self._events))
 
@@ -426,7 +426,7 @@ class State:
 
     def _revoke_certificate(self, command: RevokeCertificate) -> Outcome:
         if not _SERIAL.fullmatch(command.serial):
-            return _refused(RefusalCode.INVALID, "serial: write it hexadecimal, lower case, without leading zeros")
+            return _refused(RefusalCode.INVALID, "serial: must be lower-case hexadecimal without leading zeros")
         if command.serial in self.revoked:
             return Outcome(duplicate=True)
         if len(self.revoked) >= MAX_REVOKED and not self._forget_expired():

@@ -39,7 +39,7 @@ def collapse(events: Sequence[TaskEvent], after: int) -> Batch:
     for expected, event in enumerate(events, start=after + 1):
         if event.revision != expected:
             raise ProjectionBehind(
-                f"event {expected} is neither in the record nor in the cluster: restore a newer backup"
+                f"event {expected} is neither in the projection nor in the cluster: restore a newer backup"
             )
         if event.task is not None:
             tasks[event.task.id] = event.task

@@ -56,7 +56,7 @@ class Readers:
                 with self._observer.asking("read"):
                     return await self._fetch(statement, parameters)
             except psycopg.errors.UndefinedTable:
-                raise ProjectionUnavailable("the record has no tables yet: a leader makes them") from None
+                raise ProjectionUnavailable("the database has no tables yet: a leader creates them") from None
             except (psycopg.Error, OSError) as error:
                 raise ProjectionUnavailable(describe(error)) from error
 

@@ -55,7 +55,7 @@ def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ..
             found.append(Migration(int(match[1]), match[2], sql, hashlib.sha256(sql).hexdigest()))
     for number, migration in enumerate(found, start=1):
         if migration.version != number:
-            raise DatabaseSchemaError(f"migrations: {number:04} is missing or there twice: reinstall this release")
+            raise DatabaseSchemaError(f"migrations: {number:04} is missing or duplicated: reinstall this release")
     return tuple(found)
 
 
@@ -115,7 +115,7 @@ async def _apply(connection: Connection, migration: Migration, term: int) -> Non
         if tables is not None and tables["projection"] is not None:
             await cursor.execute(QUERIES["raise_term"], {"term": term})
             if await cursor.fetchone() is None:
-                raise Fenced(f"term {term} may not migrate the record: a later term writes it")
+                raise Fenced(f"term {term} may not migrate the database: a later term writes it")
         else:
             await _check_encoding(connection)
         await cursor.execute(migration.sql)

@@ -71,18 +71,18 @@ def check_continuity(position: Position, outbox: EventOutbox) -> None:
     """
     if position.revision > outbox.revision:
         raise ProjectionAhead(
-            f"the record holds revision {position.revision}, the cluster has only come to {outbox.revision}: "
+            f"the projection holds revision {position.revision}, the cluster has reached only {outbox.revision}: "
             "the cluster's data was lost or restored; give it a new database, or restore its data"
         )
     if position.revision < outbox.projected:
         raise ProjectionBehind(
-            f"the record ends at revision {position.revision} and has held {outbox.projected}: "
+            f"the projection ends at revision {position.revision} and has held {outbox.projected}: "
             "it lost data or is an old backup; restore a newer backup"
         )
     if position.revision > outbox.projected:
         event = outbox.pending(position.revision - 1, 1)[0]
         if fingerprint(event) != position.fingerprint:
             raise ProjectionForeign(
-                f"the record's event {position.revision} is not this cluster's: the database belongs to "
+                f"the projection's event {position.revision} is not this cluster's: the database belongs to "
                 "another or an earlier cluster; give this one its own database"
             )

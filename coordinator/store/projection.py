@@ -108,7 +108,7 @@ class ProjectionWriter:
         found = f"term {row['term']}, revision {row['revision']}" if row else "nothing"
         mine = f"term {self._term}" + ("" if expected is None else f", revision {expected}")
         return Fenced(
-            f"not the writer any more: the record is at {found}, this leader at {mine} "
+            f"no longer the writer: the projection is at {found}, this leader at {mine} "
             "(a later leader writes it, or the database belongs to an earlier cluster)"
         )
 

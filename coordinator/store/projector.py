@@ -123,8 +123,8 @@ class Projector:
         self._running, self._failures, self._recorded = True, 0, None
         self._written.clear()
         parts = {
-            asyncio.create_task(self._keep_writing(term), name="record writer"),
-            asyncio.create_task(self._keep_acknowledging(), name="record acknowledger"),
+            asyncio.create_task(self._keep_writing(term), name="projection writer"),
+            asyncio.create_task(self._keep_acknowledging(), name="projection acknowledger"),
         }
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -168,7 +168,10 @@ class Projector:
             self._set_recorded(position.revision)
             self._connected, self._refused = True, False
             log.info(
-                "record opened at revision %d, %d events behind", position.revision, self.lag, extra={"term": term}
+                "record opened at revision %d, %d events behind",
+                position.revision,
+                self.lag,
+                extra={"term": term},
             )
             while True:
                 await self._write_next(connection, projection)
@@ -208,7 +211,7 @@ class Projector:
         if left_alone:
             self.left_alone += len(left_alone)
             log.error(
-                "ids used again: the record keeps the tasks that it has",
+                "task ids reused; the projection keeps the existing rows",
                 extra={"task_id": ", ".join(sorted(left_alone))},
             )
         if len(events) < BATCH:

@@ -14,7 +14,7 @@ def parse(text: str) -> Mapping[str, bytes]:
     statements: dict[str, bytes] = {}
     for name, block in zip(parts[::2], parts[1::2], strict=True):
         if name in statements:
-            raise ValueError(f"queries.sql: {name} is there twice")
+            raise ValueError(f"queries.sql: {name} is duplicated")
         lines = [line for line in block.splitlines() if not line.startswith("--")]
         statements[name] = "\n".join(lines).strip().encode()
     return MappingProxyType(statements)

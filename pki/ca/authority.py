@@ -105,13 +105,15 @@ class Authority:
             issuer = self.issuer.certificate.subject.rfc4514_string()
             raise AuthorityError(f"{issuer} is not of the trust domain {identity.trust_domain}: use its own CA")
         if profile.needs_host and not hosts:
-            raise AuthorityError(f"{name} is {role.with_article}, which others dial: give at least one --host")
+            raise AuthorityError(
+                f"{name} is {role.with_article}, which accepts connections: give at least one --host"
+            )
         names = list(dict.fromkeys(parse_host(host) for host in (*hosts, identity.dns_name)))
         for host in names:
             self.scope.check(host)
         lifetime = profile.life if life is None else life
         if not timedelta() < lifetime <= LEAF_LIFE:
-            raise AuthorityError(f"a leaf lives more than nothing and at most {LEAF_LIFE.days} days")
+            raise AuthorityError(f"the validity of a leaf is positive and at most {LEAF_LIFE.days} days")
         return sign_certificate(
             self.issuer.certificate,
             self.issuer.key,

@@ -59,14 +59,14 @@ class SigningRequest:
     def read(cls, data: bytes) -> Self:
         """Read PEM or DER; raises `RequestError` for anything but a well-formed, self-signed request."""
         if len(data) > MAX_BYTES:
-            raise RequestError(f"is longer than {MAX_BYTES} bytes: that is no request of `pki request`")
+            raise RequestError(f"is longer than {MAX_BYTES} bytes: not a request of `pki request`")
         try:
             with warnings.catch_warnings(action="ignore"):  # about odd names, which are refused anyway
                 return cls._parsed(data)
         except AuthorityError as error:
             raise RequestError(f"has {error}") from None
         except UNREADABLE:
-            raise RequestError("is no signing request that can be read: make it with `pki request`") from None
+            raise RequestError("is not a readable signing request: make it with `pki request`") from None
 
     @classmethod
     def _parsed(cls, data: bytes) -> Self:

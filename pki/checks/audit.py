@@ -25,7 +25,7 @@ def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Ite
     the chain alone cannot show.
     """
     if head is not None and head not in store.ledger.heads:
-        yield f"ledger does not contain {head}: it was cut or rewritten since that was noted; put back a whole copy"
+        yield f"ledger does not contain {head}: it was cut or rewritten since that was noted; restore an intact copy"
     yield from _certificate_faults(store)
     register = store.register
     for ca in (*register.roots, *register.issuers):

@@ -115,7 +115,7 @@ def _extension_faults(leaf: x509.Certificate, identity: Identity | None) -> Iter
         return  # said by the chain
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     if life > LEAF_LIFE + BACKDATE:
-        yield f"it lives {life.days} days, and a leaf at most {LEAF_LIFE.days}: issue it with `pki issue`"
+        yield f"is valid for {life.days} days, and a leaf at most {LEAF_LIFE.days}: issue it with `pki issue`"
     try:
         extensions = leaf.extensions
         usage = extensions.get_extension_for_class(x509.KeyUsage)
@@ -169,7 +169,7 @@ def _record_faults(leaf: x509.Certificate, expected: Expectation, *, certified: 
     if certified and not any(known.serial == leaf.serial_number for known in expected.register.leaves):
         yield (
             f"the ledger does not know {format_serial(leaf.serial_number)}, which its issuing CA signed: "
-            "somebody else has the CA's key, so replace it with `pki rotate-issuer`"
+            "someone else holds the CA's key; replace it with `pki rotate-issuer`"
         )
 
 

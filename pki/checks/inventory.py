@@ -33,13 +33,13 @@ _GROUPS = {role.value: role for role in Role} | {f"{role.value}s": role for role
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the same, much faster
-    """Refuses a key that is there twice; reads tags such as !vault as nothing."""
+    """Refuses a key that is duplicated; reads tags such as !vault as nothing."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is duplicated", node.start_mark)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
 
@@ -118,7 +118,7 @@ def _orders(host: str, said: _Host) -> Iterator[CertificateSpec]:
     names = _mapping(f"pki_names of {host}", said.variables.get("pki_names"))
     for key in names:
         if key not in roles:
-            raise InventoryError(f"host {host}: pki_names speaks of {key}, which is no role of this host")
+            raise InventoryError(f"host {host}: pki_names names {key}, which is not a role of this host")
     for role in roles:
         try:
             name = str(names.get(role) or _name(host, role))
@@ -134,9 +134,7 @@ def _orders(host: str, said: _Host) -> Iterator[CertificateSpec]:
 
 def _name(host: str, role: Role) -> str:
     if _is_address(host):
-        raise InventoryError(
-            f"host {host} is an address: say what it is called, like pki_names: {{{role}: {role}-1}}"
-        )
+        raise InventoryError(f"host {host} is an address: name the host, for example pki_names: {{{role}: {role}-1}}")
     label = host.partition(".")[0].lower()
     return label if label.startswith(role) else f"{role}-{label}"
 
@@ -154,7 +152,7 @@ def _role(where: str, value: object) -> Role:
     try:
         return Role(str(value))
     except ValueError:
-        raise InventoryError(f"{where}: {value} is no role: known are {', '.join(Role)}") from None
+        raise InventoryError(f"{where}: {value} is not a role; known roles: {', '.join(Role)}") from None
 
 
 def _mapping(where: str, value: object) -> Mapping[Any, Any]:

@@ -32,7 +32,7 @@ from pki.x509.name_constraints import parse_network
 from pki.x509.serials import format_serial
 
 SwitchOption = Annotated[bool, typer.Option("--switch", help="Second step: the next issuing CA signs from now on.")]
-FinishOption = Annotated[bool, typer.Option("--finish", help="Last step: nobody accepts the old one any more.")]
+FinishOption = Annotated[bool, typer.Option("--finish", help="Last step: the old one is no longer accepted.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Finish although members would be cut off.")]
 
 

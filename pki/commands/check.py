@@ -21,7 +21,7 @@ from pki.x509.identity import Role
 AtOption = Annotated[str | None, typer.Option(help="As it will be then: +30d, 2026-07-01, 2026-07-01T12:00Z.")]
 
 
-@app.command(short_help="Say exactly what is wrong with a certificate.")
+@app.command(short_help="Report everything that is wrong with a certificate.")
 def verify(
     certificate: Annotated[Path, typer.Argument(metavar="CERT", help="PEM file, or a directory that has one.")],
     *,
@@ -73,7 +73,7 @@ def verify(
 def simulate(
     *,
     at: Annotated[str, typer.Option(help="When: +30d, 2026-07-01, 2026-07-01T12:00Z.")],
-    inventory: Annotated[Path, typer.Option(help="YAML inventory: who is deployed, under which addresses.")],
+    inventory: Annotated[Path, typer.Option(help="YAML inventory: members and their addresses.")],
     certs: Annotated[
         Path, typer.Option(help="CERTS/NAME/ holds certificate.pem, ca.pem and crl.pem as they are on the host.")
     ] = Path(),
@@ -113,7 +113,7 @@ def _roots(path: Path, ca: Path | None, store: AuthorityStore | None) -> Sequenc
         return [root.certificate for root in store.register.roots]
     beside = path.parent / "ca.pem" if ca is None else ca
     if not beside.exists():
-        raise StoreError(f"{beside} is missing: say what to trust with --ca or --authority")
+        raise StoreError(f"{beside} is missing: give the trusted roots with --ca or --authority")
     return read_chain(beside)
 
 

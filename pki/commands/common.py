@@ -47,7 +47,9 @@ PassphraseFileOption = Annotated[
 NoPassphraseOption = Annotated[
     bool, typer.Option("--no-passphrase", help="Leave the root's key plain; only with --development.")
 ]
-DevelopmentOption = Annotated[bool, typer.Option("--development", help="Say that nothing depends on this authority.")]
+DevelopmentOption = Annotated[
+    bool, typer.Option("--development", help="Declare that nothing depends on this authority.")
+]
 
 
 @app.callback()
@@ -148,7 +150,7 @@ def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
         raise StoreError("passphrase is empty: give the one that belongs to the root's key")
     if len(phrase) > MAX_PASSPHRASE_BYTES:
         raise StoreError(
-            f"passphrase has {len(phrase)} bytes, and OpenSSL takes at most {MAX_PASSPHRASE_BYTES}: "
+            f"passphrase has {len(phrase)} bytes, and OpenSSL accepts at most {MAX_PASSPHRASE_BYTES}: "
             "take a shorter one"
         )
     return phrase

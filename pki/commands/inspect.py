@@ -78,7 +78,8 @@ def status(
     authority: AuthorityOption,
     *,
     within: Annotated[
-        str | None, typer.Option(help="Late is what expires within this span, like 14d; by default it depends.")
+        str | None,
+        typer.Option(help="Treat certificates that expire within this period (e.g. 14d) as late; default: by type."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,12 +120,12 @@ def status(
         raise typer.Exit(1)
 
 
-@app.command(short_help="Show and verify the record of everything done.")
+@app.command(short_help="Show and verify the ledger of every operation.")
 def audit(
     authority: AuthorityOption,
     *,
     head: Annotated[
-        str | None, typer.Option(help="Hash that an earlier audit ended with: its record has to be in this one.")
+        str | None, typer.Option(help="Hash at the end of an earlier audit, which must be part of this one.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -149,7 +150,7 @@ def audit(
         for note in notes:
             print(f"note: {note}")
         if store.ledger.torn:
-            print("half a line at the end, of a crash: it is overwritten by the next command")
+            print("truncated last line (interrupted write); the next command overwrites it")
         verdict = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "whole"
         print(f"{verdict}: {len(store.records())} events, head {store.ledger.head}")
     if faults:

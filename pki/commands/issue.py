@@ -41,7 +41,7 @@ def issue(
         Path | None, typer.Option(help="Issue for every host of a YAML inventory instead of one NAME.")
     ] = None,
     missing: Annotated[
-        bool, typer.Option("--missing", help="With --inventory: leave out names that are in OUT already.")
+        bool, typer.Option("--missing", help="With --inventory: skip names that exist in OUT.")
     ] = False,
     out: OutOption = Path(),
     days: DaysOption = None,
@@ -67,7 +67,7 @@ def issue(
         orders = [CertificateSpec(name, role, tuple(host or ()), life(days))]
     else:
         if name or role or host:
-            raise typer.BadParameter("--inventory says names, roles and hosts: give nothing else of these")
+            raise typer.BadParameter("--inventory gives names, roles and hosts: omit the options for these")
         from pki.checks.inventory import read_inventory  # noqa: PLC0415  # YAML is a fifth of the command's start-up
 
         orders = [CertificateSpec(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
@@ -139,7 +139,9 @@ def renew(
     due: Annotated[
         bool,
         typer.Option(
-            "--due", help="All that `pki status` calls due, and those whose certificate in OUT is not their newest."
+            "--due",
+            help="Everything that `pki status` reports as due, and members whose certificate in OUT "
+            "is not their newest.",
         ),
     ] = False,
     keep_key: Annotated[bool, typer.Option("--keep-key", help="Certify the same key again.")] = False,

@@ -69,7 +69,10 @@ def revoke(
         word = "revoked" if leaf.serial in taken else "was revoked before:"
         print(f"{word} {leaf.identity.role} {leaf.identity.name}, serial {leaf.record.serial}")
     if taken:
-        print("next: hand out `pki bundle` everywhere, and tell running coordinators with `zkp admin revoke SERIAL`")
+        print(
+            "next: distribute `pki bundle` to every host, and inform running coordinators with `zkp admin "
+            "revoke SERIAL`"
+        )
     elif store.register.numbers != numbers:
         print("the revocation list lacked this, and is signed again; next: hand out `pki bundle` everywhere")
     elif not leaves:
@@ -80,7 +83,7 @@ def revoke(
 def crl(
     authority: AuthorityOption,
     *,
-    days: Annotated[int, typer.Option(min=1, max=365, help="How long they are good for.")] = CRL_LIFE.days,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Validity of the revocation lists.")] = CRL_LIFE.days,
     as_json: JsonOption = False,
 ) -> None:
     """\b

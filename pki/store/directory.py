@@ -94,7 +94,7 @@ class AuthorityDirectory:
             settings = json.loads(read_file(path))
             version, networks = settings["version"], settings["networks"]
         except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{path} is not the settings of an authority: put back a copy") from None
+            raise StoreError(f"{path} is not the settings of an authority: restore a copy") from None
         if version != _VERSION:
             raise StoreError(f"{path} is of version {version}, this program reads {_VERSION}: use the newer program")
         return [parse_network(network) for network in networks]
@@ -120,9 +120,9 @@ class AuthorityDirectory:
         try:
             held = read_certificates(read_file(path))
         except ValueError:
-            raise StoreError(f"{path} holds no PEM certificate: put back a copy") from None
+            raise StoreError(f"{path} holds no PEM certificate: restore a copy") from None
         if held != [ca.certificate]:
-            raise StoreError(f"{path} is not the certificate that the ledger names: put back a copy")
+            raise StoreError(f"{path} is not the certificate that the ledger names: restore a copy")
 
     def key_path(self, ca: Ca) -> Path:
         """Where a CA's key is, if it was not moved away."""
@@ -132,7 +132,7 @@ class AuthorityDirectory:
         """An issuing CA with its key."""
         if not self.key_path(ca).exists():
             raise StoreError(
-                f"{self.key_path(ca)} is missing: put back a copy, or replace the issuing CA with `pki rotate-issuer`"
+                f"{self.key_path(ca)} is missing: restore a copy, or replace the issuing CA with `pki rotate-issuer`"
             )
         return _read_key(self.key_path(ca), ca, None)
 
@@ -190,10 +190,10 @@ def _read_key(path: Path, ca: Ca, passphrase: Callable[[], bytes] | None) -> Cer
                 raise
             key = serialization.load_pem_private_key(pem, password=passphrase())
     except ValueError:
-        cure = "give the passphrase that belongs to it, or put back a copy" if passphrase else "put back a copy"
+        cure = "give its passphrase, or restore a copy" if passphrase else "restore a copy"
         raise StoreError(f"{path} cannot be opened as a PEM private key: {cure}") from None
     except TypeError:
-        raise StoreError(f"{path} is encrypted, and daily work needs it plain: put back a copy") from None
+        raise StoreError(f"{path} is encrypted, and commands need it unencrypted: restore a copy") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.certificate.public_key():
         raise StoreError(f"{path} is not the key of {ca.certificate.subject.rfc4514_string()}: put its own back")
     return CertifiedKey(ca.certificate, key)

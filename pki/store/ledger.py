@@ -100,7 +100,7 @@ class Ledger:
     size: int = 0  # bytes of whole lines; a torn tail behind them is to be overwritten
     head: str = _GENESIS  # SHA-256 of the last line
     heads: frozenset[str] = frozenset()  # SHA-256 of every line
-    torn: int = 0  # bytes of half a line at the end
+    torn: int = 0  # bytes of truncated last line
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -117,7 +117,7 @@ class Ledger:
                 records.append(_parse(json.loads(line), head))
             except (KeyError, AttributeError, *UNREADABLE) as error:
                 raise StoreError(
-                    f"ledger, line {number}: damaged or altered ({error}): put back a copy that is whole"
+                    f"ledger, line {number}: damaged or altered ({error}): restore an intact copy"
                 ) from None
             head = hashlib.sha256(line).hexdigest()
             heads.append(head)

@@ -155,7 +155,8 @@ def _check_idle(register: AuthorityState, now: datetime) -> None:
         return
     if register.next is not None:
         raise StoreError(
-            f"{register.next.stem} is prepared already: hand out `pki bundle` everywhere, then go on with --switch"
+            f"{register.next.stem} is already prepared: distribute `pki bundle` to every host, then continue "
+            "with --switch"
         )
     if register.old:
         raise StoreError(f"{register.old[-1].stem} is still accepted: end the last rotation first, with --finish")

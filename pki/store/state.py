@@ -101,7 +101,7 @@ class AuthorityState:
         issuers = [ca for ca in story.cas.values() if not ca.is_root]
         signing = story.cas.get(story.signing or 0)
         if signing is None:
-            raise StoreError("ledger names no issuing CA: put back a copy that is whole")
+            raise StoreError("ledger names no issuing CA: restore an intact copy")
         at = issuers.index(signing)
         later = [ca for ca in issuers[at + 1 :] if ca not in story.retired]
         return cls(
@@ -201,7 +201,7 @@ class _Replay:
             self.revocations[serial] = CrlEntry(serial, record.at, record.reason or Reason.UNSPECIFIED)
         elif serial not in self.cas:
             raise StoreError(
-                f"ledger has a line about a CA {format_serial(serial)} that it never made: put back a whole copy"
+                f"ledger has a line about an unknown CA {format_serial(serial)} in it: restore an intact copy"
             )
         elif record.event is LedgerEvent.CRL:
             self.numbers[serial] = max(record.number or 0, self.numbers.get(serial, 0))
@@ -221,7 +221,7 @@ class _Replay:
     def _certified(self, record: LedgerRecord) -> None:
         identity = record.identity
         if identity is None:
-            raise StoreError(f"ledger has a leaf {record.serial} that names nobody: put back a whole copy")
+            raise StoreError(f"ledger has a leaf {record.serial} without a name: restore an intact copy")
         elsewhere = record.event is LedgerEvent.SIGNED
         if elsewhere:
             self._keys_elsewhere.add(_key_of(record.certificate))

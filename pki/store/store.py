@@ -53,7 +53,7 @@ class AuthorityStore:
         """
         root = authority.root
         if root is None:
-            raise StoreError("only an authority whose root key is at hand can be stored")
+            raise StoreError("only an authority with its root key can be stored")
         place = AuthorityDirectory(directory)
         place.create(authority, root, passphrase=passphrase, now=now, by=by)
         return cls(place)
@@ -252,7 +252,9 @@ class AuthorityStore:
             taken = [leaf for leaf in concerned if leaf.serial not in self.register.revocations]
             for leaf in taken:
                 if any(ca.signed(leaf.certificate) for ca in self.register.retired):
-                    raise StoreError(f"{leaf.record.serial} is of a retired issuing CA: nobody accepts it any more")
+                    raise StoreError(
+                        f"{leaf.record.serial} was issued by a retired issuing CA: it is no longer accepted"
+                    )
             records = [LedgerRecord(LedgerEvent.REVOKED, now, by, leaf.certificate, reason=reason) for leaf in taken]
             after = AuthorityState.read([*self.records(), *records])
             issuers = [ca for ca in after.issuers if any(ca.signed(leaf.certificate) for leaf in concerned)]
@@ -319,7 +321,7 @@ class AuthorityStore:
             if held != order.role:
                 raise StoreError(f"{order.name} is {held.with_article} already: give the {order.role} another name")
             if order.name in taken:
-                raise StoreError(f"{order.name} is given twice: name each once")
+                raise StoreError(f"{order.name} is duplicated: name each once")
             taken[order.name] = order.role
 
     def _renewable(self, name: str) -> LeafEntry:
@@ -327,7 +329,7 @@ class AuthorityStore:
         if leaf is None:
             raise StoreError(f"{name!r} has no certificate that could be renewed: see `pki list`")
         if leaf.serial in self.register.revocations:
-            raise StoreError(f"{name} was revoked: if it may come back, `pki issue {name} --replace` says so")
+            raise StoreError(f"{name} was revoked: to admit it again, run `pki issue {name} --replace`")
         return leaf
 
     def _check_key_again(self, leaf: LeafEntry, name: str) -> None:
@@ -370,6 +372,5 @@ def _check_free(out: Path, orders: Sequence[CertificateSpec]) -> None:
     for order in orders:
         if (out / order.name).exists():
             raise StoreError(
-                f"{out / order.name} is there already: its key is kept; "
-                "--replace overwrites it, --out writes elsewhere"
+                f"{out / order.name} already exists and is kept; --replace overwrites it, --out writes elsewhere"
             )

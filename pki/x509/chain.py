@@ -82,7 +82,7 @@ def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], 
     who = issuer.subject.rfc4514_string()
     check_validity(issuer, now)
     if not is_authority(issuer):
-        raise ChainError(f"{who} signed a certificate but is no CA: do not trust it")
+        raise ChainError(f"{who} signed a certificate but is not a CA: do not trust it")
     constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     if constraints.path_length is not None and len(path) - 1 > constraints.path_length:
         raise ChainError(f"{who} may have at most {constraints.path_length} CAs below it")

@@ -31,7 +31,7 @@ def parse_serial(text: str) -> int:
     if len(digits) > _OWN_DIGITS and digits.isdecimal() and ":" not in written and not written.startswith("0x"):
         raise SerialError(
             f"serial number {shown} has only decimal digits and is longer than {_OWN_DIGITS} characters: "
-            "is it decimal? Write it in hexadecimal, as `pki list` shows it; 0x in front says that it is hexadecimal"
+            "is it decimal? Write it in hexadecimal, as `pki list` shows it; prefix 0x marks it as hexadecimal"
         )
     return int(digits, 16)
 

@@ -15,7 +15,7 @@ app = typer.Typer(
     help="Example: zkp admin transfer --to coordinator-2\n\nChange the cluster. Needs an admin's certificate.",
 )
 app.command(short_help="Shut the holders of certificates out.")(revocations.revoke)
-app.command(short_help="List who is shut out.")(revocations.revoked)
+app.command(short_help="List the revoked certificates.")(revocations.revoked)
 
 
 @app.command(short_help="Let another node lead.")

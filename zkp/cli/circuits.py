@@ -89,7 +89,7 @@ def import_keys(
     and says "ZKey Ok!" of a key without any.
     """
     if not zkey.is_file():
-        raise UsageProblem(f"{zkey} is no file: give the ceremony's final .zkey")
+        raise UsageProblem(f"{zkey} is not a file: give the ceremony's final .zkey")
     record = KeyStore(keys).import_zkey(circuit, zkey)
     output.line(f"{record.name} {record.verifying_key_sha256} {record.label}")
 

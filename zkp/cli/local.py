@@ -41,7 +41,7 @@ def up(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
     """
     cluster = _cluster(directory)
     started = cluster.up(output.note)
-    output.line("the cluster is up" if started else "the cluster was up already")
+    output.line("the cluster is up" if started else "the cluster was already up")
     program = sys.argv[0] if Path(sys.argv[0]).name == "zkp" else "zkp"
     where = "" if directory == DEFAULT_DIRECTORY else f" --dir {directory}"
     output.note(f"gateway: https://{cluster.profile.addresses[GATEWAY]['https']}")
@@ -55,7 +55,7 @@ def down(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
     Stop every process of the cluster. Data, keys and logs stay, for the next `zkp local up`.
     """
     stopped = _cluster(directory).down(output.note)
-    output.line("the cluster is down" if stopped else "the cluster was down already")
+    output.line("the cluster is down" if stopped else "the cluster was already down")
 
 
 @app.command(short_help="Watch the cluster with Prometheus.")
@@ -85,7 +85,7 @@ def show_status(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) ->
     cluster = _cluster(directory)
     members = cluster.members()
     if not members:
-        raise CommandFailed(f"there is no local cluster in {directory}: start one with `zkp local up`")
+        raise CommandFailed(f"no local cluster in {directory}: start one with `zkp local up`")
     found, problem = _ask(members, directory)
     if as_json:
         processes = [_to_json(member) for member in members]
@@ -117,7 +117,7 @@ def logs(
     """
     known = {member.name: member.log for member in _cluster(directory).members()}
     if not known:
-        raise CommandFailed(f"there is no local cluster in {directory}: start one with `zkp local up`")
+        raise CommandFailed(f"no local cluster in {directory}: start one with `zkp local up`")
     if name is not None and name not in known:
         raise UsageProblem(f"there is no {name}: the processes are {', '.join(known)}")
     chosen = known if name is None else {name: known[name]}
@@ -138,7 +138,8 @@ def demo(
         typer.Option(metavar="FILE", help="The list to prove membership of; default: 1,000 example addresses."),
     ] = None,
     directory: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="Fresh directory for it; what a demo left there goes.")
+        Path,
+        typer.Option("--dir", metavar="DIR", help="Fresh directory for it; files of an earlier demo are deleted."),
     ] = Path(".zkp-demo"),
 ) -> None:
     """Example: zkp local demo

@@ -125,7 +125,7 @@ def keep_blindings(drawn: Iterable[Request], path: Path) -> None:
         with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.writelines(f"{request['blinding']}\n" for request in drawn)
     except FileExistsError:
-        raise CommandFailed(f"{path} is there already: it may hold another blinding, choose another file") from None
+        raise CommandFailed(f"{path} already exists and may hold another blinding: choose another file") from None
     except OSError as error:
         raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None
 

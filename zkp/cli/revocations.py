@@ -36,7 +36,7 @@ def revoke(
     crl: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Revoke whatever these revocation lists name.")
     ] = None,
-    reason: Annotated[Reason, typer.Option(help="Why, for the record.")] = Reason.UNSPECIFIED,
+    reason: Annotated[Reason, typer.Option(help="Reason, kept with the revocation.")] = Reason.UNSPECIFIED,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     coordinators: Coordinators = None,
     identity: Identity = None,
@@ -46,7 +46,7 @@ def revoke(
 
     Have every node refuse these certificates within a second, and end what their holders have open; a worker's
     tasks go to others. It cannot be undone. The authority's own `pki revoke` puts them on its list as well.
-    The answer names the holder of each certificate, or says that the leader knows of no member with it.
+    The answer names the holder of each certificate, or states that the leader knows no member with it.
     """
     if not serials and crl is None:
         raise UsageProblem("nothing to revoke: give serial numbers, or --crl FILE")
@@ -106,7 +106,7 @@ def _outcome(one: Revocation) -> str:
     if one.subject:
         return f"{serial} is the certificate of {one.subject}"
     return (
-        f"{serial}: the leader knows of no member with this serial number; "
+        f"{serial}: no member with this serial number is known to the leader; "
         "compare it with `pki list`, and if it is wrong, revoke the right one"
     )
 

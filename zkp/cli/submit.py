@@ -120,7 +120,7 @@ def in_range(
     ] = None,
     blinding_out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep the blinding here (0600): whoever opens the commitment needs it."),
+        typer.Option(metavar="FILE", help="File for the blinding (0600); needed to open the commitment."),
     ] = None,
     inputs: Inputs = None,
     count: Count = 1,

@@ -57,7 +57,7 @@ def trace(
     if not re.fullmatch(TASK_ID_PATTERN, task_id):
         raise UsageProblem(f"ID: {TASK_ID_RULE}")
     if strange := [host for host in hosts or () if not _HOST.fullmatch(host) or host.startswith("-")]:
-        raise UsageProblem(f"--host {strange[0]!r} is no host: write [USER@]HOST")
+        raise UsageProblem(f"--host {strange[0]!r} is not a host: write [USER@]HOST")
     moments, missing = _from_cluster(task_id, lambda: target.find(coordinators, identity, directory, role=CLIENT))
     files = list(logs or ())
     if not files and not hosts:
@@ -73,7 +73,7 @@ def trace(
     if unreached:
         raise CommandFailed(f"no journal from {'; '.join(unreached)}")
     if not moments:
-        raise CommandFailed(f"nobody knows of task {task_id}")
+        raise CommandFailed(f"no node knows task {task_id}")
 
 
 def _from_cluster(task_id: str, find: Callable[[], ClusterTarget]) -> tuple[list[Moment], str]:

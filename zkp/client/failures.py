@@ -35,7 +35,7 @@ class CallFailed(Exception):
 
     @property
     def not_leader(self) -> bool:
-        """The node does not lead. Its text tells that from a task's own conflict when it knows no leader."""
+        """The node does not lead. Its text tells that from a conflict of the task when the node knows no leader."""
         return self.code is grpc.StatusCode.FAILED_PRECONDITION and (
             LEADER_METADATA in self.metadata or self.details.startswith(_NOT_LEADER)
         )

@@ -250,8 +250,8 @@ class LeaderRetry:
     def no_leader(self) -> NoLeader:
         """The error for when the search is given up now."""
         return NoLeader(
-            f"no leader answered within {self._patience:g} s ({self._tried() or 'it was too slow'}): "
-            "see that a majority of the coordinators runs and that the addresses are theirs",
+            f"no leader answered within {self._patience:g} s ({self._tried() or 'no response'}): "
+            "check that a majority of coordinators is running and that the addresses are correct",
             self._itinerary.answers,
         )
 

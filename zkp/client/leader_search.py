@@ -101,7 +101,7 @@ class LeaderSearch:
                 parse_address(named)
             except InvalidAddress:
                 named = None
-        self._answers[address] = f"not the leader, which it says is {named}" if named else "knows no leader"
+        self._answers[address] = f"not the leader; it names {named}" if named else "not the leader; it names none"
         if named is not None and named not in self._asked:
             self._jump(named)
 

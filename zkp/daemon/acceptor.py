@@ -434,7 +434,7 @@ async def _answer_plainly(connection: socket.socket, beginning: bytes) -> None:
 def _reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify ({error.verify_message})"
-    reason = getattr(error, "reason", None) or "broken TLS"
+    reason = getattr(error, "reason", None) or "invalid TLS"
     if "ALERT" in reason:
         return f"it refused this node's certificate or TLS ({reason.lower().replace('_', ' ')})"
     return _REASONS.get(reason, f"its TLS is not acceptable ({reason.lower().replace('_', ' ')})")

@@ -68,7 +68,7 @@ class Certificates:
             return
         self.loaded = _loaded(self.material)
         log.info(
-            "certificates reloaded: %s is good until %s",
+            "certificates reloaded: %s is valid until %s",
             format_serial(self.material.certificate.serial_number),
             f"{self.material.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
         )

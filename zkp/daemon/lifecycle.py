@@ -56,7 +56,7 @@ class _ShutdownWatchdog:
 
     @staticmethod
     def _end() -> None:
-        log.critical("stuck while stopping, giving up")
+        log.critical("shutdown timed out; exiting")
         os._exit(_STUCK_EXIT)
 
 
@@ -129,7 +129,7 @@ class Lifecycle:
                         await result
                 except Exception as error:  # noqa: BLE001 - whatever it is, what ran before goes on
                     failed = True
-                    log.error("reload failed, the old stays in use: %s", error)
+                    log.error("reload failed, the previous stays in use: %s", error)
             if not failed:
                 log.info("reloaded")
             if self._ready:
@@ -205,7 +205,7 @@ def _handle_signals(life: Lifecycle, task: asyncio.Task[None]) -> None:
 
     def stop(name: str) -> None:
         if life.stop.is_set():
-            log.warning("%s again, stopping at once", name)
+            log.warning("%s again, stopping immediately", name)
             task.cancel()
             return
         log.info("%s, stopping", name)

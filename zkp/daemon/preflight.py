@@ -69,7 +69,7 @@ def writable_directory(key: str, path: Path) -> Iterator[SettingFault]:
         if not path.exists():
             yield SettingFault(key, f"{path} does not exist", "create it, owned by this daemon's user")
             return
-        yield SettingFault(key, f"{path} takes no new files", "give a directory on an ordinary disk")
+        yield SettingFault(key, f"{path} does not accept new files", "give a directory on an ordinary disk")
     except OSError as error:
         yield SettingFault(key, f"{path} cannot be written ({error.strerror})", "let this daemon's user write there")
 

@@ -17,7 +17,7 @@ def watch_process(registry: CollectorRegistry, *, version: str, data_dir: Path |
     ProcessCollector(registry=registry)
     build = Gauge(
         "zkp_build_info",
-        "Always 1; what runs here. More than one version for longer than an upgrade takes: finish it.",
+        "Always 1; the running version. More than one version for longer than an upgrade: finish the upgrade.",
         ["version", "python"],
         registry=registry,
     )
@@ -46,6 +46,6 @@ class DiskMetrics(Collector):
         )
         yield GaugeMetricFamily(
             "zkp_disk_free_bytes",
-            "Bytes of that disk that the daemon can still use. At 0 a coordinator ends itself: free space before.",
+            "Bytes of that disk that the daemon can still use. At 0 a coordinator exits: free space before.",
             float(found.f_bavail * found.f_frsize),
         )

@@ -45,7 +45,7 @@ class TlsMetrics(Collector):
         )
         yield GaugeMetricFamily(
             "zkp_tls_last_reload_successful",
-            "0: the files were changed and cannot be used, the old ones stay until they expire. The log says why.",
+            "0: the changed files cannot be used, and the previous ones stay in use until they expire. See the log.",
             0.0 if self._certificates.refused else 1.0,
         )
         yield from self._counts()

@@ -80,7 +80,7 @@ class LocalCluster:
         """Addresses and processes; raises LocalClusterError before the first `up`."""
         profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
-            raise LocalClusterError(f"there is no local cluster in {self.layout.root}: start one with `zkp local up`")
+            raise LocalClusterError(f"no local cluster in {self.layout.root}: start one with `zkp local up`")
         return profile
 
     @property
@@ -326,7 +326,7 @@ class LocalCluster:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LocalClusterError(
-                    f"another `zkp local` is at work in {self.layout.root}: wait for it"
+                    f"another `zkp local` command is running in {self.layout.root}: wait for it"
                 ) from None
             yield
 

@@ -37,7 +37,7 @@ def last_words(log: Path) -> str:
     """What a daemon ended with: the last line that names an error, or else the last line."""
     lines = [line.strip().splitlines()[-1] for line in tail(log, 20) if line.strip()]
     errors = [line for line in lines if _ERROR.search(line)]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["no output"])[-1]
 
 
 def follow(logs: Mapping[str, Path], sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[str, str]]:

@@ -105,7 +105,7 @@ class EmbeddedPostgres:
         except FileExistsError:
             state = directory.lstat()
             if not stat.S_ISDIR(state.st_mode) or state.st_uid not in {os.geteuid(), owner.pw_uid}:
-                raise LocalClusterError(f"{directory} belongs to somebody else: remove it") from None
+                raise LocalClusterError(f"{directory} belongs to another user: remove it") from None
         os.chown(directory, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         directory.chmod(0o700)
 

@@ -80,7 +80,7 @@ def _fields(doc: object) -> Mapping[str, object]:
             raise DocumentError(f"{name}: is missing; a proof document has {', '.join(_FIELDS)}")
     for name in doc:
         if name not in _FIELDS:
-            raise DocumentError(f"{ascii(name)[1:-1][:64]}: is no field of a proof document")
+            raise DocumentError(f"{ascii(name)[1:-1][:64]}: is not a field of a proof document")
     return doc
 
 

@@ -149,7 +149,7 @@ class KeyStore:
         """Put a new circuit directory together beside the others, then move it into place."""
         final = self.directory / circuits.find(circuit).name
         if final.exists():
-            raise KeyStoreError(f"{final}: has keys already; move it away to make new ones")
+            raise KeyStoreError(f"{final}: already has keys; move it away to make new ones")
         pair = make()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

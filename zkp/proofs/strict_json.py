@@ -23,9 +23,9 @@ class JsonError(ValueError):
 def parse(text: str) -> object:
     """The value that `text` holds; JsonError names the line and column, or the key. A byte order mark is an error."""
     if text.startswith(_BYTE_ORDER_MARK):
-        raise JsonError("line 1, column 1: a byte order mark comes before the JSON; send the text without it")
+        raise JsonError("line 1, column 1: a byte order mark precedes the JSON; send the text without it")
     if not text.strip():
-        raise JsonError("there is no text; give a JSON value")
+        raise JsonError("the text is empty; give a JSON value")
     try:
         value: object = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=exact
@@ -72,7 +72,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         for key, _ in pairs:
             if key in seen:
                 shown = json.dumps(key[:_SHOWN_CHARACTERS])
-                raise JsonError(f"the key {shown} is there twice; give it once")
+                raise JsonError(f"the key {shown} is duplicated; give it once")
             seen.add(key)
     return members
 

@@ -77,7 +77,7 @@ def decode_header(data: bytes) -> SegmentHeader:
         raise SegmentError("is shorter than its header")
     magic, version, cluster, node_length, node, sequence = _HEADER.unpack_from(data)
     if magic != _SEGMENT_MAGIC:
-        raise SegmentError("is no journal segment")
+        raise SegmentError("is not a journal segment")
     if version != FORMAT_VERSION:
         raise SegmentError(f"has format version {version}; this program reads version {FORMAT_VERSION}")
     if _CRC.unpack_from(data, _HEADER.size)[0] != google_crc32c.value(data[: _HEADER.size]):
@@ -104,7 +104,7 @@ def _decode_at(data: bytes, offset: int) -> tuple[SegmentRecord, int, int] | Non
         return None
     if kind not in _KINDS:
         # Intact, so it was written by a later version: to cut it off would lose what was acknowledged.
-        raise SegmentError(f"holds a record of kind {kind} at byte {offset}, which this program does not know")
+        raise SegmentError(f"holds a record of kind {kind} at byte {offset}, which is unknown to this release")
     return SegmentRecord(RecordKind(kind), index, term, payload), start + length, synced
 
 

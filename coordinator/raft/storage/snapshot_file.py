@@ -91,7 +91,7 @@ def decode(data: Buffer, cluster_id: str, give_way: GiveWay = busy_alone) -> Sna
     The state is not copied. `give_way` is called between the pieces whose checksum is taken.
     """
     if len(data) < _HEADER.size + _CRC.size or data[:8] != _MAGIC:
-        raise SnapshotError("is no snapshot")
+        raise SnapshotError("is not a snapshot")
     view = memoryview(data).toreadonly()
     if _checksum(view, give_way) != _SOUND:
         raise SnapshotError("is damaged")

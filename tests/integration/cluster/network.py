@@ -41,6 +41,14 @@ LIVE: list["Network"] = []
 """Networks that run now: what a failed test shows the logs of."""
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """The process is gone, or is a zombie that its parent has not collected yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def eventually(what: str, found: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
     """What `found` returns once that is neither None nor False; fails naming `what` when it takes too long."""
     deadline = time.monotonic() + seconds

@@ -202,7 +202,7 @@ def test_the_other_daemons_refuse_as_clearly(site: Site, member: str) -> None:
     """An unknown key and somebody else's certificate: one line with file, key and cure."""
     other = site.layout.identity("coordinator-1")
     cases: dict[str, Document] = {
-        "coordinator: is no known key; did you mean coordinators?": {"coordinator": []},
+        "coordinator: unknown key; did you mean coordinators?": {"coordinator": []},
         "tls.certificate: ": {"tls": {part: str(other / f"{part}.pem") for part in ("certificate", "key", "ca")}},
     }
     commands = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.cluster.network import Network, eventually, frozen, running
+from tests.integration.cluster.network import Network, eventually, frozen, has_ended, running
 from tests.integration.cluster.work import (
     check_proofs,
     check_recorded_once,
@@ -73,7 +73,7 @@ async def test_the_task_of_a_killed_worker_is_completed_by_the_other(network: Ne
     check_recorded_once(network, tasks)
     assert attempts(network, task_id) == [(1, victim, "lost"), (2, other(victim), "completed")]
     assert tasks[task_id].retries == 1
-    eventually("the end of the dead worker's prover", lambda: not orphan.is_running())
+    eventually("the end of the dead worker's prover", lambda: has_ended(orphan))
 
 
 async def test_a_killed_prover_fails_its_own_attempt_alone(network: Network, keys: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_worker_that_is_stopped_finishes_its_proof(network: Network, key
     check_proofs(keys, tasks)
     check_recorded_once(network, tasks)
     assert attempts(network, task_id) == [(1, worker, "completed")]
-    assert not process.is_running()
+    await asyncio.to_thread(eventually, "the worker ended", lambda: has_ended(process))
 
 
 async def test_a_worker_that_is_stopped_hands_back_what_it_cannot_finish(network: Network, keys: Path) -> None:
@@ -188,4 +188,4 @@ def test_a_prover_is_a_child_that_goes_with_its_worker(network: Network) -> None
 
     psutil.wait_procs(provers, timeout=60)
 
-    assert [prover for prover in provers if prover.is_running()] == []
+    assert [prover for prover in provers if not has_ended(prover)] == []

@@ -38,6 +38,7 @@ async def received(leader: Front, worker: "pb_grpc.WorkerServiceAsyncStub") -> p
     assignment = await stream.read()
     assert isinstance(assignment, pb.Assignment)
     stream.cancel()
+    await leader.until(lambda: not leader.services.streams.connected)  # or the next attempt would go there at once
     return assignment
 
 

@@ -180,7 +180,7 @@ def test_a_stuck_process_ends_itself(supervisor: Supervisor) -> None:
     supervisor.signal(signal.SIGTERM)
     code, lines = supervisor.end()
     assert code == 70
-    assert messages(lines)[-1] == "stuck while stopping, giving up"
+    assert messages(lines)[-1] == "shutdown timed out; exiting"
 
 
 def test_nobody_to_notify_is_fine(supervisor: Supervisor) -> None:

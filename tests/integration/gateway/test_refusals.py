@@ -50,7 +50,7 @@ async def test_lists_whose_length_is_no_power_of_two_work(running: Running, leng
     [
         (b'{"a": 1, "b": }', "line 1, column 15"),
         (b"", "empty"),
-        (b'{"a": 1, "a": 2, "b": 3}', '"a" is there twice'),
+        (b'{"a": 1, "a": 2, "b": 3}', '"a" is duplicated'),
         (b'{"a": NaN, "b": 3}', "NaN"),
         (b"[1, 2]", "a list"),
         (b"[" * 1_000_000, "nested too deeply"),

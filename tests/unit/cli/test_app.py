@@ -79,8 +79,8 @@ def test_wrong_use_is_one_line_and_status_2(
     [
         (["verify", "proof.json", "--key", "key.json"], "key.json cannot be read: No such file"),
         (["list", "--coordinators", "nonsense", "--identity", "."], "certificate.pem"),
-        (["local", "status"], "there is no local cluster in .zkp"),
-        (["local", "logs"], "there is no local cluster in .zkp"),
+        (["local", "status"], "no local cluster in .zkp"),
+        (["local", "logs"], "no local cluster in .zkp"),
         (["circuits", "export", "addition", "--keys", "none"], "none/addition"),
     ],
 )

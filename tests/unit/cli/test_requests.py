@@ -36,7 +36,7 @@ def test_no_inputs_file_is_no_fields() -> None:
     [
         ("{", "is not usable JSON, line 1, column 2"),
         ("[1]", "is a list, not a JSON object"),
-        ('{"value": 1, "value": 2}', 'the key "value" is there twice'),
+        ('{"value": 1, "value": 2}', 'the key "value" is duplicated'),
         ('{"value": NaN}', "NaN is not JSON"),
         ('{"value": 1e999}', "a number is too large"),
         ('{"value": ' + "9" * 5000 + "}", "a number has 5000 digits"),
@@ -243,7 +243,7 @@ def test_a_drawn_blinding_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
 
     assert path.read_text(encoding="ascii") == "5\n6\n"
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(CommandFailed, match="is there already"):
+    with pytest.raises(CommandFailed, match="already exists"):
         requests.keep_blindings([{"blinding": 7}], path)
 
 

@@ -85,7 +85,7 @@ def test_the_answer_names_each_holder_or_says_that_none_is_known(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "0b0b is the certificate of worker/worker-1"
     assert lines[2].startswith(
-        "c3: the leader knows of no member with this serial number; compare it with `pki list`"
+        "c3: no member with this serial number is known to the leader; compare it with `pki list`"
     )
 
     assert app.run(["admin", "revoke", "b0b", "--json"]) == 0

@@ -85,4 +85,4 @@ def test_a_task_that_nobody_knows_is_a_failure(nowhere: list[str], capsys: pytes
     assert run(["trace", "t-1", *nowhere]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1] == "error: nobody knows of task t-1"
+    assert err.splitlines()[-1] == "error: no node knows task t-1"

@@ -13,7 +13,7 @@ from zkp.cli import app
 
 KEY = Path(__file__).parents[2] / "integration" / "proofs" / "ceremony" / "verification_key.json"
 HOSTILE = {
-    "a doubled key": (b'{"circuit": "addition", "circuit": "range_proof"}', 'the key "circuit" is there twice'),
+    "a doubled key": (b'{"circuit": "addition", "circuit": "range_proof"}', 'the key "circuit" is duplicated'),
     "depth": (b"[" * 100_000, "nested too deeply"),
     "a long number": (b'{"circuit": ' + b"9" * 5000 + b"}", "a number has 5000 digits"),
     "NaN": (b'{"circuit": NaN}', "NaN is not JSON"),

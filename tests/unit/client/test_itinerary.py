@@ -92,8 +92,8 @@ def test_answers_say_what_came_of_each() -> None:
     itinerary.not_leader(B, A)
     itinerary.failed(C, "connection refused")
     assert dict(itinerary.answers) == {
-        A: "knows no leader",
-        B: f"not the leader, which it says is {A}",
+        A: "not the leader; it names none",
+        B: f"not the leader; it names {A}",
         C: "connection refused",
     }
 

@@ -112,7 +112,7 @@ def test_the_deadline_ends_the_search() -> None:
             with pytest.raises(NoLeader) as caught:
                 await ask(connection, timeout=7.0)
             message = str(caught.value)
-            assert f"{A}: knows no leader" in message
+            assert f"{A}: not the leader; it names none" in message
             assert f"{C}: connection refused" in message
             assert "within 7 s" in message
             assert "\n" not in message

@@ -250,7 +250,7 @@ def test_without_a_leader_each_submission_ends_with_no_leader() -> None:
     """Nothing hangs, and the message names what was tried."""
     outcomes = submit_many(Network({A: follower(None)}), 3, timeout=5.0)
     assert [type(outcome) for _, outcome in outcomes] == [NoLeader] * 3
-    assert "knows no leader" in str(outcomes[2][1])
+    assert "not the leader; it names none" in str(outcomes[2][1])
 
 
 def test_a_refused_stream_is_everybodys_outcome() -> None:

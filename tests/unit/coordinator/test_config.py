@@ -156,7 +156,7 @@ def test_a_wildcard_cannot_be_advertised(site: Site) -> None:
         before = site.document[key.partition(".")[0]]["advertise"]
         site.change(key, "0.0.0.0:7001")
         line = site.refusal()
-        assert f"{key}: 0.0.0.0:7001 is a wildcard, which nobody can connect to; give the address" in line
+        assert f"{key}: 0.0.0.0:7001 is a wildcard, to which no client can connect; give the address" in line
         assert line.startswith(f"{site.path}:")
         site.change(key, before)
     site.document["raft"]["peers"][1]["raft"] = "[::]:7002"
@@ -421,10 +421,11 @@ def test_an_unknown_key_and_variable(site: Site) -> None:
     """Both are refused with the nearest known name."""
     line = site.refusal({"COORDINATOR_RAFT_HEARTBEET": "1s"})
     assert line == (
-        "environment: COORDINATOR_RAFT_HEARTBEET: is no known variable; did you mean COORDINATOR_RAFT_HEARTBEAT?"
+        "environment: COORDINATOR_RAFT_HEARTBEET: unknown environment variable; did you mean "
+        "COORDINATOR_RAFT_HEARTBEAT?"
     )
     site.change("raft.election_time", "1s")
-    assert "raft.election_time: is no known key; did you mean raft.election_timeout?" in site.refusal()
+    assert "raft.election_time: unknown key; did you mean raft.election_timeout?" in site.refusal()
 
 
 def test_a_time_limit_below_the_lease_is_refused(site: Site) -> None:

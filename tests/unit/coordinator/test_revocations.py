@@ -125,7 +125,7 @@ async def test_it_is_kept_until_the_certificate_expires(side: Side) -> None:
         ([Certificate("0a1")], r"certificates\[0\].serial"),
         ([Certificate("0x1")], r"certificates\[0\].serial"),
         ([Certificate("a" * 41)], r"certificates\[0\].serial"),
-        ([Certificate(OWN)], r"certificates\[0\].serial: is the certificate of this very request"),
+        ([Certificate(OWN)], r"certificates\[0\].serial: is the certificate used for this request"),
         ([Certificate("a1", subject="x" * 129)], r"certificates\[0\].subject"),
         ([Certificate("a1", reason="two\nlines")], r"certificates\[0\].reason"),
     ],

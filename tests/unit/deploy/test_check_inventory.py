@@ -173,7 +173,7 @@ _PROD = sorted((PROJECT / "configs/prod").glob("*.yaml"))
             "raft.advertise: has an IPv6 address without",
         ),
         ('advertise: "192.168.1.10:9090"', 'advertise: "[::]:9090"', "grpc.advertise: [::]:9090 is a wildcard"),
-        ("id: coordinator-1 ", "id: coordinator_1 ", "node.id: is no valid name"),
+        ("id: coordinator-1 ", "id: coordinator_1 ", "node.id: is not a valid name"),
         ("election_timeout: 250ms", "election_timeout: 60ms", "raft.heartbeat"),
         ('host: "192.168.1.10"', 'host: "a b"', "database"),
     ],

@@ -109,12 +109,12 @@ def test_the_file_may_have_comments_and_several_keys_of_one_name(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("# fine\nbilling\n", "line 2: is no name and digest"),
-        (f"{KEY.key}\n", "line 1: is no name and digest"),
-        (f"billing:{KEY.key}\n", "line 1: is no name and digest"),
-        (f"billing:{'A' * 64}\n", "line 1: is no name and digest"),
+        ("# fine\nbilling\n", "line 2: is not a name and a digest"),
+        (f"{KEY.key}\n", "line 1: is not a name and a digest"),
+        (f"billing:{KEY.key}\n", "line 1: is not a name and a digest"),
+        (f"billing:{'A' * 64}\n", "line 1: is not a name and a digest"),
         (f"Billing:{'a' * 64}\n", "line 1: name 'Billing'"),
-        (f"a:{'a' * 64}\nb:{'a' * 64}\n", "line 2: the same key is there twice"),
+        (f"a:{'a' * 64}\nb:{'a' * 64}\n", "line 2: duplicate key"),
         ("x" * 1_000_001, "longer than 1000000 characters"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_broken_key_file_is_named_and_not_shown(path: Path) -> None:
         ({"GATEWAY_METRICS_BIND": "0.0.0.0:8443"}, "clashes with bind 127.0.0.1:8443; give each its own port"),
         ({"GATEWAY_RATE_BURST": "0"}, "rate.burst (set by GATEWAY_RATE_BURST): must be at least 1 and at most"),
         ({"GATEWAY_RATE_PER_SECOND": "nan"}, "rate.per_second (set by GATEWAY_RATE_PER_SECOND): must be a finite"),
-        ({"GATEWAY_MAX_BODY": "5 XB"}, "is no quantity with a known unit; write a size such as 5MB or 2GiB"),
+        ({"GATEWAY_MAX_BODY": "5 XB"}, "is not a quantity with a known unit; write a size such as 5MB or 2GiB"),
         ({"GATEWAY_ID": "gateway-2"}, "and this is spiffe://zkp.local/gateway/gateway-2; name the certificate"),
         ({"GATEWAY_MAXBODY": "1"}, "did you mean GATEWAY_MAX_BODY?"),
     ],

@@ -51,7 +51,7 @@ def test_other_encodings_name_the_byte() -> None:
 @pytest.mark.parametrize("body", [b'{"a": 1, "b": 2, "a": 3}', b'{"x": {"a": 1, "a": 1}}'])
 def test_a_doubled_key_is_refused_at_any_depth(body: bytes) -> None:
     """Two readers could take different values."""
-    assert refusal(body) == 'the key "a" is there twice; give it once'
+    assert refusal(body) == 'the key "a" is duplicated; give it once'
 
 
 @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])

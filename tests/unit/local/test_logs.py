@@ -58,7 +58,7 @@ def test_last_words_without_an_error_are_the_last_line(tmp_path: Path) -> None:
     log.write_text("starting\nserving\n", encoding="utf-8")
 
     assert logs.last_words(log) == "serving"
-    assert logs.last_words(tmp_path / "none.log") == "it said nothing"
+    assert logs.last_words(tmp_path / "none.log") == "no output"
 
 
 def test_following_gives_new_whole_lines_of_every_log(tmp_path: Path) -> None:

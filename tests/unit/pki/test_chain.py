@@ -36,7 +36,7 @@ def test_an_issued_chain_verifies() -> None:
         ("not yet valid", "CN=node-1.* is not valid before .* clock"),
         ("self-signed", "no trusted root and no issuing CA signed"),
         ("CA used as a leaf", "is a CA certificate, not a leaf"),
-        ("leaf used as a CA", "CN=node-1.* is no CA"),
+        ("leaf used as a CA", "CN=node-1.* is not a CA"),
         ("foreign DNS name", r"may not certify this leaf: host www\.evil\.example"),
         ("foreign trust domain", r"may not certify the trust domain evil\.example"),
     ],

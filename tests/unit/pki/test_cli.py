@@ -106,7 +106,7 @@ def test_the_passphrase_is_bounded_when_set_and_when_read(
         return ["--passphrase-file", "phrase"]
 
     longest, too_long = "é".encode() * 511 + b"x", "é".encode() * 512
-    why = "passphrase has 1024 bytes, and OpenSSL takes at most 1023: take a shorter one"
+    why = "passphrase has 1024 bytes, and OpenSSL accepts at most 1023: take a shorter one"
     assert why in refused(capsys, *INIT[:4], *give(too_long))
     assert "passphrase is empty" in refused(capsys, *INIT[:4], *give(b""))
     assert not Path("ca").exists()
@@ -132,7 +132,7 @@ def test_a_passphrase_that_is_no_text_is_the_same_from_file_and_variable(monkeyp
         ([], "Missing command"),
         (["nonsense"], "No such command"),
         (["issue", "-a", "ca"], "Missing NAME or --role"),
-        (["issue", "--inventory", "hosts.yml", "--role", "worker", "-a", "ca"], "--inventory says"),
+        (["issue", "--inventory", "hosts.yml", "--role", "worker", "-a", "ca"], "--inventory gives"),
         ([*ISSUE, "--missing"], "--missing belongs to --inventory"),
         (["renew", "-a", "ca"], "give names, or --due"),
         (["renew", "worker-1", "--due", "-a", "ca"], "give names, or --due"),
@@ -159,7 +159,7 @@ def test_failures_are_exit_code_1_and_one_line(capsys: pytest.CaptureFixture[str
     """What is refused says what to do instead, and leaves no traceback."""
     assert "`pki init" in refused(capsys, *ISSUE)
     assert main(INIT) == 0
-    assert "there already" in refused(capsys, *INIT)
+    assert "already exists" in refused(capsys, *INIT)
     assert "permit its network" in refused(capsys, *ISSUE, "--host", "8.8.8.8")
     assert "permit its domain" in refused(capsys, *ISSUE, "--host", "evil.example")
     assert "at most 30 days" in refused(capsys, *ISSUE, "--days", "31")

@@ -44,7 +44,7 @@ def _authority(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_inventory_is_issued_in_one_call(capsys: pytest.CaptureFixture[str]) -> None:
     """Every host gets its identity; who has one already stops it, unless only the missing are asked for."""
     issue = ["issue", "--inventory", "hosts.yml", *A, "--out", "certs"]
-    assert "certs/worker-1 is there already" in refused(capsys, *issue)
+    assert "certs/worker-1 already exists" in refused(capsys, *issue)
     assert not Path("certs/worker-2").exists()
     made = answer(capsys, *issue, "--missing")
     assert [one["name"] for one in made] == ["coordinator-1", "worker-2"]
@@ -57,7 +57,7 @@ def test_a_key_can_stay_on_its_host(capsys: pytest.CaptureFixture[str]) -> None:
     """Request on the host, sign at the authority, and the certificate goes beside the key."""
     host = ["--host", "127.0.0.1"]
     asked = answer(capsys, "request", "worker-9", *host, "--out", "host")
-    assert "is there already" in refused(capsys, "request", "worker-9", "--out", "host")
+    assert "already exists" in refused(capsys, "request", "worker-9", "--out", "host")
     sign = ["sign", asked["request"], "--name", "worker-9", "--role", "worker", *A, "--out", "host"]
     assert "host/worker-9/request.csr asks for host 127.0.0.1" in refused(capsys, *sign)
     [signed] = answer(capsys, *sign, *host)
@@ -66,7 +66,9 @@ def test_a_key_can_stay_on_its_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert "its key is on the host" in said(capsys, "renew", "worker-9", *A, "--out", "host")
     assert "No such file" in refused(capsys, "sign", "x.csr", "--name", "w", "--role", "worker", *A)
     Path("x.csr").write_bytes(b"nonsense")
-    assert "x.csr is no signing request" in refused(capsys, "sign", "x.csr", "--name", "w", "--role", "worker", *A)
+    assert "x.csr is not a readable signing request" in refused(
+        capsys, "sign", "x.csr", "--name", "w", "--role", "worker", *A
+    )
 
 
 def test_what_is_due_is_renewed(capsys: pytest.CaptureFixture[str], later: Callable[[int], None]) -> None:
@@ -166,7 +168,7 @@ def test_verify_says_everything_that_is_wrong(capsys: pytest.CaptureFixture[str]
     assert "open to others" in said(capsys, "verify", "certs/worker-1", code=1)
     assert "No such file" in refused(capsys, "verify", "nowhere")
     Path("alone.pem").write_bytes(Path("certs/worker-1/certificate.pem").read_bytes())
-    assert "say what to trust with --ca" in refused(capsys, "verify", "alone.pem")
+    assert "give the trusted roots with --ca" in refused(capsys, "verify", "alone.pem")
     bundle = ["--ca", "certs/worker-1/ca.pem", "--crl", "certs/worker-1/crl.pem"]
     assert "is good" in said(capsys, "verify", "alone.pem", *bundle)
     assert "alone.pem holds something other" in refused(capsys, "verify", "alone.pem", *A, "--crl", "alone.pem")
@@ -252,7 +254,7 @@ def test_the_audit_lists_and_verifies(capsys: pytest.CaptureFixture[str]) -> Non
     assert answer(capsys, "audit", "--head", found["head"], *A)["whole"]
     ledger = Path("ca/ledger.jsonl")
     ledger.write_bytes(ledger.read_bytes() + b'{"half')
-    assert "half a line at the end" in said(capsys, "audit", *A)
+    assert "truncated last line" in said(capsys, "audit", *A)
     out = said(capsys, "audit", "--head", "0" * 64, *A, code=1)
     assert "fault: ledger does not contain 000" in out
     assert "1 fault: 7 events" in out

@@ -118,7 +118,7 @@ def test_broken_files_are_one_line_with_the_cure(files: TlsFiles, case: str) -> 
         ("expired", r"certificate\.pem .* expired at .* `pki issue --replace`"),
         ("not yet valid", r"certificate\.pem .* is not valid before .* check this host's clock"),
         ("self-signed", r"no trusted root"),
-        ("leaf used as a CA", r"is no CA"),
+        ("leaf used as a CA", r"is not a CA"),
         ("foreign trust domain", r"may not certify the trust domain"),
     ],
 )

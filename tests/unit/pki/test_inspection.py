@@ -58,7 +58,7 @@ def test_a_good_certificate_has_no_fault() -> None:
         ("not yet valid", "is not valid before"),
         ("self-signed", "no trusted root"),
         ("CA used as a leaf", "is a CA certificate, not a leaf"),
-        ("leaf used as a CA", "is no CA"),
+        ("leaf used as a CA", "is not a CA"),
         ("foreign DNS name", r"may not certify this leaf: host www\.evil\.example"),
         ("foreign trust domain", r"may not certify the trust domain evil\.example"),
     ],

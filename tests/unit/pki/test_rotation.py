@@ -133,9 +133,9 @@ def test_the_steps_have_one_order(store: AuthorityStore, tmp_path: Path) -> None
     with pytest.raises(StoreError, match="no rotation is under way"):
         rotation.finish_root(store, now=NOW, by=BY)
     rotation.prepare_issuer(store, PLAIN, now=NOW, by=BY)
-    with pytest.raises(StoreError, match=r"issuer-2 is prepared already: .*--switch"):
+    with pytest.raises(StoreError, match=r"issuer-2 is already prepared: .*--switch"):
         rotation.prepare_issuer(store, PLAIN, now=NOW, by=BY)
-    with pytest.raises(StoreError, match=r"issuer-2 is prepared already: .*--switch"):
+    with pytest.raises(StoreError, match=r"issuer-2 is already prepared: .*--switch"):
         rotation.prepare_root(store, None, now=NOW, by=BY)
     with pytest.raises(StoreError, match="issuer still signs: --switch"):
         rotation.finish_issuer(store, PLAIN, now=NOW, by=BY)

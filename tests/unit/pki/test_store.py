@@ -102,7 +102,7 @@ def test_a_key_is_never_overwritten_silently(store: AuthorityStore, tmp_path: Pa
     """Issuing a name again into the same place is refused, and nothing is signed."""
     store.issue([WORKER], tmp_path, now=NOW, by="ann@ca")
     key = (tmp_path / "worker-1" / "key.pem").read_bytes()
-    with pytest.raises(StoreError, match=r"worker-1 is there already: .*--replace"):
+    with pytest.raises(StoreError, match=r"worker-1 already exists .*--replace"):
         store.issue([COORDINATOR, WORKER], tmp_path, now=NOW, by="ann@ca")
     assert (tmp_path / "worker-1" / "key.pem").read_bytes() == key
     assert not (tmp_path / "coordinator-1").exists()
@@ -126,7 +126,7 @@ def test_a_name_has_one_role(store: AuthorityStore, tmp_path: Path) -> None:
     store.issue([CertificateSpec("ops", Role.ADMIN)], tmp_path / "c", now=NOW, by="ann@ca")
     with pytest.raises(StoreError, match="ops is an admin already: give the client another name"):
         store.issue([CertificateSpec("ops", Role.CLIENT)], tmp_path / "d", now=NOW, by="ann@ca")
-    with pytest.raises(StoreError, match="worker-1 is given twice"):
+    with pytest.raises(StoreError, match="worker-1 is duplicated"):
         store.issue([WORKER, WORKER], tmp_path / "b", now=NOW, by="ann@ca")
 
 
@@ -184,7 +184,7 @@ def test_half_a_line_at_the_end_is_overwritten(store: AuthorityStore, tmp_path: 
 
 def test_creating_over_something_is_refused(store: AuthorityStore, tmp_path: Path) -> None:
     """An authority is never replaced by a new one, nor put among other files."""
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         AuthorityStore.create(
             tmp_path / "ca", Authority.create("zkp.local", now=NOW), passphrase=None, now=NOW, by="ann@ca"
         )
@@ -224,7 +224,7 @@ def _held(lock: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
-        ("issuer.key", b"", r"issuer\.key cannot be opened as a PEM private key: put back a copy"),
+        ("issuer.key", b"", r"issuer\.key cannot be opened as a PEM private key: restore a copy"),
         ("issuer.pem", b"", r"issuer\.pem holds no PEM certificate"),
         ("authority.json", b"{}", r"authority\.json is not the settings"),
         ("authority.json", b'{"version": 2, "networks": []}', r"authority\.json is of version 2"),

@@ -212,5 +212,5 @@ def test_existing_keys_are_not_replaced(tmp_path: Path) -> None:
         lambda: store.import_zkey("addition", tmp_path / "x.zkey"),
     ]
     for make in makers:
-        with pytest.raises(KeyStoreError, match="has keys already"):
+        with pytest.raises(KeyStoreError, match="already has keys"):
             make()

@@ -8,12 +8,12 @@ from zkp.proofs.strict_json import MAX_DEPTH, JsonError, kind, parse
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "there is no text"),
+        ("", "the text is empty"),
         ("{} x", "line 1, column 4: Extra data"),
         ("\ufeff{}", "line 1, column 1: a byte order mark"),
-        ('{"a": 1, "b": 2, "a": 1}', 'the key "a" is there twice; give it once'),
-        ('[{"x": {"a": 1, "a": 2}}]', 'the key "a" is there twice; give it once'),
-        ('{"\\ud800": 1, "\\ud800": 2}', r'the key "\ud800" is there twice'),
+        ('{"a": 1, "b": 2, "a": 1}', 'the key "a" is duplicated; give it once'),
+        ('[{"x": {"a": 1, "a": 2}}]', 'the key "a" is duplicated; give it once'),
+        ('{"\\ud800": 1, "\\ud800": 2}', r'the key "\ud800" is duplicated'),
         ("[NaN]", "NaN is not JSON; give a number"),
         ("-Infinity", "-Infinity is not JSON; give a number"),
         ("1e999", "a number is too large"),

@@ -117,7 +117,7 @@ def test_a_key_of_a_ceremony_is_usable() -> None:
         ("[" * 100_000, "expected a verification_key.json"),
         ('{"nPublic":' + "9" * 100_000 + "}", "expected a verification_key.json"),
         ('"' + "x" * verifying_key.MAX_CHARACTERS + '"', "expected a verification_key.json"),
-        ('{"nPublic": 1, "nPublic": 2}', 'the key "nPublic" is there twice'),
+        ('{"nPublic": 1, "nPublic": 2}', 'the key "nPublic" is duplicated'),
         ("{}", "IC is missing"),
         (json.dumps(KEY | {"protocol": "plonk"}), "protocol must be"),
         (json.dumps(KEY | {"curve": "bls12381"}), "curve"),

@@ -35,7 +35,9 @@ def test_the_most_complete_peer_is_chosen(clock: Clock) -> None:
     assert node.raft.transfer_leadership(None) == "n2"
 
 
-@pytest.mark.parametrize(("to", "message"), [("n1", "n1 leads already"), ("n9", "n9 is not connected to the leader")])
+@pytest.mark.parametrize(
+    ("to", "message"), [("n1", "n1 is already the leader"), ("n9", "n9 is not connected to the leader")]
+)
 def test_leadership_goes_to_connected_peers_only(clock: Clock, to: str, message: str) -> None:
     """Anything else is refused in words, and the node goes on leading."""
     node = leader(clock)

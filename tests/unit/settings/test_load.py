@@ -144,31 +144,31 @@ def test_a_variable_that_is_not_set_is_an_error(path: Path) -> None:
 def test_an_unknown_key_is_an_error_with_the_nearest_known(path: Path) -> None:
     """A misspelt key, a key in the wrong section and one like no other each get their own cure."""
     assert str(refusal(path, "name: a\ndatabase:\n  max_open_conn: 1\n")) == (
-        f"{path}:3: database.max_open_conn: is no known key; did you mean database.max_open_conns?"
+        f"{path}:3: database.max_open_conn: unknown key; did you mean database.max_open_conns?"
     )
     assert str(refusal(path, "name: a\ntimeout: 1s\n")) == (
-        f"{path}:2: timeout: is no known key; did you mean raft.timeout?"
+        f"{path}:2: timeout: unknown key; did you mean raft.timeout?"
     )
     assert str(refusal(path, "name: a\nraft: {peers: [{id: a, zzzzzz: 1}]}\n")) == (
-        f"{path}:2: raft.peers[0].zzzzzz: is no known key; remove it; known here: id, port"
+        f"{path}:2: raft.peers[0].zzzzzz: unknown key; remove it; known here: id, port"
     )
-    assert "nonsense: is no known key" in str(refusal(path, "name: a\nnonsense:\n"))
+    assert "nonsense: unknown key" in str(refusal(path, "name: a\nnonsense:\n"))
 
 
 def test_an_unknown_variable_is_an_error_with_the_nearest_known(path: Path) -> None:
     """A misspelt variable with the daemon's prefix is refused; one like no other is told how names look."""
     assert str(refusal(path, "name: a\n", {"NODE_DATABASE_HOSTS": "x"})) == (
-        "environment: NODE_DATABASE_HOSTS: is no known variable; did you mean NODE_DATABASE_HOST?"
+        "environment: NODE_DATABASE_HOSTS: unknown environment variable; did you mean NODE_DATABASE_HOST?"
     )
     assert str(refusal(path, "name: a\n", {"NODE_Q": "x"})) == (
-        "environment: NODE_Q: is no known variable; remove it, or name a key, such as NODE_NAME"
+        "environment: NODE_Q: unknown environment variable; remove it, or name a key, such as NODE_NAME"
     )
 
 
 def test_a_misspelt_key_is_told_before_what_it_leaves_missing(path: Path) -> None:
     """Both are wrong; the first line is the one that explains the other."""
     error = refusal(path, "nam: a\n")
-    assert str(error) == f"{path}:1: nam: is no known key; did you mean name? (1 more after this one)"
+    assert str(error) == f"{path}:1: nam: unknown key; did you mean name? (1 more after this one)"
     assert str(error.problems[1]) == f"{path}: name: is missing; add it, or set NODE_NAME, such as node-1"
 
 
@@ -179,7 +179,7 @@ def test_a_misspelt_key_is_told_before_what_it_leaves_missing(path: Path) -> Non
         ("name: a\ndatabase: 5\n", ":2: database: must be a section: keys below it, indented"),
         ("name: a\nraft: {peers: 5}\n", ":2: raft.peers: must be a list"),
         ("name: a\ndatabase:\n  max_open_conns: -1\n", ":3: database.max_open_conns: must be at least 0"),
-        ("name: a\nraft: {timeout: soon}\n", ":2: raft.timeout: is no quantity with a known unit; write a"),
+        ("name: a\nraft: {timeout: soon}\n", ":2: raft.timeout: is not a quantity with a known unit; write a"),
         ("name: a\nraft: {peers: [{}]}\n", ":2: raft.peers[0].id: is missing; add it"),
     ],
 )

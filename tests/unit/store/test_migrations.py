@@ -37,7 +37,7 @@ def test_numbers_that_do_not_add_up_are_refused(directory: Path, extra: str) -> 
     """A gap or a number given twice means a broken installation."""
     (directory / extra).write_text("SELECT 4")
 
-    with pytest.raises(DatabaseSchemaError, match=r"000[23] is missing or there twice"):
+    with pytest.raises(DatabaseSchemaError, match=r"000[23] is missing or duplicated"):
         load_migrations(directory)
 
 

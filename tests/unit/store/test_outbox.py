@@ -69,7 +69,7 @@ def test_a_record_that_lost_data_is_refused(state: State) -> None:
 
 def test_a_record_that_knows_more_than_the_cluster_is_refused(state: State) -> None:
     """The cluster was wiped, or set back."""
-    with pytest.raises(ProjectionAhead, match="holds revision 11, the cluster has only come to 10"):
+    with pytest.raises(ProjectionAhead, match="holds revision 11, the cluster has reached only 10"):
         check_continuity(_position(state, 11), StateOutbox(lambda: state))
 
 

@@ -20,7 +20,7 @@ def test_blocks_are_found_by_name_without_their_comments() -> None:
 
 def test_a_name_given_twice_is_refused() -> None:
     """Otherwise the second would silently win."""
-    with pytest.raises(ValueError, match="one is there twice"):
+    with pytest.raises(ValueError, match="one is duplicated"):
         parse("-- name: one\nSELECT 1\n-- name: one\nSELECT 2\n")
 
 

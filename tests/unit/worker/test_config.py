@@ -82,7 +82,7 @@ def test_every_value_out_of_range_is_refused_with_the_same_range(path: Path, val
         ({"WORKER_COORDINATORS": "['0.0.0.0:9090']"}, "coordinators[0] (set by WORKER_COORDINATORS): 0.0.0.0"),
         ({"WORKER_COORDINATORS": "[a:1, a:1]"}, "a:1 is also the address of coordinators[0]"),
         ({"WORKER_MEMORY_LIMIT": "2"}, "memory_limit (set by WORKER_MEMORY_LIMIT): must be at least 128000000"),
-        ({"WORKER_MAX_TASKS": "2"}, "is no known variable; did you mean WORKER_MAX_CONCURRENT_TASKS?"),
+        ({"WORKER_MAX_TASKS": "2"}, "unknown environment variable; did you mean WORKER_MAX_CONCURRENT_TASKS?"),
         ({"WORKER_ID": "worker-2"}, "names spiffe://zkp.local/worker/worker-1, and this is spiffe://zkp.local/"),
         ({"WORKER_KEYS_DIR": "none"}, "keys_dir (set by WORKER_KEYS_DIR): "),
         ({"WORKER_DATA_DIR": "none"}, "data_dir (set by WORKER_DATA_DIR): "),

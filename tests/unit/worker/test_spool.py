@@ -104,7 +104,7 @@ async def test_the_spool_is_bounded(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", limit=2)
     await spool.put(finished("t-1"))
     await spool.put(finished("t-2"))
-    with pytest.raises(SpoolError, match="holds 2 proofs"):
+    with pytest.raises(SpoolError, match="holds 2 unacknowledged proofs"):
         await spool.put(finished("t-3"))
 
 

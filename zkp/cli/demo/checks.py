@@ -79,7 +79,7 @@ async def _recorded(cluster: LocalCluster, expected: int) -> int:
                 break
             await asyncio.sleep(_POLL_SECONDS)
     except ProjectionError as error:
-        raise CommandFailed(f"PostgreSQL could not be asked: {error}") from None
+        raise CommandFailed(f"PostgreSQL could not be queried: {error}") from None
     finally:
         await record.close()
     if not completed == summary.accepted_once == expected:

@@ -162,7 +162,7 @@ async def _kill_leader(cluster: LocalCluster) -> str:
         raise CommandFailed("no task was queued any more when the leader was to be killed")
     before = await asyncio.to_thread(cluster.leader)
     if before is None:
-        raise CommandFailed("nobody led when the leader was to be killed")
+        raise CommandFailed("there was no leader to kill")
     await asyncio.to_thread(cluster.kill, before.id)
     killed = time.monotonic()
     after = await asyncio.to_thread(cluster.wait_for_leader, other_than=before)

@@ -105,7 +105,7 @@ def parse_value(text: str, source: str, lines: dict[Location, int] | None = None
         # Longer quoted parts of PyYAML's messages are pieces of the file, which may hold secrets.
         what = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "…", error.problem or error.context or "broken")
         mark = error.problem_mark or error.context_mark
-        raise reader.refusal(mark, f"is not valid YAML: {what}", "mend this line") from None
+        raise reader.refusal(mark, f"is not valid YAML: {what}", "fix this line") from None
     except yaml.YAMLError:
         raise reader.refusal(None, "is not valid YAML: unprintable characters", "give a text file") from None
 
@@ -137,7 +137,7 @@ class _Reader:
             line = key_node.start_mark.line + 1
             place = (*location, key)
             if key in values:
-                what = f"is given twice, first on line {self.lines[place]}"
+                what = f"is duplicated, first on line {self.lines[place]}"
                 problem = SettingProblem(f"{self.source}:{line}", dotted(place), what, "remove one of the two")
                 raise SettingsError([problem])
             self.lines[place] = line

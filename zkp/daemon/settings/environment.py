@@ -65,7 +65,7 @@ def overrides(
             # The prefix they share would make everything look near.
             close = nearest(name.removeprefix(prefix), {each.removeprefix(prefix): each for each in known})
             cure = f"did you mean {close}?" if close else f"remove it, or name a key, such as {next(iter(known))}"
-            problems.append(SettingProblem("environment", name, "is no known variable", cure))
+            problems.append(SettingProblem("environment", name, "unknown environment variable", cure))
     return found, problems
 
 

@@ -127,7 +127,7 @@ class _Origin:
         if error["type"] == "missing":
             return "is missing", self._cure_of_missing(location)
         if error["type"] == "extra_forbidden":
-            return "is no known key", self._cure_of_unknown(location)
+            return "unknown key", self._cure_of_unknown(location)
         if error["type"] in _OUT_OF_RANGE and (allowed := allowed_range(find(self.schema, location)[1])):
             return f"must be {allowed}", self._cure_by_example(location)
         what = _KINDS.get(error["type"], error["msg"].replace("Input should", "must"))
@@ -154,7 +154,7 @@ class _Origin:
         _, field = find(self.schema, location)
         if shown := example(field):
             return f"give for example {shown}"
-        return f"it is {field.description.rstrip('.')}" if field and field.description else "mend this value"
+        return f"it is {field.description.rstrip('.')}" if field and field.description else "fix this value"
 
 
 def _is_consequence(error: ErrorDetails, details: Iterable[ErrorDetails]) -> bool:

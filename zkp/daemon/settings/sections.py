@@ -25,7 +25,7 @@ class TlsSettings(Section):
     )
     crl: AnchoredPath | None = Field(
         default=None,
-        description="revocation lists, PEM; by default crl.pem beside tls.ca, from when it is there",
+        description="revocation lists, PEM; default: crl.pem beside tls.ca, once it exists",
         examples=["/etc/zkp/tls/crl.pem"],
     )
 

@@ -68,7 +68,7 @@ class Address:
             return value
         cure = "write HOST:PORT, such as 192.168.1.10:7000 or [fd00::10]:7000"
         if not isinstance(value, str):
-            raise broken("is no address", cure)
+            raise broken("is not an address", cure)
         try:
             return cls.parse(value)
         except ValueError as error:
@@ -87,7 +87,7 @@ def _canonical_ipv6(text: str) -> str:
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
-        raise ValueError("has brackets around something that is no IPv6 address") from None
+        raise ValueError("has brackets around something other than an IPv6 address") from None
     if address.scope_id is not None:
         raise ValueError("has an IPv6 address with a zone, which no certificate can carry")
     return str(address)
@@ -96,7 +96,7 @@ def _canonical_ipv6(text: str) -> str:
 def _reachable(address: Address) -> Address:
     if address.is_wildcard:
         cure = "give the address at which others reach it, such as 192.168.1.10:" + str(address.port)
-        raise broken(f"{address} is a wildcard, which nobody can connect to", cure)
+        raise broken(f"{address} is a wildcard, to which no client can connect", cure)
     return address
 
 
@@ -104,7 +104,7 @@ def _quantity(units: Mapping[str, float], cure: str) -> Callable[[object], float
     def parse(value: object) -> float:
         match = None if isinstance(value, bool) else _QUANTITY.match(str(value))
         if match is None or match[2].lower() not in units:
-            raise broken("is no quantity with a known unit", cure)
+            raise broken("is not a quantity with a known unit", cure)
         amount = float(match[1]) * units[match[2].lower()]
         if amount <= 0:
             raise broken("is not above zero", cure)
@@ -131,7 +131,7 @@ def _path_text(value: object) -> object:
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise broken("is no number", "give a whole number")
+        raise broken("is not a number", "give a whole number")
     return value
 
 
@@ -141,13 +141,13 @@ def _lower(value: object) -> object:
 
 def _name(value: str) -> str:
     if not re.fullmatch(_LABEL, value):
-        raise broken("is no valid name", "use 1 to 63 of a-z, 0-9 and '-', such as coordinator-1")
+        raise broken("is not a valid name", "use 1 to 63 of a-z, 0-9 and '-', such as coordinator-1")
     return value
 
 
 def _trust_domain(value: str) -> str:
     if not re.fullmatch(rf"(?:{_LABEL}\.)*{_LABEL}", value) or len(value) > 64:
-        raise broken("is no valid trust domain", "write a lower-case DNS name, such as zkp.local")
+        raise broken("is not a valid trust domain", "write a lower-case DNS name, such as zkp.local")
     return value
 
 
