@@ -1,15 +1,15 @@
-"""Why the coordinator does not do what a caller asks. One line each, with the cure where there is one.
+"""The errors of the use cases. Each message is one line, with the remedy where there is one.
 
-Use cases raise these; `rpc/errors.py` alone knows which gRPC status each of them is.
+Use cases raise them; only `rpc/errors.py` maps them to gRPC statuses.
 """
 
 
 class CoordinatorError(Exception):
-    """Base of everything that the coordinator refuses on purpose."""
+    """Base of all deliberate refusals."""
 
 
 class InvalidRequest(CoordinatorError):
-    """The request is wrong in `field`, a path as the caller wrote it ("circuit", "public_inputs[0]")."""
+    """The request is invalid in `field`, a path in the caller's terms ("circuit", "public_inputs[0]")."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -17,7 +17,7 @@ class InvalidRequest(CoordinatorError):
 
 
 class NotFound(CoordinatorError):
-    """No such task, or no such registered worker."""
+    """The task or the registered worker does not exist."""
 
 
 class AlreadyExists(CoordinatorError):
@@ -25,15 +25,15 @@ class AlreadyExists(CoordinatorError):
 
 
 class TaskEnded(CoordinatorError):
-    """What was asked for is possible only before the task ends."""
+    """The operation is possible only before the task ends."""
 
 
 class NotTransferred(CoordinatorError):
-    """Leadership stays with this node; the message says why. Asking again changes nothing by itself."""
+    """Leadership was not transferred; the message says why. A repeated request alone changes nothing."""
 
 
 class StaleReport(CoordinatorError):
-    """The attempt is over or another worker's: whoever reports it should drop it."""
+    """The attempt is over or belongs to another worker: the reporter should drop it."""
 
 
 class FalseProof(CoordinatorError):
@@ -41,15 +41,15 @@ class FalseProof(CoordinatorError):
 
 
 class Forbidden(CoordinatorError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated, but not authorized."""
 
 
 class Unauthenticated(CoordinatorError):
-    """The caller's certificate says nothing that this network accepts."""
+    """The caller's certificate does not carry an identity that this network accepts."""
 
 
 class Overloaded(CoordinatorError):
-    """As much is waiting as may wait; ask again after `retry_after_s` seconds."""
+    """A limit on waiting work is reached; retry after `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -57,16 +57,16 @@ class Overloaded(CoordinatorError):
 
 
 class TooLarge(CoordinatorError):
-    """A message is longer than one may be."""
+    """A message exceeds the maximum size."""
 
 
 class Unavailable(CoordinatorError):
-    """Not now, though it may work a moment later or at another node."""
+    """A temporary failure; a retry, or another node, may succeed."""
 
 
 class Superseded(CoordinatorError):
-    """A newer stream of the same worker has taken this one's place."""
+    """A newer stream of the same worker replaced this one."""
 
 
 class TimedOut(CoordinatorError):
-    """It was tried for as long as it may take."""
+    """The time limit of the operation has passed."""

@@ -1,11 +1,11 @@
-"""Python's own habits, kept from stopping a node that leads: the collector of cycles, and the turns of threads.
+"""CPython tuning: keep garbage collection and the GIL switch interval from stalling the leader.
 
-A full collection looks at every object: with some hundred thousand tasks in memory that takes longer than an election
-timeout, and the leader would be deposed for it. The state holds no cycles and is freed without the collector, which
-is left with what is young; a follower, whose pause nobody notices, looks at everything now and then.
+A full collection traverses every object: with some 100,000 tasks in memory it takes longer than an election timeout,
+and the leader would be deposed. The state holds no reference cycles and is freed by reference counting, so that the
+collector only has to examine young objects. Followers, whose pauses have no effect, run a full collection at times.
 
-While a thread encodes a snapshot, the node's loop gets the interpreter back, after every system call that lets go of
-it, only when Python's switch interval is over: 5 ms are too long for that. (The thread also pauses by itself.)
+While a thread encodes a snapshot, the event loop loses the GIL in every system call that releases it, and gets it
+back only after Python's switch interval: the default of 5 ms is too long. (The thread also pauses by itself.)
 """
 
 import asyncio
@@ -14,26 +14,26 @@ import random
 import sys
 from collections.abc import Callable
 
-_YOUNG, _MIDDLE, _NEVER = 5_000, 5, 2**31 - 1
-_PERIOD_S = 3600.0
-_SWITCH_S = 0.0005
-_DICE = random.SystemRandom()
+_THRESHOLD_0, _THRESHOLD_1, _THRESHOLD_2 = 5_000, 5, 2**31 - 1
+_COLLECTION_INTERVAL_S = 3600.0
+_SWITCH_INTERVAL_S = 0.0005
+_RANDOM = random.SystemRandom()
 
 
 def tune_gc() -> None:
-    """Full collections only when they are asked for, never of what has been imported; threads take short turns."""
+    """Disable automatic full collections, exempt the objects that exist now, and shorten the GIL switch interval."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
-    sys.setswitchinterval(_SWITCH_S)
+    gc.set_threshold(_THRESHOLD_0, _THRESHOLD_1, _THRESHOLD_2)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
-async def collect_garbage_on_followers(leads: Callable[[], bool]) -> None:
-    """For ever: a full collection every hour or so, unless this node leads then.
+async def collect_garbage_on_followers(is_leader: Callable[[], bool]) -> None:
+    """Run a full collection about every hour unless this node leads then, until cancelled.
 
-    At a time of its own: nodes that were started together must not pause together, which would be a lost quorum.
+    The interval is random: nodes that were started together must not pause together, which would lose the quorum.
     """
     while True:
-        await asyncio.sleep(_PERIOD_S * _DICE.uniform(0.5, 1.5))
-        if not leads():
+        await asyncio.sleep(_COLLECTION_INTERVAL_S * _RANDOM.uniform(0.5, 1.5))
+        if not is_leader():
             gc.collect()

@@ -1,7 +1,7 @@
-"""The operator's cures for a node that is stopped: `coordinator rejoin` and `coordinator force-vote`.
+"""Repair of a stopped node: `coordinator rejoin` and `coordinator force-vote`.
 
-Both work on the node's own files alone, need no configuration and speak to nobody: what the other nodes hold is for
-the operator to know, and docs/operations.md says how.
+Both use only the node's own files, need no configuration and contact no other node. The operator has to know what the
+other nodes hold; docs/operations.md says how.
 """
 
 import os
@@ -16,13 +16,17 @@ from coordinator.replication.replicator import ReplicatedState
 
 
 class RejoinRefused(Exception):
-    """What was asked for would do no good, or harm; the message says what to do instead."""
+    """The repair is unnecessary or harmful; the message says what to do instead."""
 
 
 def rejoin(directory: Path, now: datetime, *, force: bool) -> str:
-    """Set the node's own files aside, so that it starts empty and is caught up; what was done, in a sentence.
+    """Set the node's own files aside, so that it starts empty and the others bring it up to date.
 
-    Raises RejoinRefused, unless `force`d also when the node could use its files as they are.
+    Returns:
+        One sentence that says what was done.
+
+    Raises:
+        RejoinRefused: also when the node could use its files as they are, unless `force` is set.
     """
     with _stopped(directory):
         if not recovery.own_files(directory):
@@ -35,7 +39,7 @@ def rejoin(directory: Path, now: datetime, *, force: bool) -> str:
 
 
 def force_vote(directory: Path) -> str:
-    """Let the node vote before it has caught up; what was done, in a sentence. Raises RejoinRefused."""
+    """Let the node vote before it has caught up, and return one sentence that says so. Raises RejoinRefused."""
     with _stopped(directory):
         node_id = recovery.vote_regardless(directory)
     return f"{node_id} votes from its next start on, whatever it lacks"
@@ -43,7 +47,7 @@ def force_vote(directory: Path) -> str:
 
 @contextmanager
 def _stopped(directory: Path) -> Iterator[None]:
-    """Nobody else uses the files meanwhile, and the daemon can use them afterwards. Raises RejoinRefused."""
+    """Hold the directory lock, as the user that owns the files. Raises RejoinRefused."""
     try:
         user = directory.stat().st_uid
         if user == os.geteuid():

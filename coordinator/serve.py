@@ -52,14 +52,14 @@ from zkp.version import version
 
 log = logging.getLogger("zkp.coordinator")
 
-_GRACE_S = 5.0  # for calls under way when the process stops
-_HANDOVER_S = 3.0
-_REFUSED_RECORD_S = 30.0  # until a record that refused this cluster is tried again: an operator may have cured it
-_ATTEMPT_GRACE_S = 5.0  # a worker gives up by itself first, and says so
+_STOP_GRACE_S = 5.0  # for calls in progress when the process stops
+_TRANSFER_TIMEOUT_S = 3.0
+_PROJECTION_RETRY_S = 30.0  # retry interval after the database refused this cluster: an operator may have repaired it
+_ATTEMPT_GRACE_S = 5.0  # the worker times out first, and reports it
 
 
 class _RaftListener:
-    """Passes leadership on to the replicator, which cannot be made before the log that it works on."""
+    """Forwards leadership changes to the replicator, which is created after the log that it uses."""
 
     replicator: Replicator | None = None
 
@@ -95,13 +95,13 @@ class Coordinator:
             log=BoundedLog(log, time.monotonic),
             count=lambda reason: self._metrics.refused("grpc", reason),
         )
-        # Before the services: a call that loses its right ends for that reason, and not for what follows from it.
+        # Registered before the services, so that a revoked caller gets UNAUTHENTICATED and not a secondary error.
         self.revocations = Revocations(
             self.replicator,
             refuse=material.revoke,
             close=self._close_refused,
-            find_worker=self._worker_behind,
-            find_caller=self._caller_behind,
+            find_worker=self._worker_with_certificate,
+            find_caller=self._caller_with_certificate,
             clock_ms=wall_clock_ms,
         )
         self.revocations.catch_up()
@@ -111,22 +111,22 @@ class Coordinator:
         self._record = ProjectionReader(database, settings.database.max_open_conns - 1, self._metrics.record)
         outbox = StateOutbox(lambda: self.replicator.state)
         self.replicator.on_events(lambda _: outbox.notify())
-        housekeeping = RetentionLoop(self.replicator, settings.tasks.retention, time.monotonic)
-        self._projector = Projector(database, outbox, housekeeping.acknowledge, self._metrics.record)
+        retention = RetentionLoop(self.replicator, settings.tasks.retention, time.monotonic)
+        self._projector = Projector(database, outbox, retention.acknowledge, self._metrics.record)
         keys = CircuitKeys(store.verifying_keys(), self.replicator)
         if not keys.local:
             log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
-        outside = Dependencies(
+        dependencies = Dependencies(
             replicator=self.replicator,
             record=TaskReader(self._record, lambda: self.replicator.state),
-            keep_record=self._keep_record,
-            keep_house=lambda _: housekeeping.run(),
+            projection_task=self._run_projection,
+            retention_task=lambda _: retention.run(),
             keys=keys,
             verification=self._verification,
             metrics=self._metrics,
             clock=time.monotonic,
         )
-        self._services = Services(outside, _task_limits(settings), _lease_timing(settings))
+        self._services = Services(dependencies, _task_limits(settings), _lease_timing(settings))
         self._cluster = Cluster(_members(settings), self.replicator)
         self._health = Health(
             self.replicator,
@@ -154,13 +154,13 @@ class Coordinator:
         await self._rpc.start(str(self._settings.grpc.bind), self._material.grpc_server_credentials())
 
     async def stop(self) -> None:
-        """Hand leadership over, end what is open, leave. Also after a start that failed."""
-        await self._hand_over()
+        """Transfer leadership, end open streams, and stop. Also valid after a failed start."""
+        await self._transfer_leadership()
         reason = Unavailable("this coordinator is stopping: ask another")
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             lambda: self._services.stop(reason),
-            lambda: self._end_followers(reason),
-            lambda: self._rpc.stop(_GRACE_S),
+            lambda: self._end_revocation_streams(reason),
+            lambda: self._rpc.stop(_STOP_GRACE_S),
             *(listener.stop for listener in reversed(self._https)),
             self.raft.stop,
             self._record.close,
@@ -172,48 +172,48 @@ class Coordinator:
                 log.exception("a step of the shutdown failed; continuing")
         self._verification.close()
 
-    async def _hand_over(self) -> None:
+    async def _transfer_leadership(self) -> None:
         alone = len(self._cluster.members) == 1
         if alone or not self.replicator.is_leader or self.raft.fatal.done():
             return
         try:
-            async with asyncio.timeout(_HANDOVER_S):
+            async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                 leader = await self.replicator.transfer_leadership(None)
             log.info("leadership transferred to %s", leader)
         except (RaftError, TimeoutError) as error:
             log.warning("leadership was not transferred: %s", str(error) or "no answer in time")
 
-    # ------------------------------------------------------------ who is refused
+    # ------------------------------------------------------------ revocation
 
     def _close_refused(self) -> None:
-        """End what the holders of revoked certificates have open; the HTTPS listeners look by themselves."""
+        """Close calls and links of revoked certificates; the HTTPS listeners check by themselves."""
         self._open_calls.end(self._material.revoked_serials())
         self.raft.check_links()
 
-    def _worker_behind(self, serial: str) -> str:
-        return self._services.workers.user_of(serial)
+    def _worker_with_certificate(self, serial: str) -> str:
+        return self._services.workers.worker_using_certificate(serial)
 
-    def _caller_behind(self, serial: str) -> str:
+    def _caller_with_certificate(self, serial: str) -> str:
         identity = self._authorization.caller_with(int(serial, 16))
         return f"{identity.role}/{identity.name}" if identity else ""
 
-    async def _end_followers(self, reason: Exception) -> None:
+    async def _end_revocation_streams(self, reason: Exception) -> None:
         self.revocations.end_all(reason)
 
-    # ------------------------------------------------------------ the record
+    # ------------------------------------------------------------ projection
 
-    async def _keep_record(self, term: int) -> None:
+    async def _run_projection(self, term: int) -> None:
         while True:
-            # The projector says itself, and loudly, why it does not write.
+            # The projector logs why it does not write.
             with contextlib.suppress(ProjectionError):
                 await self._projector.run(term)
-            await asyncio.sleep(_REFUSED_RECORD_S)
+            await asyncio.sleep(_PROJECTION_RETRY_S)
 
     def _record_status(self) -> RecordStatus:
         return RecordStatus(self._projector.status, self._projector.lag, self._projector.last_error)
 
     def _watch(self, certificates: Certificates) -> None:
-        """Put what Prometheus is to see into the registry."""
+        """Register the metrics of this node."""
         tasks = self._settings.tasks
         registry = self._metrics.registry
         self._metrics.watch(self.replicator, self._health, self.raft)
@@ -266,17 +266,17 @@ class Coordinator:
 
 
 async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
-    """Serve until told to stop. Raises DaemonError: one line with the cause and the cure."""
+    """Serve until told to stop. Raises DaemonError with one line: the cause and the remedy."""
     try:
         with directory_lock(settings.node.data_dir):
-            await _serve_alone(settings, life)
+            await _serve_locked(settings, life)
     except ProofsError as error:
         raise DaemonError(str(error)) from None
     except StorageError as error:
         raise _in_directory(settings, error) from None
 
 
-async def _serve_alone(settings: CoordinatorSettings, life: Lifecycle) -> None:
+async def _serve_locked(settings: CoordinatorSettings, life: Lifecycle) -> None:
     certificates = Certificates.load(tls_files(settings.tls))
     coordinator = Coordinator(settings, certificates, life.stop.is_set)
     life.on_reload(certificates.reload)
@@ -295,7 +295,7 @@ async def _serve_alone(settings: CoordinatorSettings, life: Lifecycle) -> None:
 
 
 async def _fatal(settings: CoordinatorSettings, error: Awaitable[StorageError]) -> None:
-    """A node that cannot trust its own disk must not go on."""
+    """Raise the storage error of the node: a node with an unreliable disk must stop."""
     raise _in_directory(settings, await error)
 
 

@@ -1,7 +1,7 @@
-"""Everything between Raft and the network listeners, put together: use cases, soft state, the leader's duties.
+"""Composition of everything between Raft and the network listeners: use cases, soft state, the leader's tasks.
 
-Applied events reach every part here in one place and one order: first what decides (queue, leases), then what
-tells (streams, watches, metrics, log).
+Applied events reach every part here, in a fixed order: first the parts that decide (queue, leases), then the parts
+that publish (streams, watchers, metrics, log).
 """
 
 import asyncio
@@ -28,22 +28,22 @@ from coordinator.state.model import TaskEvent
 log = logging.getLogger("zkp.coordinator")
 
 _MAX_WATCHERS = 10_000
-_SWEEPS_A_LEASE = 20
-_LONGEST_SWEEP_S = 0.5
+_SWEEPS_PER_LEASE = 20
+_MAX_SWEEP_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the services are given.
+    """What `Services` depends on.
 
-    keep_record, keep_house: the leader's duties that write the record, and forget what it has; clock: monotonic
+    keep_record, retention_task: the leader's duties that write the record, and forget what it has; clock: monotonic
     seconds.
     """
 
     replicator: Replicator
     record: TaskHistory
-    keep_record: LeaderTask
-    keep_house: LeaderTask
+    projection_task: LeaderTask
+    retention_task: LeaderTask
     keys: CircuitKeys
     verification: Verification
     metrics: Metrics
@@ -51,30 +51,32 @@ class Dependencies:
 
 
 class Services:
-    """One node's services. They listen to the replicator from their construction on."""
+    """One node's services. They are registered with the replicator at construction."""
 
-    def __init__(self, outside: Dependencies, limits: TaskLimits, timing: LeaseTiming) -> None:
-        replicator = outside.replicator
+    def __init__(self, dependencies: Dependencies, limits: TaskLimits, timing: LeaseTiming) -> None:
+        replicator = dependencies.replicator
         self._replicator = replicator
-        self._clock = outside.clock
-        self._metrics = outside.metrics
-        self._sweep_s = min(timing.lease_s / _SWEEPS_A_LEASE, _LONGEST_SWEEP_S)
+        self._clock = dependencies.clock
+        self._metrics = dependencies.metrics
+        self._sweep_s = min(timing.lease_s / _SWEEPS_PER_LEASE, _MAX_SWEEP_INTERVAL_S)
         self.leases = Leases(timing)
         self.streams = AssignmentStreams()
-        self.watches = TaskWatchers(_MAX_WATCHERS)
-        self._dispatcher = Dispatcher(replicator, self.streams, outside.keys.serves, outside.clock)
-        self.tasks = Tasks(replicator, outside.record, outside.keys, self.watches, limits)
-        self.workers = Workers(replicator, self.leases, self.streams, outside.keys, outside.clock)
-        self.reports = Reports(replicator, outside.keys, outside.verification, outside.metrics.tasks.checked)
+        self.watchers = TaskWatchers(_MAX_WATCHERS)
+        self._dispatcher = Dispatcher(replicator, self.streams, dependencies.keys.serves, dependencies.clock)
+        self.tasks = Tasks(replicator, dependencies.record, dependencies.keys, self.watchers, limits)
+        self.workers = Workers(replicator, self.leases, self.streams, dependencies.keys, dependencies.clock)
+        self.reports = Reports(
+            replicator, dependencies.keys, dependencies.verification, dependencies.metrics.tasks.checked
+        )
         self.leadership = Leadership(
             begin=self._begin,
             end=self._end,
-            prepare=lambda _: outside.keys.register(),
-            duties={
+            prepare=lambda _: dependencies.keys.register(),
+            tasks={
                 "scheduler": lambda _: self._dispatcher.run(),
                 "lease sweep": lambda _: self._sweep(),
-                "projection": outside.keep_record,
-                "housekeeping": outside.keep_house,
+                "projection": dependencies.projection_task,
+                "housekeeping": dependencies.retention_task,
             },
         )
         replicator.on_events(self._applied)
@@ -82,19 +84,19 @@ class Services:
 
     @property
     def ready(self) -> bool:
-        """This node leads and has prepared what it needs to take work."""
+        """True while this node leads and is prepared to accept work."""
         return self.leadership.ready.is_set()
 
     @property
     def connected(self) -> int:
-        """Workers with an open stream."""
+        """The number of workers with an open assignment stream."""
         return len(self.streams.connected)
 
     async def stop(self, reason: Exception) -> None:
-        """End the duties, and with `reason` every open stream."""
+        """Stop the leader's tasks, and end every open stream with `reason`."""
         await self.leadership.stop()
         self.streams.end_all(reason)
-        self.watches.end_all(reason)
+        self.watchers.end_all(reason)
 
     def _begin(self) -> None:
         self.leases.begin(self._replicator.state, self._clock())
@@ -106,23 +108,23 @@ class Services:
         self._dispatcher.end()
         self.workers.end()
         self.streams.end_all(gone)
-        self.watches.end_all(gone)
+        self.watchers.end_all(gone)
 
     def _applied(self, events: Sequence[TaskEvent]) -> None:
-        """Follow what was agreed on. A follower's soft state stays empty: it decides nothing and tells nobody."""
+        """Pass applied events on. A follower's soft state stays empty, because it decides and publishes nothing."""
         if not self._replicator.is_leader:
             return
         try:
-            self._tell(events)
+            self._publish(events)
         except Exception:
-            # What listens to the state must never stop the state: applying goes on, on every node alike.
+            # A listener must never stop the state: entries continue to be applied, alike on every node.
             log.exception("events %d to %d were not followed", events[0].revision, events[-1].revision)
 
-    def _tell(self, events: Sequence[TaskEvent]) -> None:
+    def _publish(self, events: Sequence[TaskEvent]) -> None:
         self.leases.observe(events, self._clock())
         self._dispatcher.observe(events)
         self.streams.observe(events)
-        self.watches.observe(events)
+        self.watchers.observe(events)
         self._metrics.observe(events)
         task_log.write(events, self._replicator.term)
 

@@ -1,12 +1,12 @@
-"""The HTTPS door to the proving network: JSON in, tasks and proofs out.
+"""HTTPS/JSON API gateway to the proving network.
 
-A gateway holds no state that matters: it makes a submission out of a request, hands it to the leading
-coordinator through the client library, and shows what the coordinators answer. Any number of gateways can
-stand side by side; a caller may use another one for every request.
+A gateway holds no durable state: it turns a request into a submission, sends it to the leading coordinator through
+the client library, and returns the coordinators' answer. Any number of gateways can run side by side; a caller may
+use a different one for every request.
 
-Pure: `problems`, `json_body`, `requests`, `idempotency`, `ratelimit`, `callers` (but for reading its file),
-`tasks_json`, `schemas`, `openapi`. Sockets, processes and clocks: `edge`, `handlers`, `preparation`, `reach`,
-`app`, `serve`.
+Pure modules: `problems`, `json_body`, `fields`, `requests`, `idempotency`, `ratelimit`, `callers` (except for reading
+its file), `tasks_json`, `schemas`, `openapi`. Modules with sockets, processes and clocks: `middleware`, `handlers`,
+`submission_pool`, `leader_probe`, `app`, `serve`.
 """
 
 import pki as pki  # before gRPC, which reads its cipher suites once: TLS 1.3 only

@@ -20,21 +20,23 @@ from zkp.daemon.settings import SettingsError
 
 _STOP_TIMEOUT_S = 30.0
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration, YAML.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file (YAML).")
+]
 
 app = typer.Typer(
     name="gateway",
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Example: gateway --config /etc/zkp/gateway.yaml\n\n"
-    "Serves the proving network's HTTPS API to clients. SIGHUP reads certificates and API keys again; "
-    "SIGTERM finishes what was begun.",
+    "Serve the proving network's HTTPS API to clients. SIGHUP reloads certificates and API keys; "
+    "SIGTERM finishes running requests and exits.",
 )
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, config_file: ConfigOption = None, *, _version: VersionOption = False) -> int:
-    """Serve."""
+    """Run the gateway until SIGTERM."""
     if context.invoked_subcommand is not None:
         context.obj = config_file
         return 0
@@ -43,27 +45,27 @@ def start(context: typer.Context, config_file: ConfigOption = None, *, _version:
     return run(lambda life: serve(settings, life), stop_timeout=_STOP_TIMEOUT_S)
 
 
-@app.command(short_help="Check a configuration and the files it names; serve nothing.")
+@app.command(short_help="Validate a configuration file and the files it names.")
 def check(context: typer.Context, config_file: ConfigOption = None) -> None:
     """Example: gateway check --config /etc/zkp/gateway.yaml
 
-    Says what is wrong with a configuration, in one line, or that it is good. Listens nowhere.
+    Validate a configuration and the files it names; print the first problem, or a confirmation. Does not listen.
     """
     file = _given(config_file or context.obj)
     settings = config.check(file, os.environ)
-    typer.echo(f"{file}: good; {settings.id} would serve on {settings.bind}")
+    typer.echo(f"{file}: valid; {settings.id} would serve on {settings.bind}")
 
 
-@app.command(name="new-api-key", short_help="Make an API key.")
-def new_api_key(name: Annotated[str, typer.Argument(metavar="NAME", help="name of the key's owner")]) -> None:
+@app.command(name="new-api-key", short_help="Generate an API key.")
+def new_api_key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's holder.")]) -> None:
     """Example: gateway new-api-key billing-service
 
-    Prints a new key, which is shown this once, and the line to add to the file of API keys. Send SIGHUP to
-    the gateways afterwards.
+    Print a new key and the line to add to api_keys_file. The key is not stored and cannot be shown again. Send SIGHUP
+    to the gateways afterwards.
     """
-    made = new_key(name)
-    typer.echo(f"key for {name} (not shown again): {made.key}")
-    typer.echo(f"line for api_keys_file:  {made.line}")
+    created = new_key(name)
+    typer.echo(f"key for {name} (not shown again): {created.key}")
+    typer.echo(f"line for api_keys_file:  {created.line}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,5 +75,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _given(file: Path | None) -> Path:
     if file is None:
-        raise typer.BadParameter("missing: give --config FILE", param_hint="--config")
+        raise typer.BadParameter("missing; give --config FILE", param_hint="--config")
     return file

@@ -1,4 +1,4 @@
-"""The kinds of value in requests to the gateway: each reads a value, and is described by the schema beside it."""
+"""Field types of the gateway's requests: each validates a value and has a JSON schema."""
 
 import re
 from dataclasses import dataclass
@@ -12,18 +12,22 @@ from zkp.proofs.numbers import wrong
 from zkp.protocol.limits import anchored
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_SHOWN = 64  # characters of a caller's own name that are compared
+_COMPARED_CHARACTERS = 64  # characters of an unknown name that are compared with the known ones
 
 
-class _Kind:
-    """An annotation that reads a value by itself. Its errors never show the value."""
+class _FieldType:
+    """An annotation with its own validation. Errors never contain the value."""
 
     def read(self, value: object) -> object:
-        """The value; raises PydanticCustomError."""
+        """Return the validated value.
+
+        Raises:
+            PydanticCustomError: The value is invalid.
+        """
         raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
-        """What `read` accepts."""
+        """Return the JSON schema of the values that `read` accepts."""
         raise NotImplementedError
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -34,8 +38,8 @@ class _Kind:
 
 
 @dataclass(frozen=True)
-class Whole(_Kind):
-    """A whole number from `low` to `high`; as digits where `text`, in a query."""
+class Integer(_FieldType):
+    """An integer from `low` to `high`; with `text`, as in a query string, also as decimal digits."""
 
     low: int
     high: int
@@ -43,6 +47,7 @@ class Whole(_Kind):
     text: bool = False
 
     def read(self, value: object) -> object:
+        """Return the validated value; see `_FieldType.read`."""
         number = int(value) if self.text and isinstance(value, str) and _DIGITS.fullmatch(value) else value
         if isinstance(number, bool) or not isinstance(number, int) or not self.low <= number <= self.high:
             unit = f" of {self.unit}" if self.unit else ""
@@ -50,39 +55,44 @@ class Whole(_Kind):
         return number
 
     def schema(self) -> dict[str, Any]:
+        """Return the JSON schema."""
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
 @dataclass(frozen=True)
-class Choice(_Kind):
-    """One of some names."""
+class Choice(_FieldType):
+    """One of a fixed set of names."""
 
     names: tuple[str, ...]
 
     def read(self, value: object) -> object:
+        """Return the validated value; see `_FieldType.read`."""
         known = f"known are {', '.join(self.names)}"
         if not isinstance(value, str):
             raise wrong(f"{'is missing' if value is None else 'must be a string'}; {known}")
         if value not in self.names:
-            nearest = get_close_matches(value[:_SHOWN], self.names, n=1, cutoff=0.5)
+            nearest = get_close_matches(value[:_COMPARED_CHARACTERS], self.names, n=1, cutoff=0.5)
             raise wrong(f"is unknown; did you mean {nearest[0]}?" if nearest else f"is unknown; {known}")
         return value
 
     def schema(self) -> dict[str, Any]:
+        """Return the JSON schema."""
         return {"type": "string", "enum": [*self.names]}
 
 
 @dataclass(frozen=True)
-class Text(_Kind):
-    """Text that a pattern matches as a whole; `rule` says so in an error."""
+class Text(_FieldType):
+    """A string that fully matches `pattern`; `rule` is the error message."""
 
     pattern: str
     rule: str
 
     def read(self, value: object) -> object:
+        """Return the validated value; see `_FieldType.read`."""
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
             raise wrong(self.rule)
         return value
 
     def schema(self) -> dict[str, Any]:
+        """Return the JSON schema."""
         return {"type": "string", "pattern": anchored(self.pattern)}

@@ -1,8 +1,7 @@
-"""Idempotency keys: the same key from the same caller names the same task, at every gateway, for ever.
+"""Idempotency keys: the same key from the same caller always names the same task, at every gateway.
 
-The task id is a digest of caller and key, so no gateway has to remember anything: sent again, the submission
-meets the task that it made, and the coordinators compare the two. Different callers cannot meet, whatever
-keys they choose.
+The task id is a digest of caller and key, so gateways store nothing: a repeated submission has the id of the existing
+task, and the coordinators compare the two. Keys of different callers never collide.
 """
 
 import hashlib
@@ -16,26 +15,33 @@ HEADER = "Idempotency-Key"
 KEY_PATTERN = r"[!-~]{1,255}"
 
 _KEY = re.compile(KEY_PATTERN)
-_ID_BYTES = 16  # 128 bits: ids are never guessed, and never meet
+_ID_BYTES = 16  # 128 bits: ids cannot be guessed and do not collide
 _DOMAIN = b"zkp-gateway-task-v1"
 
 
 def read_key(values: Sequence[str]) -> str | None:
-    """The key among a request's headers of that name, None without one; raises a `ApiProblem`."""
+    """Return the idempotency key, None without one.
+
+    Args:
+        values: Values of the request's Idempotency-Key headers.
+
+    Raises:
+        ApiProblem: The header is repeated or malformed.
+    """
     if not values:
         return None
     if len(values) > 1:
-        raise ApiProblem(INVALID_HEADER, f"{HEADER}: is there {len(values)} times; send it once", HEADER)
+        raise ApiProblem(INVALID_HEADER, f"{HEADER}: appears {len(values)} times; send it once", HEADER)
     if _KEY.fullmatch(values[0]) is None:
-        cure = "use 1 to 255 printable ASCII characters without blanks, such as a UUID"
-        raise ApiProblem(INVALID_HEADER, f"{HEADER}: cannot be used; {cure}", HEADER)
+        hint = "use 1–255 printable ASCII characters without spaces, such as a UUID"
+        raise ApiProblem(INVALID_HEADER, f"{HEADER}: malformed; {hint}", HEADER)
     return values[0]
 
 
 def new_task_id(caller: str, key: str | None) -> str:
-    """The id for a submission: of caller and key where there is a key, otherwise random. 32 hex digits.
+    """Return a task id of 32 hex digits: derived from caller and key if there is a key, otherwise random.
 
-    Ids of guessable keys can be computed by others; they are names, not secrets.
+    Ids of guessable keys can be computed by others; ids are names, not secrets.
     """
     if key is None:
         return secrets.token_hex(_ID_BYTES)

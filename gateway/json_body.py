@@ -1,6 +1,6 @@
-"""Reading a body as JSON, strictly: a refusal is a problem that says where the body is wrong.
+"""Strict parsing of JSON bodies; a problem names the position of the error.
 
-What is read here came from anyone; its size was bounded before.
+The input is untrusted; its size is limited before.
 """
 
 from gateway.problems import INVALID_JSON, ApiProblem
@@ -8,7 +8,11 @@ from zkp.proofs import strict_json
 
 
 def parse_object(body: bytes) -> dict[str, object]:
-    """The JSON object that `body` holds; raises a `ApiProblem`."""
+    """Return the JSON object in `body`.
+
+    Raises:
+        ApiProblem: The body is not a valid JSON object.
+    """
     if not body.strip():
         raise _invalid("the body is empty; send a JSON object")
     try:

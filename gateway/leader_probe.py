@@ -1,4 +1,4 @@
-"""Whether the proving network can be reached: asked in the background, so that a probe never waits for it."""
+"""Background probe of the leader, so that /health and /ready never wait for the coordinators."""
 
 import asyncio
 import logging
@@ -9,49 +9,49 @@ from zkp.client.errors import ClientError, NoLeader, Refused
 log = logging.getLogger("zkp.gateway")
 
 _INTERVAL_S = 5.0
-_PATIENCE_S = 3.0  # an election takes well under a second
-_NO_PAGE = "probe"  # no listing hands it out
+_TIMEOUT_S = 3.0  # an election takes well under a second
+_INVALID_PAGE_TOKEN = "probe"  # noqa: S105 - not a secret; never issued by a listing
 
 
 class LeaderProbe:
-    """Asks the leader for a page that does not exist: that it says so is all that is wanted.
+    """Probes the leader with a listing request whose page token is invalid; the rejection shows that it serves.
 
-    It says so before it looks anything up, so this costs nothing, and the network counts as reachable while
-    its database is away, which stops nobody from submitting.
+    The leader rejects the token before any query, so the probe is cheap, and the network counts as reachable while
+    its database is unavailable, in which case submissions are still accepted.
     """
 
     def __init__(self, network: CoordinatorClient) -> None:
         self._network = network
-        self._reason: str | None = "not queried yet"
+        self._reason: str | None = "not probed yet"
 
     @property
     def reachable(self) -> bool:
-        """Whether the leader answered when it was last asked."""
+        """Whether the leader answered the last probe."""
         return self._reason is None
 
     async def run(self) -> None:
-        """Ask every few seconds, until cancelled."""
+        """Probe at intervals, until cancelled."""
         while True:
-            await self.look()
+            await self.probe()
             await asyncio.sleep(_INTERVAL_S)
 
-    async def look(self) -> None:
-        """Ask once."""
-        reason = await self._unreachable_because()
+    async def probe(self) -> None:
+        """Probe once."""
+        reason = await self._unreachable_reason()
         if reason is None and self._reason is not None:
-            log.info("proving network reached")
+            log.info("proving network is reachable")
         elif reason is not None and reason != self._reason:
-            log.warning("proving network cannot be reached: %s", reason)
+            log.warning("proving network is unreachable: %s", reason)
         self._reason = reason
 
-    async def _unreachable_because(self) -> str | None:
+    async def _unreachable_reason(self) -> str | None:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._network.page(size=1, token=_NO_PAGE)
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._network.page(size=1, token=_INVALID_PAGE_TOKEN)
         except TimeoutError:
-            return f"no answer within {_PATIENCE_S:g} s"
+            return f"no answer within {_TIMEOUT_S:g} s"
         except (NoLeader, Refused) as error:
             return str(error)
         except ClientError:
-            return None  # an answer, if not a task
+            return None  # an answer: the leader serves
         return None

@@ -1,8 +1,8 @@
-"""What happens to every request, whatever it asks for: a name, a caller, a limit, a log line, a count.
+"""Middlewares for every request: request id, authentication, rate limit, access log and metrics.
 
-`RequestMiddleware` is outermost: it names the request, turns exceptions into problem details, and records the outcome
-in log and metrics. Inside it, `AuthMiddleware` lets known callers through to the task endpoints, each at its rate.
-Neither reads a body, and no query string is logged.
+`RequestMiddleware` is outermost: it assigns the request id, turns exceptions into problem details, and records the
+outcome in log and metrics. Inside it, `AuthMiddleware` admits authenticated callers to the task endpoints, within
+their rate limits. Neither reads a body, and no query string is logged.
 """
 
 import asyncio
@@ -35,61 +35,63 @@ PUBLIC = frozenset({"/health", "/ready", "/openapi.json"})
 
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 _TASK_ID = re.compile(TASK_ID_PATTERN)
-_NAME: web.RequestKey[str] = web.RequestKey("request_id", str)
+_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
 _UNKNOWN_ROUTE = "unknown"
-_GONE = 499  # the caller hung up; counted and logged, never sent
+_CLIENT_CLOSED_REQUEST = 499  # the caller closed the connection; counted and logged, never sent
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "zkp-gateway"}
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class RequestMiddleware:
-    """The outermost middleware. `clock` gives seconds, for durations."""
+    """The outermost middleware. `clock` is monotonic, in seconds."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._requests = Counter(
             "zkp_gateway_requests",
-            "Requests answered, by method, endpoint and status. 5xx are faults of the gateway or the network; "
-            "see the log.",
+            "Requests answered, by method, endpoint and status. For 5xx see the gateway log.",
             ["method", "route", "code"],
             registry=registry,
         )
         self._seconds = Histogram(
             "zkp_gateway_request_seconds",
-            "Time from a request's head to its answer, in seconds; long polls included.",
+            "Time from the request head to the response, in seconds; includes long polls.",
             ["method", "route"],
-            buckets=_BUCKETS,
+            buckets=_BUCKETS_S,
             registry=registry,
         )
 
     def middleware(self) -> Middleware:
-        """As aiohttp takes it."""
+        """Return the middleware function for aiohttp."""
 
         @web.middleware
-        async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-            request[_NAME] = _name(request)
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            request[_ID_KEY] = _request_id(request)
             started = self._clock()
             try:
-                response = await _guarded(request, handler)
+                response = await _handle_errors(request, handler)
             except asyncio.CancelledError:
-                self._note(request, _GONE, started)
+                self._record(request, _CLIENT_CLOSED_REQUEST, started)
                 raise
-            response.headers.update({**_HEADERS, REQUEST_ID: request[_NAME]})
-            self._note(request, response.status, started)
+            response.headers.update({**_HEADERS, REQUEST_ID: request[_ID_KEY]})
+            self._record(request, response.status, started)
             return response
 
-        return edge
+        return handle
 
-    def error_page(self, refusal: HttpRefusal) -> web.Response:
-        """The answer to a request that no middleware sees, such as one that is not HTTP: counted, and named."""
+    def error_response(self, refusal: HttpRefusal) -> web.Response:
+        """Return the response to a request that reaches no middleware, such as malformed HTTP.
+
+        The response is counted and carries a request id.
+        """
         request_id = secrets.token_hex(8)
         response = problem_response(ApiProblem(refusal.kind, refusal.detail, headers=refusal.headers), request_id)
         response.headers.update({**_HEADERS, REQUEST_ID: request_id})
         self._requests.labels("other", _UNKNOWN_ROUTE, str(response.status)).inc()
         return response
 
-    def _note(self, request: web.Request, status: int, started: float) -> None:
+    def _record(self, request: web.Request, status: int, started: float) -> None:
         seconds = self._clock() - started
         method = request.method if request.method in _METHODS else "other"
         route = _route(request)
@@ -104,7 +106,7 @@ class RequestMiddleware:
             status,
             seconds * 1000,
             extra={
-                "request_id": request[_NAME],
+                "request_id": request[_ID_KEY],
                 "peer": request.get(CALLER),
                 "task_id": task_id if _TASK_ID.fullmatch(task_id) else None,
             },
@@ -112,10 +114,10 @@ class RequestMiddleware:
 
 
 class AuthMiddleware:
-    """Lets known callers through, at their rate; nobody else gets to see a page that is not PUBLIC.
+    """Admits authenticated callers within their rate limits; others reach only the PUBLIC endpoints.
 
-    `material` knows whose certificates are good. `clock` gives the time with its time zone: a certificate may expire,
-    or be revoked, while its connection is open.
+    `material` validates certificates, at the time-zone-aware time of `clock`: a certificate may expire or be revoked
+    while its connection is open.
     """
 
     def __init__(
@@ -127,17 +129,17 @@ class AuthMiddleware:
         self._clock = clock
 
     def middleware(self) -> Middleware:
-        """As aiohttp takes it."""
+        """Return the middleware function for aiohttp."""
 
         @web.middleware
-        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
             if _route(request) not in PUBLIC:
-                self._admit(request)
+                self._authorize(request)
             return await handler(request)
 
-        return guard
+        return authenticate
 
-    def _admit(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request) -> None:
         def peer() -> Identity:
             return certificate_of(request, self._material, self._clock()).identity
 
@@ -150,7 +152,7 @@ class AuthMiddleware:
 
 
 def problem_response(problem: ApiProblem, request_id: str) -> web.Response:
-    """Problem details as a response."""
+    """Return the problem details as a response."""
     return web.json_response(
         problem.document(request_id),
         status=problem.kind.status,
@@ -159,28 +161,28 @@ def problem_response(problem: ApiProblem, request_id: str) -> web.Response:
     )
 
 
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiProblem as problem:
-        return problem_response(problem, request[_NAME])
+        return problem_response(problem, request[_ID_KEY])
     except web.HTTPException as error:
-        return problem_response(_of_framework(error), request[_NAME])
+        return problem_response(_router_problem(error), request[_ID_KEY])
     except Exception:
         if request.transport is None:
-            return web.Response(status=_GONE)
-        log.exception("request failed", extra={"request_id": request[_NAME], "peer": request.get(CALLER)})
-        return problem_response(_internal(), request[_NAME])
+            return web.Response(status=_CLIENT_CLOSED_REQUEST)
+        log.exception("request failed", extra={"request_id": request[_ID_KEY], "peer": request.get(CALLER)})
+        return problem_response(_internal(), request[_ID_KEY])
 
 
-def _of_framework(error: web.HTTPException) -> ApiProblem:
-    """What the router refuses."""
+def _router_problem(error: web.HTTPException) -> ApiProblem:
+    """Return the problem for an exception raised by aiohttp's router."""
     refusal = of_framework(error)
     if refusal is None:
-        log.error("unforeseen answer %d of the framework", error.status)
+        log.error("unexpected status %d from the HTTP framework", error.status)
         return _internal()
     if refusal.kind is problems.NO_SUCH_PAGE:
-        return ApiProblem(refusal.kind, "this page does not exist; /openapi.json lists all pages")
+        return ApiProblem(refusal.kind, "this endpoint does not exist; see /openapi.json")
     return ApiProblem(refusal.kind, refusal.detail, headers=refusal.headers)
 
 
@@ -189,12 +191,12 @@ def _internal() -> ApiProblem:
 
 
 def _route(request: web.Request) -> str:
-    """The page's path with its parameters' names in place of their values."""
+    """Return the endpoint's path template, with parameter names in place of values."""
     resource = request.match_info.route.resource
     return _UNKNOWN_ROUTE if resource is None else resource.canonical
 
 
-def _name(request: web.Request) -> str:
-    """The caller's name for the request if it is safe to repeat, else one of ours."""
+def _request_id(request: web.Request) -> str:
+    """Return the caller's request id if it is well-formed, otherwise a new one."""
     given = request.headers.get(REQUEST_ID, "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

@@ -1,6 +1,6 @@
-"""The proving network as the handlers see it, and its refusals as callers see them.
+"""Interface to the coordinators, and the mapping of their errors to problem details.
 
-What an operator needs to know (addresses, certificates) goes to the log, not to callers.
+Details for the operator (addresses, certificates) are logged and not returned to callers.
 """
 
 import logging
@@ -17,14 +17,14 @@ from zkp.daemon.problems import ProblemKind
 log = logging.getLogger("zkp.gateway")
 
 _NO_LEADER_RETRY_S = 2.0  # an election takes well under a second
-_ANSWERS: tuple[tuple[type[ClientError], tuple[ProblemKind, str, str | None]], ...] = (
-    (NotFound, (problems.NO_SUCH_TASK, "no task with this id, or its retention period has passed", None)),
-    (Conflict, (problems.TASK_ENDED, "the task has completed or failed, and cannot be cancelled", None)),
+_PROBLEMS: tuple[tuple[type[ClientError], tuple[ProblemKind, str, str | None]], ...] = (
+    (NotFound, (problems.NO_SUCH_TASK, "unknown task id, or the task has been deleted", None)),
+    (Conflict, (problems.TASK_ENDED, "the task has completed or failed; it cannot be cancelled", None)),
     (
         AlreadyExists,
         (
             problems.KEY_REUSED,
-            f"{HEADER}: was used with another body; send that body again or another key",
+            f"{HEADER}: already used with a different body; repeat that body or use a new key",
             HEADER,
         ),
     ),
@@ -32,27 +32,27 @@ _ANSWERS: tuple[tuple[type[ClientError], tuple[ProblemKind, str, str | None]], .
 
 
 class CoordinatorClient(Protocol):
-    """What the gateway asks of the coordinators; `client.streaming.StreamingTaskClient` does it.
+    """Operations of the coordinators; implemented by `zkp.client.streaming.StreamingTaskClient`.
 
-    Every method raises a `ClientError`.
+    Every method raises `ClientError`.
     """
 
     async def submit(self, submission: Submission) -> Accepted:
-        """Have a quorum accept the task."""
+        """Submit a task; returns once a quorum has accepted it."""
         ...
 
     async def get(self, task_id: str) -> Task:
-        """The task as it is now."""
+        """Return the current task."""
         ...
 
     def watch(self, task_id: str) -> AsyncIterator[Task]:
-        """The task as it is now, and again at each change, until its final state."""
+        """Yield the current task and each later version, until its final state."""
         ...
 
     async def page(
         self, *, state: TaskState | None = None, circuit: str = "", size: int = 100, token: str = ""
     ) -> TaskPage:
-        """One page of tasks, newest first."""
+        """Return one page of tasks, newest first."""
         ...
 
     async def cancel(self, task_id: str) -> Task:
@@ -60,22 +60,22 @@ class CoordinatorClient(Protocol):
         ...
 
 
-def refusal(error: ClientError) -> ApiProblem:
-    """What a caller is told when the network answers with `error`."""
+def to_problem(error: ClientError) -> ApiProblem:
+    """Return the problem for an error of the coordinators."""
     if isinstance(error, InvalidSubmission):
         return _invalid(error)
     if isinstance(error, Exhausted):
-        detail = "the network has as much work as it may hold; try again later"
+        detail = "task backlog is full; retry later"
         return ApiProblem(problems.NETWORK_UNAVAILABLE, detail, retry_after=error.retry_after)
     if isinstance(error, NoLeader):
         log.warning("%s", error)
-        detail = "no coordinator can answer at the moment; try again"
+        detail = "no coordinator is available; retry"
         return ApiProblem(problems.NETWORK_UNAVAILABLE, detail, retry_after=_NO_LEADER_RETRY_S)
-    for meant, answer in _ANSWERS:
-        if isinstance(error, meant):
-            return ApiProblem(*answer)
-    log.error("the upstream request failed: %s", error)
-    detail = "the upstream request failed; the gateway's log has the reason"
+    for error_type, problem in _PROBLEMS:
+        if isinstance(error, error_type):
+            return ApiProblem(*problem)
+    log.error("upstream request failed: %s", error)
+    detail = "upstream request failed; see the gateway log"
     return ApiProblem(problems.NETWORK_FAULT, detail)
 
 

@@ -1,10 +1,10 @@
-"""How often one caller may ask: a token bucket for each, in bounded memory. Pure: the clock is handed in."""
+"""Rate limit: one token bucket per caller, in bounded memory. Pure: the clock is a parameter."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_ROUNDING = 1e-9  # of a token: whoever waited as long as it was told is let in
+_ROUNDING = 1e-9  # of a token: a caller that waited for the returned time must be admitted
 
 
 @dataclass(slots=True)
@@ -14,26 +14,26 @@ class _Bucket:
 
 
 class RateLimit:
-    """`rate` requests a second on average and `burst` at once, for each of the last `callers` callers.
+    """Token buckets with `rate` requests per second and bursts of `burst`, for the last `max_callers` callers.
 
-    A caller is named by its authenticated identity. When there are more, the one that was silent the
-    longest is forgotten, and begins with a full bucket should it come back.
+    A caller is keyed by its authenticated identity. Beyond `max_callers` the least recently active one is evicted; it
+    starts with a full bucket if it returns.
     """
 
-    def __init__(self, rate: float, burst: int, callers: int, clock: Callable[[], float]) -> None:
+    def __init__(self, rate: float, burst: int, max_callers: int, clock: Callable[[], float]) -> None:
         self._rate = rate
         self._burst = burst
-        self._callers = callers
+        self._max_callers = max_callers
         self._clock = clock
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, caller: str) -> float:
-        """Take one token: 0 when there was one, otherwise the seconds until there will be."""
+        """Take one token; return 0 on success, otherwise the seconds until one is available."""
         now = self._clock()
         bucket = self._buckets.get(caller)
         if bucket is None:
             bucket = self._buckets[caller] = _Bucket(self._burst, now)
-            if len(self._buckets) > self._callers:
+            if len(self._buckets) > self._max_callers:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(caller)
         elapsed = max(0.0, now - bucket.filled_at)
@@ -45,5 +45,5 @@ class RateLimit:
         return 0.0
 
     def __len__(self) -> int:
-        """How many callers are remembered."""
+        """Return the number of tracked callers."""
         return len(self._buckets)

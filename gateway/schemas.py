@@ -1,7 +1,7 @@
-"""The shapes of bodies, as JSON schemas for the API description.
+"""JSON schemas of request and response bodies, for the API description.
 
-Those of requests are generated from the models that validate them; those of answers are held by tests against real
-answers.
+Request schemas are generated from the models that validate requests; tests check response schemas against real
+responses.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from zkp.protocol.limits import SHA256_PATTERN, TASK_ID_PATTERN, anchored
 
 Json = Mapping[str, object]
 
-_NUMBER = "a whole number: as such, as a decimal string, or as a 0x… hex string"
-_LEAF_BYTES = len(str(ORDER)) + len('"", ')  # of a body, at most, for each leaf that is written as a decimal string
+_NUMBER = "an integer: as a JSON number, a decimal string, or a 0x… hex string"
+_LEAF_BYTES = len(str(ORDER)) + len('"", ')  # of a body, at most, per leaf written as a decimal string
 _OTHER_BYTES = 512  # of a body, around its leaves
 _DECIMAL = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,76})$"}
 _CIRCUIT = {"type": "string", "enum": [*circuits.NAMES]}
-_MOMENT = {"type": ["string", "null"], "format": "date-time"}
+_TIMESTAMP = {"type": ["string", "null"], "format": "date-time"}
 _SHA256 = {"type": ["string", "null"], "pattern": anchored(SHA256_PATTERN)}
 _PUBLIC_INPUTS = {"type": "array", "items": _DECIMAL, "description": "in the circuit's order"}
 _POINT = {"type": "array", "items": _DECIMAL, "minItems": 3, "maxItems": 3}
@@ -33,7 +33,7 @@ _PAIR = {"type": "array", "items": _DECIMAL, "minItems": 2, "maxItems": 2}
 
 
 def reference(name: str) -> dict[str, str]:
-    """A reference to one of SCHEMAS from within the description."""
+    """Return a reference to a schema of the description."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -51,30 +51,34 @@ _SUMMARY: Json = {
     "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
     "circuit": {"type": "string"},
     "state": {"type": "string", "enum": [*TaskState]},
-    "attempt": {"type": "integer", "minimum": 0, "description": "the current or last; 0 before the first"},
+    "attempt": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "the current or last attempt; 0 before the first",
+    },
     "retries": {"type": "integer", "minimum": 0},
     "max_retries": {"type": "integer", "minimum": 0},
     "worker_id": {"type": ["string", "null"]},
     "public_inputs": _PUBLIC_INPUTS,
     "verifying_key_sha256": _SHA256,
     "error": {"anyOf": [reference("TaskError"), {"type": "null"}]},
-    "created_at": _MOMENT,
-    "assigned_at": _MOMENT,
-    "started_at": _MOMENT,
-    "finished_at": _MOMENT,
+    "created_at": _TIMESTAMP,
+    "assigned_at": _TIMESTAMP,
+    "started_at": _TIMESTAMP,
+    "finished_at": _TIMESTAMP,
     "links": reference("Links"),
 }
 
-ANSWERS: Json = {
+RESPONSES: Json = {
     "Accepted": _object(
         {
             "id": {"type": "string", "pattern": anchored(TASK_ID_PATTERN)},
             "circuit": _CIRCUIT,
             "state": {"type": "string", "enum": [*TaskState]},
-            "duplicate": {"type": "boolean", "description": "the task was there before this request"},
+            "duplicate": {"type": "boolean", "description": "the task existed before this request"},
             "public_inputs": _PUBLIC_INPUTS,
             "links": reference("Links"),
-            "blinding": {**_DECIMAL, "description": "generated because the request had none: keep it secret"},
+            "blinding": {**_DECIMAL, "description": "generated because the request had none; keep it secret"},
         },
         optional=("blinding",),
     ),
@@ -102,7 +106,7 @@ ANSWERS: Json = {
             "protocol": {"const": "groth16"},
             "curve": {"const": "bn128"},
         },
-        description="as snarkjs writes it",
+        description="in snarkjs format",
     ),
     "ProofDocument": _object(
         {
@@ -119,9 +123,12 @@ ANSWERS: Json = {
             "type": {"type": "string", "enum": [kind.type_uri for kind in KINDS]},
             "title": {"type": "string"},
             "status": {"type": "integer"},
-            "detail": {"type": "string", "description": "what is wrong, and what would be right"},
+            "detail": {"type": "string", "description": "what is wrong, and what to do"},
             "request_id": {"type": "string"},
-            "field": {"type": "string", "description": "path of the field, or name of the header or parameter"},
+            "field": {
+                "type": "string",
+                "description": "path of the field, or name of the header or parameter",
+            },
         },
         optional=("field",),
     ),
@@ -129,12 +136,16 @@ ANSWERS: Json = {
 
 
 def request_schemas(max_body: int) -> dict[str, object]:
-    """The schemas of bodies, as their models read them, for a gateway that reads up to `max_body` bytes."""
+    """Return the schemas of request bodies.
+
+    Args:
+        max_body: Largest request body in bytes; limits the described length of lists.
+    """
     models = tuple(SUBMISSIONS.values())
     template = "#/components/schemas/{model}"
     _, generated = models_json_schema([(model, "validation") for model in models], ref_template=template)
     shared: dict[str, object] = {}
-    schemas = {name: _tidied(schema, shared) for name, schema in generated["$defs"].items()}
+    schemas = {name: _simplify(schema, shared) for name, schema in generated["$defs"].items()}
     for circuit, model in zip(circuits.CATALOGUE.values(), models, strict=True):
         sample = dict(circuit.sample)
         schemas[circuit.request.__name__]["examples"] = [sample]
@@ -153,22 +164,22 @@ def request_schemas(max_body: int) -> dict[str, object]:
 
 
 def parameters(model: type[BaseModel]) -> list[Json]:
-    """The query parameters that a model reads."""
-    properties = _tidied(model.model_json_schema(), {})["properties"]
+    """Return the query parameters of a model."""
+    properties = _simplify(model.model_json_schema(), {})["properties"]
     return [_parameter(name, schema) for name, schema in properties.items()]
 
 
 def _parameter(name: str, schema: dict[str, Any]) -> Json:
     description = schema.pop("description")
-    if "anyOf" in schema:  # or null, which is the absence of the parameter
+    if "anyOf" in schema:  # null stands for an absent parameter
         schema = schema["anyOf"][0]
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _tidied(schema: Any, shared: dict[str, object]) -> Any:  # noqa: ANN401 - any part of a JSON schema
-    """Without pydantic's titles; numbers, whose patterns are long, are moved to `shared` and referred to."""
+def _simplify(schema: Any, shared: dict[str, object]) -> Any:  # noqa: ANN401 - any part of a JSON schema
+    """Return the schema without pydantic's titles; schemas of numbers, which are long, move to `shared`."""
     if isinstance(schema, list):
-        return [_tidied(part, shared) for part in schema]
+        return [_simplify(part, shared) for part in schema]
     if not isinstance(schema, dict):
         return schema
     forms = schema.get("anyOf", ())
@@ -177,4 +188,6 @@ def _tidied(schema: Any, shared: dict[str, object]) -> Any:  # noqa: ANN401 - an
         shared[name] = {"description": _NUMBER, "anyOf": forms}
         own = {"description": schema["description"]} if "description" in schema else {}
         return {**reference(name), **own}
-    return {key: _tidied(value, shared) for key, value in schema.items() if key != "title" or isinstance(value, dict)}
+    return {
+        key: _simplify(value, shared) for key, value in schema.items() if key != "title" or isinstance(value, dict)
+    }

@@ -1,4 +1,4 @@
-"""A gateway from start to stop: what it is made of, in the order in which one part needs the other."""
+"""Wire up, start and stop a gateway."""
 
 import logging
 import time
@@ -34,14 +34,14 @@ from zkp.version import version
 
 log = logging.getLogger("zkp.gateway")
 
-_NETWORK_TIMEOUT_S = 10.0  # for finding a leader who answers; an election takes well under a second
+_LEADER_TIMEOUT_S = 10.0  # to find a leader that answers; an election takes well under a second
 _BODY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
-_REMEMBERED_CALLERS = 10_000
-_PROCESSES = 2
-_BODIES = 64  # in memory at a time, each of up to `max_body`; half of them for one caller: a burst fits
-_BOUNDS = Bounds(known=4_096, anonymous=1_024)  # connections open at a time: callers keep theirs between requests
-_WAITING = 1_000  # long polls at a time, each a stream to the leader
+_MAX_TRACKED_CALLERS = 10_000
+_PREPARING_PROCESSES = 2
+_MAX_BODIES = 64  # in memory at a time, each up to `max_body`; one caller may use half, enough for a burst
+_CONNECTION_BOUNDS = Bounds(known=4_096, anonymous=1_024)  # open connections; callers keep theirs between requests
+_MAX_LONG_POLLS = 1_000  # at a time; each is a stream to the leader
 
 
 def _utc_now() -> datetime:
@@ -49,10 +49,20 @@ def _utc_now() -> datetime:
 
 
 class Gateway:
-    """One gateway, put together: the door for callers, and the one for whoever watches it.
+    """One gateway: the listener for callers and the listener for monitoring.
 
-    Whoever makes it starts and closes `preparation`; `stopping` says whether the process has been told to
-    stop; `clock`, with its time zone, whether a certificate is still good. Raises `ApiKeyError`.
+    The creator starts and closes `submission_pool`.
+
+    Args:
+        settings: The validated settings.
+        certificates: The gateway's own certificate and the trusted CA certificates.
+        network: The coordinators.
+        submission_pool: Prepares submissions.
+        stopping: Returns True once the process is shutting down.
+        clock: Time-zone-aware current time, against which certificates are validated.
+
+    Raises:
+        ApiKeyError: The API key file is invalid.
     """
 
     def __init__(
@@ -60,7 +70,7 @@ class Gateway:
         settings: GatewaySettings,
         certificates: Certificates,
         network: CoordinatorClient,
-        preparation: SubmissionPool,
+        submission_pool: SubmissionPool,
         stopping: Callable[[], bool],
         *,
         clock: Callable[[], datetime] = _utc_now,
@@ -73,104 +83,118 @@ class Gateway:
         self._registry = CollectorRegistry()
         self._registry.register(TlsMetrics(certificates))
         watch_process(self._registry, version=version())
-        self._preparation = preparation
-        self._gauges()
-        self._edge = RequestMiddleware(self._registry, time.monotonic)
-        self.reach = LeaderProbe(network)
-        """To be run in the background."""
-        self.door = HttpsListener(
-            self._application(network),
+        self._submission_pool = submission_pool
+        self._register_gauges()
+        self._request_middleware = RequestMiddleware(self._registry, time.monotonic)
+        self.leader_probe = LeaderProbe(network)
+        """Runs in the background; started by `serve`."""
+        self.public_listener = HttpsListener(
+            self._public_application(network),
             settings.bind.host,
             settings.bind.port,
             self._material,
             require_client=False,
-            bounds=_BOUNDS,
+            bounds=_CONNECTION_BOUNDS,
             caller_of=lambda request: request.get(CALLER),
             stop_timeout=_STOP_TIMEOUT_S,
-            errors=self._edge.error_page,
+            errors=self._request_middleware.error_response,
         )
         bind = settings.metrics.bind
-        self.watch = HttpsListener(self._watched(), bind.host, bind.port, self._material)
+        self.monitoring_listener = HttpsListener(self._monitoring_application(), bind.host, bind.port, self._material)
 
     async def start(self) -> None:
-        """Listen. Raises `ListenError`."""
-        await self.watch.start()
-        await self.door.start()
+        """Start listening.
+
+        Raises:
+            ListenError: An address cannot be bound.
+        """
+        await self.monitoring_listener.start()
+        await self.public_listener.start()
 
     async def stop(self) -> None:
-        """Let what was begun end, then close; also after a start that failed."""
-        await self.door.stop()
-        await self.watch.stop()
+        """Let running requests finish, then close; also valid after a failed start."""
+        await self.public_listener.stop()
+        await self.monitoring_listener.stop()
 
     def reload_keys(self) -> None:
-        """Read the API keys again; raises `ApiKeyError`, and then the old ones stay good."""
-        self._callers.keys = _read_keys(self._settings)
-        log.info("API keys read: %d", len(self._callers.keys))
+        """Reload the API keys.
 
-    def _application(self, network: CoordinatorClient) -> web.Application:
+        Raises:
+            ApiKeyError: The file is invalid; the previous keys stay valid.
+        """
+        self._callers.keys = _read_keys(self._settings)
+        log.info("API keys loaded: %d", len(self._callers.keys))
+
+    def _public_application(self, network: CoordinatorClient) -> web.Application:
         settings = self._settings
         limits = BodyLimits(settings.max_body, _BODY_TIMEOUT_S)
-        pages = TaskHandlers(network, self._preparation, limits, max_waiting=_WAITING)
-        rate = RateLimit(settings.rate.per_second, settings.rate.burst, _REMEMBERED_CALLERS, time.monotonic)
-        guard = AuthMiddleware(self._callers, rate, self._material, self._clock)
+        handlers = TaskHandlers(network, self._submission_pool, limits, max_long_polls=_MAX_LONG_POLLS)
+        rate = RateLimit(settings.rate.per_second, settings.rate.burst, _MAX_TRACKED_CALLERS, time.monotonic)
+        auth_middleware = AuthMiddleware(self._callers, rate, self._material, self._clock)
         return application(
-            pages,
-            self._edge,
-            guard,
-            healthy=lambda: self.reach.reachable,
+            handlers,
+            self._request_middleware,
+            auth_middleware,
+            healthy=lambda: self.leader_probe.reachable,
             ready=self._is_ready,
             max_body=settings.max_body,
         )
 
-    def _watched(self) -> web.Application:
+    def _monitoring_application(self) -> web.Application:
         member = MemberStatus("gateway", self._settings.id, version())
         return monitoring_application(
             self._material,
-            health=lambda: member.health(self._status(), **self._report()),
-            ready=lambda: member.ready(self._is_ready(), **self._report()),
+            health=lambda: member.health(self._status(), **self._health_fields()),
+            ready=lambda: member.ready(self._is_ready(), **self._health_fields()),
             registry=self._registry,
             requests=PageRequests(self._registry),
             clock=self._clock,
         )
 
     def _is_ready(self) -> bool:
-        return self.reach.reachable and not self._stopping()
+        return self.leader_probe.reachable and not self._stopping()
 
     def _status(self) -> Status:
-        return Status.OK if self.reach.reachable else Status.UNAVAILABLE
+        return Status.OK if self.leader_probe.reachable else Status.UNAVAILABLE
 
-    def _report(self) -> Mapping[str, object]:
-        network = "reachable" if self.reach.reachable else "unreachable"
+    def _health_fields(self) -> Mapping[str, object]:
+        network = "reachable" if self.leader_probe.reachable else "unreachable"
         return {"network": network, "stopping": self._stopping()}
 
-    def _gauges(self) -> None:
-        preparing = Gauge("zkp_gateway_bodies", "Bodies being read or prepared.", registry=self._registry)
-        preparing.set_function(lambda: self._preparation.held)
+    def _register_gauges(self) -> None:
+        preparing = Gauge("zkp_gateway_bodies", "Request bodies being received or prepared.", registry=self._registry)
+        preparing.set_function(lambda: self._submission_pool.bodies)
         reachable = Gauge(
             "zkp_gateway_network_reachable",
-            "1 when the leading coordinator answered last. 0: see that the coordinators have a leader.",
+            "1 if the leading coordinator answered the last probe. 0: check that the coordinators have a leader.",
             registry=self._registry,
         )
-        reachable.set_function(lambda: float(self.reach.reachable))
+        reachable.set_function(lambda: float(self.leader_probe.reachable))
 
 
 async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
-    """Serve until told to stop. Raises `DaemonError`, `TlsError`, `ApiKeyError`."""
+    """Serve until `life.stop` is set.
+
+    Raises:
+        ApiKeyError: The API key file is invalid.
+        DaemonError: A listener or the submission pool cannot start.
+        TlsError: The certificates cannot be loaded.
+    """
     certificates = Certificates.load(tls_files(settings.tls))
     material = certificates.material
-    preparation = SubmissionPool(_PROCESSES, _BODIES)
+    submission_pool = SubmissionPool(_PREPARING_PROCESSES, _MAX_BODIES)
     async with (
         LeaderConnection([str(address) for address in settings.coordinators], material) as leader,
-        StreamingTaskClient(leader, timeout=_NETWORK_TIMEOUT_S) as network,
+        StreamingTaskClient(leader, timeout=_LEADER_TIMEOUT_S) as network,
     ):
-        gateway = Gateway(settings, certificates, network, preparation, life.stop.is_set)
+        gateway = Gateway(settings, certificates, network, submission_pool, life.stop.is_set)
         certificates.on_change(leader.refresh)
         life.on_reload(certificates.reload)
         life.on_reload(gateway.reload_keys)
         try:
-            await preparation.start()
+            await submission_pool.start()
             await gateway.start()
-            life.background(gateway.reach.run(), name="reach")
+            life.background(gateway.leader_probe.run(), name="leader probe")
             life.background(certificates.watch(), name="certificates")
             life.background(revocations.follow(leader, material.revoke), name="revocations")
             log.info("serving on %s", settings.bind)
@@ -178,7 +202,7 @@ async def serve(settings: GatewaySettings, life: Lifecycle) -> None:
             await life.stop.wait()
         finally:
             await gateway.stop()
-            await preparation.close()
+            await submission_pool.close()
 
 
 def _read_keys(settings: GatewaySettings) -> ApiKeys:

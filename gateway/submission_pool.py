@@ -1,8 +1,8 @@
-"""Making submissions out of bodies, on processes of their own: hashing a long list takes seconds of CPU.
+"""Process pool that prepares submissions from request bodies: hashing a long list takes seconds of CPU.
 
-Bounded in every direction: so many processes, so many bodies in memory (read, waiting or worked on), at most
-half of those for one caller, and one process for one caller: whoever sends long lists waits for them, and
-nobody else does. What does not fit is refused at once, to be sent again.
+Bounded: a fixed number of processes, a fixed number of bodies in memory (being received, queued or processed), at
+most half of those per caller, and one process per caller at a time, so that a caller with long lists delays only
+itself. Requests beyond these bounds are rejected at once and can be retried.
 """
 
 import asyncio
@@ -30,163 +30,180 @@ _RETRY_S = 2.0
 _WARM_UP = (b'{"leaves": [1], "leaf_index": 0}', "merkle_proof")
 
 
-class _Pool:
-    """Processes, and the line on which they hang.
+class _ProcessPool:
+    """Processes that exit when a pipe from their parent is closed.
 
-    Nothing is ever sent on it. They hold one end of it, and end themselves when the other is closed: by
-    `end`, or by the end of this process, however that came.
+    Nothing is sent through the pipe. Each process holds its read end, and exits when the write end is closed: by
+    `terminate`, or by the operating system when this process ends, for whatever reason.
     """
 
     def __init__(self, processes: int) -> None:
-        """Raises `DaemonError` when the operating system does not give what the processes share."""
+        """Create the pool.
+
+        Raises:
+            DaemonError: The operating system cannot create the shared locks.
+        """
         try:
-            self._theirs, self._ours = multiprocessing.Pipe(duplex=False)
+            self._child_end, self._parent_end = multiprocessing.Pipe(duplex=False)
             self.executor = ProcessPoolExecutor(
                 processes,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin_process,
-                initargs=(self._theirs,),
+                initializer=_initialize_process,
+                initargs=(self._child_end,),
             )
         except OSError as error:
             # The locks of `multiprocessing` are POSIX semaphores, which are files below /dev/shm: sem_overview(7).
             raise DaemonError(
-                f"processes that prepare submissions: they cannot share a lock ({error.strerror}); "
-                "mount /dev/shm writable for the gateway's user, and raise its limit of open files if that is used up"
+                f"submission pool: cannot create a shared lock ({error.strerror}); "
+                "make /dev/shm writable for the gateway's user, or raise its limit of open files"
             ) from None
 
-    def end(self) -> None:
-        """End the processes, whatever they are at. Submit nothing afterwards."""
-        self._ours.close()
-        self._theirs.close()
+    def terminate(self) -> None:
+        """Terminate the processes, even at work. Submit nothing afterwards."""
+        self._parent_end.close()
+        self._child_end.close()
 
 
-def _begin_process(lifeline: Connection) -> None:
-    """The gateway decides when its processes end, and none outlives it."""
+def _initialize_process(lifeline: Connection) -> None:
+    """Ignore signals, which the gateway handles, and exit with the gateway."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
 
 
-def _end_with(lifeline: Connection) -> None:
-    lifeline.poll(None)  # returns at the end of the file alone
+def _exit_with_parent(lifeline: Connection) -> None:
+    lifeline.poll(None)  # returns only at the end of the file
     os._exit(0)
 
 
 class SubmissionPool:
-    """Runs `read_submission` elsewhere. `capacity`: bodies in memory at a time."""
+    """Runs `read_submission` in other processes, for up to `capacity` bodies in memory at a time."""
 
     def __init__(self, processes: int, capacity: int) -> None:
-        """Raises `DaemonError` when the processes cannot be set up."""
+        """Create the pool.
+
+        Raises:
+            DaemonError: The processes cannot be set up.
+        """
         self._processes = processes
         self._capacity = capacity
         self._closing = False
-        self._pool = _Pool(processes)
-        self._held: Counter[str] = Counter()
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._pool = _ProcessPool(processes)
+        self._bodies: Counter[str] = Counter()
+        self._caller_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
-        """Start every process, so that no request waits for one. Raises `DaemonError`."""
+        """Start all processes, so that no request waits for a start.
+
+        Raises:
+            DaemonError: A process cannot start.
+        """
         loop = asyncio.get_running_loop()
         work = partial(read_submission, *_WARM_UP, keyed=False)
         try:
             await asyncio.gather(*(loop.run_in_executor(self._pool.executor, work) for _ in range(self._processes)))
         except BrokenProcessPool:
-            detail = "cannot start the processes that prepare submissions: check the free memory"
+            detail = "submission pool: cannot start its processes; check that enough memory is free"
             raise DaemonError(detail) from None
 
     async def close(self) -> None:
-        """End the processes, whatever they are at: whoever waited for it has been answered, or has gone."""
+        """Terminate the processes, even at work; every caller has been answered or has disconnected."""
         self._closing = True
-        self._pool.end()
+        self._pool.terminate()
         await asyncio.to_thread(self._pool.executor.shutdown, cancel_futures=True)
 
     @property
-    def held(self) -> int:
-        """Bodies in memory now."""
-        return self._held.total()
+    def bodies(self) -> int:
+        """Number of bodies in memory."""
+        return self._bodies.total()
 
     @contextlib.contextmanager
-    def place(self, caller: str) -> Iterator["Reservation"]:
-        """Room for one body, from before it is read until nobody works on it any more.
+    def reserve(self, caller: str) -> Iterator["Reservation"]:
+        """Reserve memory for one body, from before it is received until its work has ended.
 
-        Raises a `ApiProblem` when there is none. A caller that hangs up keeps its place until the work ends.
+        A caller that disconnects keeps its reservation until the work ends.
+
+        Raises:
+            ApiProblem: BUSY; no capacity is left, or the caller uses its share.
         """
-        if self.held >= self._capacity:
-            raise _busy(f"{self._capacity} submissions are being prepared, which is the limit; try again")
+        if self.bodies >= self._capacity:
+            raise _busy(f"gateway: {self._capacity} submissions are already being prepared; retry")
         share = max(1, self._capacity // 2)
-        if self._held[caller] >= share:
-            raise _busy(
-                f"{share} submissions of this caller are being prepared, which is the limit; wait for their answers"
-            )
-        self._held[caller] += 1
-        place = Reservation(self, caller)
+        if self._bodies[caller] >= share:
+            raise _busy(f"caller: {share} of your submissions are already being prepared; wait for their responses")
+        self._bodies[caller] += 1
+        reservation = Reservation(self, caller)
         try:
-            yield place
+            yield reservation
         finally:
-            if place.work is None or place.work.done():
+            if reservation.work is None or reservation.work.done():
                 self._release(caller)
             else:
-                place.work.add_done_callback(lambda _: self._release(caller))
+                reservation.work.add_done_callback(lambda _: self._release(caller))
 
-    async def begin(self, caller: str, work: Callable[[], PreparedRequest]) -> asyncio.Future[PreparedRequest]:
-        """Run `work` on one of the processes when it is the caller's turn; for `Reservation`."""
-        turn = self._turns[caller]
-        await turn.acquire()
+    async def start_work(self, caller: str, work: Callable[[], PreparedRequest]) -> asyncio.Future[PreparedRequest]:
+        """Run `work` in one of the processes once the caller's previous work has ended; called by `Reservation`."""
+        lock = self._caller_locks[caller]
+        await lock.acquire()
         try:
             future = self._submit(work)
         except BaseException:
-            turn.release()
+            lock.release()
             raise
-        future.add_done_callback(lambda _: turn.release())
+        future.add_done_callback(lambda _: lock.release())
         return future
 
     def _submit(self, work: Callable[[], PreparedRequest]) -> asyncio.Future[PreparedRequest]:
         loop, pool = asyncio.get_running_loop(), self._pool
         try:
             future = loop.run_in_executor(pool.executor, work)
-        except BrokenProcessPool:  # while nobody asked for anything
+        except BrokenProcessPool:  # it broke while idle
             pool = self._replace(pool)
             future = loop.run_in_executor(pool.executor, work)
-        future.add_done_callback(lambda done: self._ended(pool, done))
+        future.add_done_callback(lambda done: self._on_done(pool, done))
         return future
 
-    def _ended(self, pool: _Pool, work: asyncio.Future[PreparedRequest]) -> None:
-        # Looks at the exception, too: nobody else may be waiting any more.
+    def _on_done(self, pool: _ProcessPool, work: asyncio.Future[PreparedRequest]) -> None:
+        # Also retrieves the exception: possibly no caller waits for it.
         lost = not work.cancelled() and isinstance(work.exception(), BrokenProcessPool)
         if lost and not self._closing:
             self._replace(pool)
 
     def _release(self, caller: str) -> None:
-        self._held[caller] -= 1
-        if not self._held[caller]:
-            del self._held[caller]
-            self._turns.pop(caller, None)
+        self._bodies[caller] -= 1
+        if not self._bodies[caller]:
+            del self._bodies[caller]
+            self._caller_locks.pop(caller, None)
 
-    def _replace(self, broken: _Pool) -> _Pool:
+    def _replace(self, broken: _ProcessPool) -> _ProcessPool:
         if self._pool is broken:
-            log.error("process that prepares submissions was lost; starting others")
-            self._pool = _Pool(self._processes)
-            broken.end()
+            log.error("submission pool lost a process; restarting the pool")
+            self._pool = _ProcessPool(self._processes)
+            broken.terminate()
             broken.executor.shutdown(wait=False)
         return self._pool
 
 
 class Reservation:
-    """One body's place; see `Preparation.place`."""
+    """Reserved memory for one body; see `SubmissionPool.reserve`."""
 
-    def __init__(self, preparation: SubmissionPool, caller: str) -> None:
-        self._preparation = preparation
+    def __init__(self, pool: SubmissionPool, caller: str) -> None:
+        self._pool = pool
         self._caller = caller
         self.work: asyncio.Future[PreparedRequest] | None = None
 
-    async def submission(self, body: bytes, circuit: str | None, *, keyed: bool) -> PreparedRequest:
-        """See `read_submission`; raises a `ApiProblem` of kind BUSY too. Once for each place."""
+    async def prepare(self, body: bytes, circuit: str | None, *, keyed: bool) -> PreparedRequest:
+        """Run `read_submission` in the pool; call once per reservation.
+
+        Raises:
+            ApiProblem: As `read_submission`, or BUSY if the process was lost.
+        """
         reading = partial(read_submission, body, circuit, keyed=keyed)
-        self.work = await self._preparation.begin(self._caller, reading)
+        self.work = await self._pool.start_work(self._caller, reading)
         try:
             return await asyncio.shield(self.work)
         except BrokenProcessPool:
-            raise _busy("a process that prepares submissions was lost; try again") from None
+            raise _busy("gateway: lost the process that prepared the submission; retry") from None
 
 
 def _busy(detail: str) -> ApiProblem:

@@ -1,4 +1,4 @@
-"""Tasks as callers read them. Pure: the client library's records in, JSON objects out."""
+"""JSON representation of tasks. Pure: from the client library's model to JSON objects."""
 
 from zkp.client import task_json
 from zkp.client.model import Accepted, Task
@@ -8,12 +8,17 @@ TASKS_PATH = "/api/v1/tasks"
 
 
 def path_of(task_id: str) -> str:
-    """Where a task is found."""
+    """Return the path of a task."""
     return f"{TASKS_PATH}/{task_id}"
 
 
-def accepted(answer: Accepted, *, drawn_blinding: str | None) -> dict[str, object]:
-    """The answer to a submission. `drawn_blinding` was drawn for the caller, who alone ever gets it."""
+def accepted(answer: Accepted, *, generated_blinding: str | None) -> dict[str, object]:
+    """Return the response to a submission.
+
+    Args:
+        answer: The coordinators' answer.
+        generated_blinding: The blinding generated for the caller, if any; a secret that only this response contains.
+    """
     task = answer.task
     members: dict[str, object] = {
         "id": task.id,
@@ -23,22 +28,22 @@ def accepted(answer: Accepted, *, drawn_blinding: str | None) -> dict[str, objec
         "public_inputs": list(task.public_inputs),
         "links": links(task.id),
     }
-    if drawn_blinding is not None:
-        members["blinding"] = drawn_blinding
+    if generated_blinding is not None:
+        members["blinding"] = generated_blinding
     return members
 
 
 def summary(task: Task) -> dict[str, object]:
-    """A task in a list: everything but the proof."""
+    """Return a task as a list item: everything except the proof."""
     return {**task_json.to_object(task), "links": links(task.id)}
 
 
 def detail(task: Task) -> dict[str, object]:
-    """A task by itself: with the proof, once it is completed."""
+    """Return a single task, with the proof if it is completed."""
     return {**summary(task), "proof": None if task.proof is None else snarkjs.to_object(task.proof)}
 
 
 def links(task_id: str) -> dict[str, str]:
-    """Where to go on from a task."""
+    """Return the links of a task."""
     path = path_of(task_id)
     return {"self": path, "wait": f"{path}?wait=60", "proof": f"{path}/proof"}

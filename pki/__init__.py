@@ -1,17 +1,18 @@
-"""The certificate authority, its files and its command; the one room that makes TLS contexts and credentials.
+"""Certificate authority, its files and its command; the only package that makes TLS contexts and credentials.
 
-The authority (`authority.py`) works in memory and is told the time; `store.py` keeps it on disk; `commands/`
-reads what is typed. Daemons meet this room through `identity.py` (who a certificate names) and `material.py` (what
-they serve and dial with). DESIGN.md says why.
+The authority (`ca/authority.py`) works in memory and takes the time as an argument; `store/store.py` keeps it on
+disk; `commands/` is the command line. Daemons use `x509/identity.py` (the identity in a certificate) and
+`tls/material.py` (contexts and credentials to serve and dial with). DESIGN.md gives the reasons.
 """
 
 import os
 
-# gRPC has no "TLS 1.3 only". Its TLS 1.2 is left with a suite for RSA certificates, which this network has none
-# of; the suites of TLS 1.3 are not affected. gRPC reads this once, when it is first imported: a program imports
-# this room before anything that imports gRPC. (`peers.py` refuses calls over TLS 1.2 whatever the order was.)
+# gRPC has no option for TLS 1.3 only. For TLS 1.2 this leaves one suite, which needs an RSA certificate, and this
+# network has none; the suites of TLS 1.3 are not affected. gRPC reads the variable once, when it is first imported,
+# so a program must import this package before anything that imports gRPC. (`tls/peers.py` refuses calls over TLS 1.2
+# in any case.)
 os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384")
 
-# Nor does it touch a process that forks: uvloop forks to start another program, and gRPC's handlers abort some of the
-# children before they become it, when calls are under way.
+# Disable gRPC's fork handlers: uvloop forks to start another program, and with calls in progress the handlers abort
+# some of the children before exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

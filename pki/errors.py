@@ -1,10 +1,10 @@
-"""Every error of this room: one line that names the file or field and says the cure."""
+"""Errors of the package: each message is one line that names the file or field and the fix."""
 
 from enum import StrEnum
 
 
 class RejectReason(StrEnum):
-    """Why a peer is refused, in words short enough to label a counter."""
+    """Reason for refusing a peer; the value is a metric label."""
 
     NO_CERTIFICATE = "no_certificate"
     UNTRUSTED = "untrusted"  # no path to a trusted root
@@ -14,17 +14,17 @@ class RejectReason(StrEnum):
     CRL = "crl"  # the revocation list expired, or lacks the peer's issuing CA
     WRONG_HOST = "wrong_host"
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
-    NO_IDENTITY = "no_identity"  # a certificate that names nobody of this network
+    NO_IDENTITY = "no_identity"  # the certificate has no identity of this network
     OLD_TLS = "old_tls"
-    BROKEN_TLS = "broken_tls"  # anything else that ended a handshake, the peer's own refusal included
+    BROKEN_TLS = "broken_tls"  # any other handshake failure, including a refusal by the peer
 
 
 class PkiError(Exception):
-    """Base of everything that this room raises for a mistake outside of it."""
+    """Base class of the errors that this package raises for invalid input, files or peers."""
 
 
 class IdentityError(PkiError):
-    """A name, URI or certificate that is no identity of this network, or not the one that is needed."""
+    """A name, URI or certificate is not an identity of this network, or not the required one."""
 
     def __init__(self, message: str, refusal: RejectReason = RejectReason.NO_IDENTITY) -> None:
         super().__init__(message)
@@ -32,32 +32,32 @@ class IdentityError(PkiError):
 
 
 class SerialError(PkiError):
-    """A text that is not a serial number, or may be one in decimal."""
+    """A text is not a serial number, or may be a decimal one."""
 
 
 class AuthorityError(PkiError):
-    """The authority refuses to sign: a host out of its scope, a role without its hosts, an expired issuer."""
+    """The authority refuses to sign: a host outside its name constraints, missing hosts, an expired issuer."""
 
 
 class RequestError(PkiError):
-    """A signing request that cannot be read, is not signed by its own key, or asks for something else."""
+    """A CSR is malformed, not signed by its own key, or requests different names."""
 
 
 class ChainError(PkiError):
-    """A certificate that does not lead to a trusted root."""
+    """A certificate has no path to a trusted root."""
 
 
 class RevocationError(PkiError):
-    """A revocation list that cannot be read, is expired, or is not signed by its CA."""
+    """A CRL is malformed, expired, or not signed by its CA."""
 
 
 class StoreError(PkiError):
-    """The authority's directory cannot be read, written or locked, or does not hold what it should."""
+    """The authority's directory cannot be read, written or locked, or its content is inconsistent."""
 
 
 class InventoryError(PkiError):
-    """An inventory that cannot be read, or names a host without what is needed."""
+    """An inventory is malformed, or a host in it lacks required variables."""
 
 
 class TlsError(PkiError):
-    """An identity's files cannot be used: which file, what is wrong with it, what to do."""
+    """The TLS files of an identity cannot be used; the message names the file, the problem and the fix."""

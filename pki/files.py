@@ -1,7 +1,7 @@
-"""How this room touches a disk: whole files and whole directories appear at once, and survive a crash.
+"""Durable, atomic writes of files and directories.
 
-Everything is written beside its place, synced, then renamed into it, and the directory is synced after. An
-`OSError` leaves as one line with the path.
+Content is written to a temporary path in the same directory, synced and renamed; then the directory is synced. An
+`OSError` becomes a `StoreError` of one line with the path.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from typing import Self
 
 from pki.errors import StoreError
 
-_LOCK_PATIENCE = 10.0  # seconds; issuing takes milliseconds, so whoever holds it longer is stuck
-_LOCK_INTERVAL = 0.02
-_FEW = 8
-_AT_ONCE = 8
-_CURES = {
+_LOCK_TIMEOUT_S = 10.0  # issuing takes milliseconds, so a process that holds the lock longer is stuck
+_LOCK_INTERVAL_S = 0.02
+_MAX_SEQUENTIAL = 8
+_MAX_THREADS = 8
+_HINTS = {
     errno.ENOSPC: "; free some space, then try again",
     errno.EDQUOT: "; free some space, then try again",
     errno.EFBIG: "; raise the limit on file sizes (ulimit -f), then try again",
@@ -36,9 +36,9 @@ Contents = dict[str, tuple[bytes, int]]
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where an identity's parts lie: leaf and issuing CA, private key, trusted roots, revocations; all PEM.
+    """Paths of an identity's PEM files: leaf and issuing CA, private key, trusted roots, CRLs.
 
-    `crl` names revocation lists that may not be there yet; None takes no notice of any.
+    The file `crl` may not exist yet; None disables the CRL check.
     """
 
     certificate: Path
@@ -48,21 +48,21 @@ class TlsFiles:
 
     @classmethod
     def in_directory(cls, directory: Path) -> Self:
-        """The layout that `pki issue` writes."""
+        """Return the paths of the layout that `pki issue` writes."""
         return cls(directory / "certificate.pem", directory / "key.pem", directory / "ca.pem", directory / "crl.pem")
 
 
 def create_directory(target: Path, contents: Contents, *, mode: int) -> None:
-    """Make `target` with these files, or nothing at all; never touch an old one. Raises `StoreError`."""
+    """Create `target` with these files, all or nothing; raise `StoreError` if it exists and is not empty."""
     create_directories({target: contents}, mode=mode)
 
 
 def create_directories(targets: Mapping[Path, Contents], *, mode: int) -> None:
-    """Make several. All are written before the first appears, so that a full disk leaves none behind."""
+    """Create several directories; all are written before the first rename, so that a full disk leaves none."""
     drafts: dict[Path, Path] = {}
 
     def write(target: Path) -> None:
-        with _explained(target):
+        with _as_store_error(target):
             draft = drafts[target]
             draft.mkdir(mode=0o700)
             for name, (data, file_mode) in targets[target].items():
@@ -72,40 +72,39 @@ def create_directories(targets: Mapping[Path, Contents], *, mode: int) -> None:
 
     try:
         for target in targets:
-            with _explained(target):
+            with _as_store_error(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and (not target.is_dir() or any(target.iterdir())):
                     raise StoreError(f"{target} already exists: choose another path, or remove it first")
-                drafts[target] = _beside(target)
-        _side_by_side(write, targets)
+                drafts[target] = _temporary_path(target)
+        _for_each(write, targets)
         for target, draft in drafts.items():
-            with _explained(target):
-                draft.rename(target)  # takes the place of an empty directory, fails on any other
-        _side_by_side(_sync, {target.parent for target in targets})
+            with _as_store_error(target):
+                draft.rename(target)  # replaces an empty directory, fails on any other
+        _for_each(_sync, {target.parent for target in targets})
     finally:
         for draft in drafts.values():
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def replace_files(contents: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Put these bytes and modes in the places of these files, which may be missing; raises `StoreError`.
+    """Replace or create files with these bytes and modes; raise `StoreError` on failure.
 
-    Each file is the old one or the new one at any moment. All are written before the first is replaced, so that
-    a full disk changes none.
+    Each file is replaced atomically. All are written before the first is replaced, so that a full disk changes none.
     """
-    drafts = {path: _beside(path) for path in contents}
+    drafts = {path: _temporary_path(path) for path in contents}
 
     def write(path: Path) -> None:
-        with _explained(path):
+        with _as_store_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_new(drafts[path], *contents[path])
 
     try:
-        _side_by_side(write, contents)
+        _for_each(write, contents)
         for path, draft in drafts.items():
-            with _explained(path):
+            with _as_store_error(path):
                 draft.replace(path)
-        _side_by_side(_sync, {path.parent for path in contents})
+        _for_each(_sync, {path.parent for path in contents})
     finally:
         for draft in drafts.values():
             with contextlib.suppress(OSError):
@@ -113,18 +112,18 @@ def replace_files(contents: Mapping[Path, tuple[bytes, int]]) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that may be gone already; raises `StoreError`."""
-    with _explained(path):
+    """Remove a file if it exists; raise `StoreError` on failure."""
+    with _as_store_error(path):
         path.unlink(missing_ok=True)
     _sync(path.parent)
 
 
 def append_durably(path: Path, data: bytes, *, at: int) -> None:
-    """Write `data` at offset `at`, cut off whatever lies behind it, and return when it is on the disk.
+    """Truncate the file at offset `at`, write `data` there and sync it.
 
-    A disk that takes a part of it only is left as if nothing had been written: the part may hold whole lines.
+    A partial write is undone, because the written part may contain whole lines.
     """
-    with _explained(path):
+    with _as_store_error(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.ftruncate(descriptor, at)
@@ -141,22 +140,22 @@ def append_durably(path: Path, data: bytes, *, at: int) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file; raises `StoreError`."""
-    with _explained(path):
+    """Return the bytes of a file; raise `StoreError` on failure."""
+    with _as_store_error(path):
         return path.read_bytes()
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` against every other writer; raises `StoreError` when one does not let go."""
-    with _explained(path):
+    """Hold an exclusive lock on the file `path`; raise `StoreError` after `_LOCK_TIMEOUT_S`."""
+    with _as_store_error(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        give_up = time.monotonic() + _LOCK_PATIENCE
+        give_up = time.monotonic() + _LOCK_TIMEOUT_S
         while not _try_lock(descriptor):
             if time.monotonic() > give_up:
                 raise StoreError(f"{path} is held by another pki command: wait for it to end, then try again")
-            time.sleep(_LOCK_INTERVAL)
+            time.sleep(_LOCK_INTERVAL_S)
         yield
     finally:
         os.close(descriptor)
@@ -170,7 +169,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.parent / f".{path.name}.{secrets.token_hex(6)}"
 
 
@@ -178,7 +177,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
     try:
         _write_all(descriptor, data)
-        os.fchmod(descriptor, mode)  # after the bytes, and whatever the umask is
+        os.fchmod(descriptor, mode)  # after the write, independent of the umask
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -190,22 +189,22 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _side_by_side(write: Callable[[Path], None], paths: Iterable[Path]) -> None:
-    """Do it to each; when they are many at once, because a disk that syncs one has time for others."""
+def _for_each(write: Callable[[Path], None], paths: Iterable[Path]) -> None:
+    """Call `write` for each path; with many paths, in threads, because syncs overlap on the disk."""
     waiting = list(paths)
-    if len(waiting) <= _FEW:
+    if len(waiting) <= _MAX_SEQUENTIAL:
         for path in waiting:
             write(path)
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # slow to import, and seldom needed
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # slow to import and rarely needed
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
         list(pool.map(write, waiting))
 
 
 def _sync(path: Path) -> None:
-    """Return when a directory's entries are on the disk."""
-    with _explained(path):
+    """Sync a directory's entries to the disk."""
+    with _as_store_error(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -214,9 +213,9 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _as_store_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = _CURES.get(error.errno or 0, "")
+        cure = _HINTS.get(error.errno or 0, "")
         raise StoreError(f"{path}: {error.strerror or error}{cure}") from error

@@ -1,4 +1,4 @@
-"""Points in time and spans as operators write them: +30d, 12h, 2026-07-01, 2026-07-01T12:00Z."""
+"""Times and time spans of the command line: +30d, 12h, 2026-07-01, 2026-07-01T12:00Z."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,15 +10,15 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_span(text: str) -> timedelta:
-    """Read 90m, 12h, 30d or 2w; raises `PkiError`."""
+    """Parse 90m, 12h, 30d or 2w; raise `PkiError` if it is malformed."""
     match = _SPAN.fullmatch(text)
     if match is None:
         raise PkiError(f"span {text!r}: write minutes, hours, days or weeks, like 30d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
-    """Read +30d (from `now`) or a date with or without a time, in UTC unless it says otherwise; raises `PkiError`."""
+def parse_time(text: str, now: datetime) -> datetime:
+    """Parse +30d (from `now`) or an ISO 8601 date or time, UTC by default; raise `PkiError` if it is malformed."""
     try:
         if text.startswith("+"):
             return now + parse_span(text[1:])
@@ -29,12 +29,12 @@ def parse_moment(text: str, now: datetime) -> datetime:
 
 
 def day(moment: datetime) -> str:
-    """As tables show it, in UTC."""
+    """Format a time for tables, in UTC, to the minute."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def remaining(span: timedelta) -> str:
-    """How long that is, in its largest unit; what is over begins with a minus."""
+    """Format a span in its largest unit, with a minus sign if it is in the past."""
     seconds = abs(span.total_seconds())
     sign = "-" if span < timedelta() else ""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

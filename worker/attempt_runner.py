@@ -1,8 +1,7 @@
-"""The attempts that this worker holds, each on its way from assignment to settled report.
+"""Runs the attempts that this worker holds, from assignment to acknowledged report.
 
-An attempt is held from the moment it is accepted until a leader has taken its report or does not want it
-any more. What is held is what registration and heartbeats name, so nothing is proved twice because a
-coordinator went away.
+An attempt is held from its acceptance until a leader has acknowledged or refused its report. Registrations and
+heartbeats name all held attempts, so the failure of a coordinator does not cause a task to be proved twice.
 """
 
 import asyncio
@@ -16,22 +15,22 @@ from worker.errors import SpoolError
 from worker.job import AttemptId, FinishedProof, Job, ProvingFailed
 from worker.pool import Pool
 from worker.reports import Reporter
-from worker.spool import Shelf
+from worker.spool import ProofStore
 
 log = logging.getLogger("zkp.worker")
 
 Work = Coroutine[Any, Any, None]
 
 
-class Tally(Protocol):
-    """Counts what becomes of attempts."""
+class AttemptMetrics(Protocol):
+    """Records the outcomes of attempts."""
 
-    def ended(self, circuit: str, outcome: str) -> None:
-        """One attempt ended: "proved", "dropped", "released", or the code of its failure."""
+    def attempt_ended(self, circuit: str, outcome: str) -> None:
+        """Count an ended attempt; `outcome` is "proved", "dropped", "released" or an error code."""
         ...
 
-    def proved_in(self, circuit: str, seconds: float) -> None:
-        """A proof took this long."""
+    def proof_made(self, circuit: str, seconds: float) -> None:
+        """Record the duration of a proof."""
         ...
 
 
@@ -40,92 +39,95 @@ class _Held:
     circuit: str
     proving: bool
     task: asyncio.Task[None]
-    kept: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once its proof is on the shelf."""
+    stored: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its proof is stored."""
 
 
 class AttemptRunner:
-    """Takes assignments, proves them, keeps the proofs, reports. `slots`: how many proofs at once."""
+    """Accepts assignments, proves them, stores and reports the proofs. `slots`: the number of concurrent proofs."""
 
     def __init__(
         self,
         *,
         pool: Pool,
-        shelf: Shelf,
+        proof_store: ProofStore,
         reporter: Reporter,
-        tally: Tally,
+        metrics: AttemptMetrics,
         verifying_keys: Mapping[str, str],
         slots: int,
     ) -> None:
         self._pool = pool
-        self._shelf = shelf
+        self._proof_store = proof_store
         self._reporter = reporter
-        self._tally = tally
+        self._metrics = metrics
         self._verifying_keys = verifying_keys
         self._slots = slots
         self._held: dict[AttemptId, _Held] = {}
-        self._returning: set[asyncio.Task[None]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def held(self) -> tuple[AttemptId, ...]:
-        """Every attempt that is proved, or whose report was not taken yet."""
+        """Return all attempts that are being proved or whose report is not yet acknowledged."""
         return tuple(self._held)
 
     @property
     def proving(self) -> int:
-        """Attempts without a proof so far."""
+        """Number of attempts that are being proved."""
         return sum(held.proving for held in self._held.values())
 
     def restore(self, finished: Iterable[FinishedProof]) -> None:
-        """Take up proofs that an earlier process made."""
+        """Resume reporting proofs that an earlier process left."""
         for proof in finished:
-            self._hold(proof.id, "", self._deliver(proof), proving=False).kept.set()
+            self._hold(proof.id, "", self._report_proof(proof), proving=False).stored.set()
 
     def accept(self, job: Job) -> None:
-        """Begin an attempt. The same one again changes nothing; one too many is handed back."""
+        """Start an attempt. Ignore one that is already held; release one for which no slot is free."""
         if job.id in self._held:
             return
         self.drop(held for held in self._held if held.task_id == job.id.task_id)  # an older attempt
-        # Whoever reports does not count: the leader may have taken a report before its answer is here.
+        # Reporting attempts do not count: the leader may have processed a report whose answer has not arrived yet.
         if self._closed or self.proving >= self._slots:
-            self._hand_back(job.id, "the worker is stopping" if self._closed else "no free slot")
+            self._release(job.id, "the worker is stopping" if self._closed else "no free slot")
             return
-        self._hold(job.id, job.circuit, self._work(job), proving=True)
+        self._hold(job.id, job.circuit, self._run(job), proving=True)
 
     def drop(self, attempts: Iterable[AttemptId]) -> None:
-        """End these attempts: nobody wants them. Unknown ones are ignored."""
+        """Cancel attempts that are no longer leased to this worker; ignore unknown ones."""
         for attempt in list(attempts):
             held = self._held.pop(attempt, None)
             if held is not None:
-                log.info("attempt %d dropped: its assignment was withdrawn", attempt.attempt, extra=_task(attempt))
-                self._tally.ended(held.circuit, "dropped")
+                log.info("attempt %d dropped: its lease has ended", attempt.attempt, extra=_log_fields(attempt))
+                self._metrics.attempt_ended(held.circuit, "dropped")
                 held.task.cancel()
-                self._background(self._clear(held.task, attempt))
+                self._background(self._remove_proof(held.task, attempt))
 
     async def drain(self, timeout: float, leaderless: asyncio.Event) -> None:
-        """Take no more; wait up to `timeout` seconds for what is held, then hand back what is not proved.
+        """Accept no more attempts, wait for the held ones, then release those without a proof.
 
-        Proofs that no leader has taken stay on the shelf for the next process; while `leaderless` is set, they are
-        not waited for.
+        Unacknowledged proofs stay in the store for the next process.
+
+        Args:
+            timeout: Maximum time to wait, in seconds.
+            leaderless: While it is set, stored proofs are not waited for.
         """
         self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), asyncio.TaskGroup() as waiting:
                 for held in self._held.values():
-                    waiting.create_task(_settled_or_kept(held, leaderless))
+                    waiting.create_task(_settled_or_stored(held, leaderless))
         for attempt, held in list(self._held.items()):
             held.task.cancel()
             if held.proving:
                 del self._held[attempt]
-                self._tally.ended(held.circuit, "released")
-                self._hand_back(attempt, "the worker is stopping")
+                self._metrics.attempt_ended(held.circuit, "released")
+                self._release(attempt, "the worker is stopping")
         await asyncio.gather(*(held.task for held in self._held.values()), return_exceptions=True)
 
     async def close(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for tasks on their way back, then end everything."""
-        if self._returning:
-            await asyncio.wait(self._returning, timeout=timeout)
-        rest = [*self._returning, *(held.task for held in self._held.values())]
+        """Wait up to `timeout` seconds for pending releases, then cancel all work."""
+        if self._releasing:
+            await asyncio.wait(self._releasing, timeout=timeout)
+        rest = [*self._releasing, *(held.task for held in self._held.values())]
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
@@ -139,52 +141,52 @@ class AttemptRunner:
             if self._held.get(attempt) is held and not done.cancelled():
                 del self._held[attempt]
             if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("report failed inside the worker", exc_info=error, extra=_task(attempt))
+                log.error("report failed inside the worker", exc_info=error, extra=_log_fields(attempt))
 
         task.add_done_callback(settled)
         return held
 
-    async def _work(self, job: Job) -> None:
-        log.info("proving %s, attempt %d", job.circuit, job.id.attempt, extra=_task(job.id))
+    async def _run(self, job: Job) -> None:
+        log.info("proving %s, attempt %d", job.circuit, job.id.attempt, extra=_log_fields(job.id))
         try:
             finished = await self._prove(job)
         except ProvingFailed as failure:
             await self._fail(job, failure)
             return
         except Exception:
-            # A mistake of ours: the coordinator hears of it at once instead of waiting for us in vain.
-            log.exception("attempt failed inside the worker", extra=_task(job.id))
-            await self._fail(job, ProvingFailed("worker_failed", "internal error of the worker; see its log"))
+            # An internal error: report it at once, so that the coordinator does not wait for the time limit.
+            log.exception("attempt failed inside the worker", extra=_log_fields(job.id))
+            await self._fail(job, ProvingFailed("worker_failed", "internal error; see the worker's log"))
             return
-        self._stop_proving(job.id)
+        self._end_proving(job.id)
         if finished is None:
-            self._tally.ended(job.circuit, "dropped")
+            self._metrics.attempt_ended(job.circuit, "dropped")
             return
-        self._tally.proved_in(job.circuit, finished.proving_ms / 1000)
-        self._tally.ended(job.circuit, "proved")
+        self._metrics.proof_made(job.circuit, finished.proving_ms / 1000)
+        self._metrics.attempt_ended(job.circuit, "proved")
         try:
-            await self._shelf.put(finished)
+            await self._proof_store.put(finished)
         except SpoolError as error:
-            # It is still in memory, and still reported for as long as this process lives.
-            log.error("proof not kept on disk: %s", error, extra=_task(job.id))
+            # The proof is still in memory, and is reported while this process lives.
+            log.error("proof not spooled; reporting it from memory: %s", error, extra=_log_fields(job.id))
         else:
-            self._note_kept(job.id)
-        await self._deliver(finished)
+            self._mark_stored(job.id)
+        await self._report_proof(finished)
 
     async def _fail(self, job: Job, failure: ProvingFailed) -> None:
-        self._stop_proving(job.id)
-        log.warning("attempt %d failed: %s", job.id.attempt, failure, extra=_task(job.id))
-        self._tally.ended(job.circuit, failure.code)
+        self._end_proving(job.id)
+        log.warning("attempt %d failed: %s", job.id.attempt, failure, extra=_log_fields(job.id))
+        self._metrics.attempt_ended(job.circuit, failure.code)
         await self._reporter.failed(job.id, failure)
 
     async def _prove(self, job: Job) -> FinishedProof | None:
-        """The proof; None when the coordinator says meanwhile that the attempt is not ours."""
-        ours = self._verifying_keys.get(job.circuit)
-        if ours != job.verifying_key_sha256:
+        """Return the proof, None if the coordinator reports that the attempt is no longer leased to this worker."""
+        own = self._verifying_keys.get(job.circuit)
+        if own != job.verifying_key_sha256:
             raise ProvingFailed(
                 "key_mismatch",
-                f"this worker's verifying key of {job.circuit!r} is {(ours or 'missing')[:16]}, and the task "
-                f"wants {job.verifying_key_sha256[:16]}: distribute the same keys to all workers and coordinators",
+                f"verifying key of {job.circuit!r}: this worker has {(own or 'none')[:16]}, the task requires "
+                f"{job.verifying_key_sha256[:16]}; distribute the same keys to all hosts",
             )
         proving = asyncio.create_task(self._pool.prove(job))
         starting = asyncio.create_task(self._reporter.started(job.id))
@@ -198,41 +200,41 @@ class AttemptRunner:
             proving.cancel()
             await asyncio.gather(starting, proving, return_exceptions=True)
 
-    async def _deliver(self, finished: FinishedProof) -> None:
+    async def _report_proof(self, finished: FinishedProof) -> None:
         if await self._reporter.proved(finished):
-            log.info("task proved in %d ms", finished.proving_ms, extra=_task(finished.id))
-        await self._shelf.remove(finished.id)
+            log.info("task proved in %d ms", finished.proving_ms, extra=_log_fields(finished.id))
+        await self._proof_store.remove(finished.id)
 
-    def _stop_proving(self, attempt: AttemptId) -> None:
+    def _end_proving(self, attempt: AttemptId) -> None:
         if (held := self._held.get(attempt)) is not None:
             held.proving = False
 
-    def _note_kept(self, attempt: AttemptId) -> None:
+    def _mark_stored(self, attempt: AttemptId) -> None:
         if (held := self._held.get(attempt)) is not None:
-            held.kept.set()
+            held.stored.set()
 
-    def _hand_back(self, attempt: AttemptId, reason: str) -> None:
-        log.info("task returned: %s", reason, extra=_task(attempt))
+    def _release(self, attempt: AttemptId, reason: str) -> None:
+        log.info("task released: %s", reason, extra=_log_fields(attempt))
         self._background(self._reporter.released(attempt, reason))
 
-    async def _clear(self, task: asyncio.Task[None], attempt: AttemptId) -> None:
+    async def _remove_proof(self, task: asyncio.Task[None], attempt: AttemptId) -> None:
         await asyncio.gather(task, return_exceptions=True)
-        await self._shelf.remove(attempt)
+        await self._proof_store.remove(attempt)
 
     def _background(self, work: Work) -> None:
         task = asyncio.create_task(work)
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
 
-async def _settled_or_kept(held: _Held, leaderless: asyncio.Event) -> None:
-    """Return once the attempt's task has ended, or its proof is on the shelf and no leader would take it."""
+async def _settled_or_stored(held: _Held, leaderless: asyncio.Event) -> None:
+    """Return once the attempt's task has ended, or its proof is stored and there is no leader."""
 
-    async def shelved() -> None:
-        await held.kept.wait()
+    async def stored_without_leader() -> None:
+        await held.stored.wait()
         await leaderless.wait()
 
-    waiting = asyncio.create_task(shelved())
+    waiting = asyncio.create_task(stored_without_leader())
     try:
         await asyncio.wait((held.task, waiting), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -240,5 +242,5 @@ async def _settled_or_kept(held: _Held, leaderless: asyncio.Event) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-def _task(attempt: AttemptId) -> dict[str, str]:
+def _log_fields(attempt: AttemptId) -> dict[str, str]:
     return {"task_id": attempt.task_id}

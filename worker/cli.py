@@ -17,9 +17,11 @@ from zkp.daemon.errors import DaemonError
 from zkp.daemon.lifecycle import run
 from zkp.daemon.settings import SettingsError
 
-_STOP_MARGIN_S = 15.0  # after the drain: handing back, ending processes
+_STOP_MARGIN_S = 15.0  # after the drain: release tasks, stop processes
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration, YAML.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file (YAML).")
+]
 
 app = typer.Typer(
     name="worker",
@@ -27,13 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="\b\nExample:\n  worker --config /etc/zkp/worker.yaml\n\n"
-    "Find the leading coordinator, prove the tasks it gives, report each proof once. SIGTERM finishes or "
-    "returns tasks in progress; SIGHUP reloads the certificate.",
+    "Prove tasks for the leading coordinator and report each proof once. SIGTERM finishes or releases "
+    "running tasks; SIGHUP reloads the certificate.",
 )
 
 
 @app.callback(invoke_without_command=True)
-def work(context: typer.Context, file: ConfigOption = None, *, _version: VersionOption = False) -> int:
+def start(context: typer.Context, file: ConfigOption = None, *, _version: VersionOption = False) -> int:
     """Run the worker until SIGTERM."""
     if context.invoked_subcommand is not None:
         context.obj = file
@@ -43,17 +45,17 @@ def work(context: typer.Context, file: ConfigOption = None, *, _version: Version
     return run(lambda life: serve(settings, life), stop_timeout=settings.drain_timeout + _STOP_MARGIN_S)
 
 
-@app.command(short_help="Find mistakes in the configuration.")
+@app.command(short_help="Validate a configuration file and the files it names.")
 def check(context: typer.Context, file: ConfigOption = None) -> int:
     """\b
     Example:
       worker check --config /etc/zkp/worker.yaml
 
-    Look for mistakes in the configuration and the files it names; listens nowhere and changes nothing.
+    Validate a configuration and the files it names. Does not listen and changes nothing.
     """
     settings = config.check(_given(file or context.obj), os.environ)
     circuits = ", ".join(proving_keys(settings.keys_dir))
-    sys.stdout.write(f"{settings.id}: configuration is good; can prove {circuits}\n")
+    sys.stdout.write(f"{settings.id}: configuration is valid; can prove {circuits}\n")
     return 0
 
 
@@ -64,5 +66,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _given(file: Path | None) -> Path:
     if file is None:
-        raise typer.BadParameter("missing: give --config FILE", param_hint="--config")
+        raise typer.BadParameter("missing; give --config FILE", param_hint="--config")
     return file

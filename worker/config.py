@@ -1,6 +1,6 @@
-"""A worker's configuration: what it is, what good values are, and every mistake that can be found early.
+"""Worker configuration: schema, defaults and validation.
 
-Variables: WORKER_ and the key in capitals, `_` for `.`: WORKER_ID, WORKER_MAX_CONCURRENT_TASKS,
+Environment variables are WORKER_ and the key in capitals, with `_` for `.`: WORKER_ID, WORKER_MAX_CONCURRENT_TASKS,
 WORKER_COORDINATORS="['10.0.0.1:9090', '10.0.0.2:9090']", WORKER_METRICS_BIND.
 """
 
@@ -35,8 +35,8 @@ from zkp.protocol.limits import MAX_CAPACITY
 PREFIX = "WORKER"
 
 
-def spare_cores() -> int:
-    """The cores that this process may use, less one for everything but proving; at least 1."""
+def default_concurrency() -> int:
+    """Return the number of usable CPU cores minus one, which is left for everything except proving; at least 1."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
@@ -45,13 +45,13 @@ class MetricsSettings(Section):
 
     bind: Address = Field(
         default=Address.parse("0.0.0.0:9092"),
-        description="where to listen",
+        description="listen address",
         examples=["0.0.0.0:9092"],
     )
 
 
 class WorkerSettings(Section):
-    """Everything that a worker is told."""
+    """All settings of a worker."""
 
     id: Name = Field(description="this worker's id, the name in its certificate", examples=["worker-1"])
     trust_domain: TrustDomain = Field(
@@ -59,42 +59,44 @@ class WorkerSettings(Section):
     )
     log_level: LogLevel = Field(default="info", description="the least severe messages to log", examples=["info"])
     coordinators: Annotated[tuple[ReachableAddress, ...], Field(min_length=1)] = Field(
-        description="gRPC addresses of the coordinators; name all, since any of them can name the leader",
+        description="gRPC addresses of all coordinators; each can name the leader",
         examples=["['192.168.1.10:9090', '192.168.1.11:9090', '192.168.1.12:9090']"],
     )
     max_concurrent_tasks: Annotated[Count, Field(ge=1, le=MAX_CAPACITY)] = Field(
-        default_factory=spare_cores,
-        description="number of concurrent proofs; default: the number of cores minus one",
+        default_factory=default_concurrency,
+        description="concurrent proofs; default: the number of CPU cores minus one",
         examples=["3"],
     )
     keys_dir: AnchoredPath = Field(
         description="directory of the circuits' proving keys", examples=["/var/lib/zkp/keys"]
     )
     data_dir: AnchoredPath = Field(
-        description="directory for finished proofs that no leader has taken yet; must exist",
+        description="directory for finished proofs not yet acknowledged by a leader; must exist",
         examples=["/var/lib/zkp"],
     )
     memory_limit: Annotated[Size, Field(ge=128 * 10**6)] = Field(
         default=2 * 10**9,
-        description="memory that one proof may take before it is given up",
+        description="memory limit of one proof; a proof that exceeds it fails",
         examples=["2GB"],
     )
     drain_timeout: Annotated[Duration, Field(le=3600)] = Field(
         default=30.0,
-        description="how long running proofs may continue when the worker stops; the others are returned",
+        description="time that running proofs may take during a shutdown; unfinished tasks are released",
         examples=["30s"],
     )
     tls: TlsSettings
     metrics: MetricsSettings = MetricsSettings()
 
     def rules(self) -> Iterator[SettingFault]:
+        """Yield faults that concern several values."""
         yield from repeated("coordinators", [("", address) for address in self.coordinators], "address")
 
 
 def check(path: Path, environ: Mapping[str, str]) -> WorkerSettings:
-    """The settings, once nothing is found wrong with them or the files they name. Raises SettingsError.
+    """Return the validated settings; does not listen and changes nothing.
 
-    Listens nowhere and changes nothing.
+    Raises:
+        SettingsError: The settings, or a file that they name, are invalid.
     """
     loaded = read(WorkerSettings, path, PREFIX, environ)
     settings = loaded.settings

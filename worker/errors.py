@@ -1,19 +1,19 @@
-"""Every error of this room: one line that names the file or the process and says the cure."""
+"""Errors of the worker: one line with the file or process and the remedy."""
 
 from zkp.daemon.errors import DaemonError
 
 
 class WorkerError(DaemonError):
-    """Base of what keeps a worker from starting or going on."""
+    """Base of errors that prevent a worker from starting or continuing."""
 
 
 class SpoolError(WorkerError):
-    """The spool's directory cannot be used."""
+    """The spool directory is unusable."""
 
 
 class PoolError(WorkerError):
-    """Prover processes cannot start."""
+    """A prover process cannot start."""
 
 
 class KeysError(WorkerError):
-    """There is nothing that this worker could prove."""
+    """No usable proving keys exist."""

@@ -1,7 +1,7 @@
-"""What the agent and its prover processes say to each other over pipes: JSON values, each after its length.
+"""Framing between the agent and its prover processes: JSON values with a length prefix, over pipes.
 
-Prover processes are started anew (not forked: gRPC's threads do not survive a fork) and read nothing but
-this, from their parent alone.
+Prover processes are spawned, not forked (gRPC's threads do not survive a fork), and read frames from their
+parent only.
 """
 
 import asyncio
@@ -15,19 +15,23 @@ Frame = Mapping[str, Any]
 
 
 def encode(frame: Frame) -> bytes:
-    """The frame as it goes through the pipe."""
+    """Return the encoded frame."""
     body = json.dumps(frame, separators=(",", ":")).encode()
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
 async def receive(reader: asyncio.StreamReader) -> Frame:
-    """The next frame, in the agent; raises `asyncio.IncompleteReadError` at the end."""
+    """Return the next frame; used by the agent.
+
+    Raises:
+        asyncio.IncompleteReadError: The stream has ended.
+    """
     length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
     return _decode(await reader.readexactly(length))
 
 
 def read(pipe: BinaryIO) -> Frame | None:
-    """The next frame, in a prover process; None at the end."""
+    """Return the next frame, None at the end of the stream; used by a prover process."""
     length = pipe.read(_LENGTH_BYTES)
     if len(length) < _LENGTH_BYTES:
         return None

@@ -1,16 +1,16 @@
-"""What a worker works on: numbered attempts at tasks, what is to be proved, and what came of it."""
+"""Attempts, jobs and their outcomes."""
 
 from dataclasses import dataclass, field
 from typing import Self
 
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
-_NO_LIMIT_S = 3600.0  # a coordinator always gives a limit; a missing one must not hold a slot for ever
+_DEFAULT_TIME_LIMIT_S = 3600.0  # if the coordinator sets none: a job must not occupy a slot indefinitely
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class AttemptId:
-    """One numbered try at one task. Every report names it; a stale number is refused."""
+    """One numbered attempt at a task. Every report names it; the leader refuses a stale number."""
 
     task_id: str
     attempt: int
@@ -18,16 +18,16 @@ class AttemptId:
     def __str__(self) -> str:
         return f"attempt {self.attempt} of task {self.task_id}"
 
-    def message(self) -> pb.Attempt:
-        """As the API takes it."""
+    def to_message(self) -> pb.Attempt:
+        """Return the protocol message."""
         return pb.Attempt(task_id=self.task_id, attempt=self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An attempt with everything that is needed to make its proof.
+    """An attempt with everything needed for its proof.
 
-    `inputs` are private, and shown nowhere.
+    `inputs` are private and never shown.
     """
 
     id: AttemptId
@@ -38,21 +38,21 @@ class Job:
     time_limit: float  # seconds
 
     @classmethod
-    def read(cls, message: pb.Assignment) -> Self:
-        """From the coordinator's assignment."""
+    def from_message(cls, message: pb.Assignment) -> Self:
+        """Return the job of a coordinator's assignment."""
         return cls(
             id=AttemptId(message.task_id, message.attempt),
             circuit=message.circuit,
             inputs=message.inputs,
             public_inputs=tuple(message.public_inputs),
             verifying_key_sha256=message.verifying_key_sha256,
-            time_limit=message.time_limit_ms / 1000 or _NO_LIMIT_S,
+            time_limit=message.time_limit_ms / 1000 or _DEFAULT_TIME_LIMIT_S,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedProof:
-    """A verified proof that no coordinator has taken yet."""
+    """A verified proof, not yet acknowledged by a coordinator."""
 
     id: AttemptId
     proof: bytes = field(repr=False)
@@ -60,7 +60,7 @@ class FinishedProof:
 
 
 class ProvingFailed(Exception):
-    """One attempt gave no proof. `retryable`: another try, perhaps elsewhere, may."""
+    """An attempt failed. `retryable`: another attempt, possibly on another worker, may succeed."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:
         super().__init__(f"{code}: {message}")

@@ -1,49 +1,49 @@
-"""What Prometheus may know of a worker."""
+"""Prometheus metrics of a worker."""
 
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_PROVING_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_PROVING_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
 class WorkerMetrics:
-    """Counters of one worker in a registry of their own."""
+    """Metrics of one worker, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._attempts = Counter(
             "zkp_worker_attempts",
-            "Attempts that ended, by circuit and outcome (proved, dropped, released, or a failure's code).",
+            "Ended attempts, by circuit and outcome (proved, dropped, released, or an error code).",
             ("circuit", "outcome"),
             registry=self.registry,
         )
         self._proving = Histogram(
             "zkp_worker_proving_seconds",
-            "Time spent proving. Longer than it used to be: the machine is too busy.",
+            "Duration of a proof, in seconds. An increase indicates an overloaded machine.",
             ("circuit",),
-            buckets=_PROVING_BUCKETS,
+            buckets=_PROVING_BUCKETS_S,
             registry=self.registry,
         )
 
-    def ended(self, circuit: str, outcome: str) -> None:
-        """One attempt ended."""
+    def attempt_ended(self, circuit: str, outcome: str) -> None:
+        """Count an ended attempt."""
         self._attempts.labels(circuit or "unknown", outcome).inc()
 
-    def proved_in(self, circuit: str, seconds: float) -> None:
-        """A proof took this long."""
+    def proof_made(self, circuit: str, seconds: float) -> None:
+        """Record the duration of a proof."""
         self._proving.labels(circuit).observe(seconds)
 
-    def watch(
+    def register_gauges(
         self, *, capacity: int, proving: Callable[[], int], held: Callable[[], int], online: Callable[[], bool]
     ) -> None:
-        """Read these at every scrape."""
+        """Register gauges that are read at every scrape."""
         self._gauge("zkp_worker_capacity", "Maximum number of concurrent proofs.", lambda: capacity)
-        self._gauge("zkp_worker_proving", "Proofs being made.", proving)
-        self._gauge("zkp_worker_held", "Attempts proved or not yet settled.", held)
+        self._gauge("zkp_worker_proving", "Running proofs.", proving)
+        self._gauge("zkp_worker_held", "Attempts held: being proved, or with an unacknowledged report.", held)
         self._gauge(
             "zkp_worker_online",
-            "1 while registered with a leader. 0 for long: see its log for the refusal.",
+            "1 while registered with a leader. If it stays 0, see the worker's log for the reason.",
             lambda: int(online()),
         )
 

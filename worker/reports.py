@@ -1,4 +1,4 @@
-"""Telling the coordinators how an attempt goes until one has taken it or does not want it."""
+"""Reports of attempts to the leader, repeated until acknowledged or refused."""
 
 import asyncio
 import logging
@@ -21,40 +21,40 @@ log = logging.getLogger("zkp.worker")
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
 
-_PATIENCE_S = 10.0  # of one search for the leader; then the retry policy decides
+_LEADER_SEARCH_TIMEOUT_S = 10.0  # afterwards the retry policy applies
 
 
-def trouble(error: ClientError) -> ReportOutcome:
-    """What a refusal means to a worker."""
+def report_outcome(error: ClientError) -> ReportOutcome:
+    """Return the outcome of a report that failed with `error`."""
     if isinstance(error, Conflict | NotFound | InvalidSubmission):
         return ReportOutcome.SETTLED
     if isinstance(error, Refused | Untrusted):
         return ReportOutcome.REFUSED
-    return ReportOutcome.AWAY
+    return ReportOutcome.UNAVAILABLE
 
 
 class Reporter(Protocol):
-    """Whoever passes reports on."""
+    """Sends reports."""
 
     async def started(self, attempt: AttemptId) -> bool:
-        """Work has begun; False: the attempt is not this worker's any more."""
+        """Report that work has begun; return False if the attempt is no longer leased to this worker."""
         ...
 
     async def proved(self, finished: FinishedProof) -> bool:
-        """The proof is there; whether it was taken. False: nobody wants it."""
+        """Report a proof; return whether it was accepted. False: it is no longer needed."""
         ...
 
     async def failed(self, attempt: AttemptId, failure: ProvingFailed) -> None:
-        """The attempt gave no proof."""
+        """Report that the attempt failed."""
         ...
 
     async def released(self, attempt: AttemptId, reason: str) -> None:
-        """The task is handed back unharmed."""
+        """Release the task; this does not count as a failure."""
         ...
 
 
 class LeaderReports:
-    """Reports to whoever leads, for as long as it takes; cancel a call to give it up."""
+    """Reports to the current leader, without a time limit; cancel a call to abandon it."""
 
     def __init__(
         self,
@@ -70,10 +70,12 @@ class LeaderReports:
         self._rng = rng or random.SystemRandom()
 
     async def started(self, attempt: AttemptId) -> bool:
+        """Report the start of an attempt; see `Reporter.started`."""
         request = pb.StartTaskRequest(worker_id=self._worker_id, task_id=attempt.task_id, attempt=attempt.attempt)
-        return await self._tell(attempt, lambda: self._call(lambda stubs: stubs.workers.StartTask, request))
+        return await self._report(attempt, lambda: self._call(lambda stubs: stubs.workers.StartTask, request))
 
     async def proved(self, finished: FinishedProof) -> bool:
+        """Report a proof; see `Reporter.proved`."""
         request = pb.CompletionReport(
             worker_id=self._worker_id,
             task_id=finished.id.task_id,
@@ -81,14 +83,16 @@ class LeaderReports:
             proof=finished.proof,
             proving_ms=finished.proving_ms,
         )
-        return await self._tell(
+        return await self._report(
             finished.id, lambda: self._call(lambda stubs: stubs.workers.ReportCompletion, request)
         )
 
     async def failed(self, attempt: AttemptId, failure: ProvingFailed) -> None:
+        """Report a failed attempt."""
         await self._report_failure(attempt, failure, released=False)
 
     async def released(self, attempt: AttemptId, reason: str) -> None:
+        """Release the task of an attempt."""
         await self._report_failure(attempt, ProvingFailed("released", reason), released=True)
 
     async def _report_failure(self, attempt: AttemptId, failure: ProvingFailed, *, released: bool) -> None:
@@ -100,25 +104,25 @@ class LeaderReports:
             retryable=failure.retryable,
             released=released,
         )
-        await self._tell(attempt, lambda: self._call(lambda stubs: stubs.workers.ReportFailure, request))
+        await self._report(attempt, lambda: self._call(lambda stubs: stubs.workers.ReportFailure, request))
 
     async def _call(self, method: "Callable[[Stubs], UnaryUnaryMultiCallable[Req, Resp]]", request: Req) -> None:
-        await self._connection.call(method, request, timeout=_PATIENCE_S)
+        await self._connection.call(method, request, timeout=_LEADER_SEARCH_TIMEOUT_S)
 
-    async def _tell(self, attempt: AttemptId, call: Callable[[], Awaitable[None]]) -> bool:
-        """Call until it succeeds (True) or nothing is left to do (False)."""
+    async def _report(self, attempt: AttemptId, call: Callable[[], Awaitable[None]]) -> bool:
+        """Repeat the call until it succeeds (True) or the outcome is final (False)."""
         failures = 0
         while True:
             try:
                 await call()
             except ClientError as error:
                 failures += 1
-                delay = self._policy.delay(trouble(error), failures, self._rng.random())
+                delay = self._policy.delay(report_outcome(error), failures, self._rng.random())
                 task = {"task_id": attempt.task_id}
                 if delay is None:
-                    log.warning("report of attempt %d not wanted: %s", attempt.attempt, error, extra=task)
+                    log.warning("report of attempt %d refused: %s", attempt.attempt, error, extra=task)
                     return False
-                log.warning("report of attempt %d not taken, trying again: %s", attempt.attempt, error, extra=task)
+                log.warning("report of attempt %d failed; retrying: %s", attempt.attempt, error, extra=task)
                 await asyncio.sleep(delay)
             else:
                 return True

@@ -1,4 +1,4 @@
-"""What to do when the coordinators do not take what they are told. Pure: no clock, no randomness, no I/O."""
+"""Retry policy for reports and registrations. Pure: no clock, no randomness, no I/O."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,32 +9,38 @@ from zkp.client.backoff import Backoff
 class ReportOutcome(Enum):
     """Why a report or a registration did not succeed."""
 
-    AWAY = auto()
-    """Nobody leads, or whoever does cannot take it now."""
+    UNAVAILABLE = auto()
+    """There is no leader, or it cannot process the request now."""
     REFUSED = auto()
-    """The coordinator does not listen to this worker: it is quarantined, or its certificate is wrong."""
+    """The coordinators refuse this worker: it is quarantined, or its certificate is not accepted."""
     SETTLED = auto()
-    """The attempt is no longer this worker's, or the report can never be taken: nothing is left to do."""
+    """The attempt is no longer leased to this worker, or the report is invalid: retrying is pointless."""
 
 
-_AWAY = Backoff(initial=0.2, ceiling=10.0)
+_UNAVAILABLE = Backoff(initial=0.2, ceiling=10.0)
 _REFUSED = Backoff(initial=10.0, ceiling=60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait before the next try.
+    """Backoff before the next attempt, by outcome.
 
-    `away`: short at first, since an election takes well under a second. `refused`: slow, since only an
-    operator can change it.
+    `unavailable` starts short, since an election takes well under a second. `refused` is slow, since only an operator
+    can resolve it.
     """
 
-    away: Backoff = _AWAY
+    unavailable: Backoff = _UNAVAILABLE
     refused: Backoff = _REFUSED
 
-    def delay(self, trouble: ReportOutcome, failures: int, chance: float) -> float | None:
-        """Seconds to wait after `failures` (1 or more) in a row; None: stop trying. `chance` in [0, 1)."""
-        if trouble is ReportOutcome.SETTLED:
+    def delay(self, outcome: ReportOutcome, failures: int, chance: float) -> float | None:
+        """Return the seconds to wait, None to give up.
+
+        Args:
+            outcome: Why the last attempt failed.
+            failures: Consecutive failures, at least 1.
+            chance: Random number in [0, 1), for jitter.
+        """
+        if outcome is ReportOutcome.SETTLED:
             return None
-        backoff = self.refused if trouble is ReportOutcome.REFUSED else self.away
+        backoff = self.refused if outcome is ReportOutcome.REFUSED else self.unavailable
         return backoff.delay(failures, chance)

@@ -1,4 +1,4 @@
-"""The worker process put together: what `worker --config FILE` runs, from settings to the last report."""
+"""Wire up, run and stop a worker process."""
 
 import asyncio
 import secrets
@@ -42,9 +42,10 @@ _STATUS = {
 
 
 def proving_keys(directory: Path) -> dict[str, str]:
-    """Circuits that can be proved with the keys here, and the SHA-256 of their verifying keys.
+    """Return the circuits with a proving key in `directory`, and the SHA-256 of their verifying keys.
 
-    Raises `KeysError` when there are none, or they are damaged.
+    Raises:
+        KeysError: There are none, or the keys are damaged.
     """
     try:
         store = KeyStore(directory)
@@ -52,12 +53,16 @@ def proving_keys(directory: Path) -> dict[str, str]:
     except ProofsError as error:
         raise KeysError(str(error)) from None
     if not keys:
-        raise KeysError(f"keys_dir: {directory} holds no proving key: copy the network's keys there")
+        raise KeysError(f"keys_dir: {directory} contains no proving keys; copy the network's keys there")
     return keys
 
 
 async def serve(settings: WorkerSettings, life: Lifecycle) -> None:
-    """Work until `life.stop`; raises `DaemonError` for what an operator has to mend."""
+    """Run the worker until `life.stop` is set.
+
+    Raises:
+        DaemonError: A problem that an operator must fix.
+    """
     keys = proving_keys(settings.keys_dir)
     try:
         certificates = Certificates.load(tls_files(settings.tls))
@@ -97,36 +102,36 @@ async def _work(
     metrics = WorkerMetrics()
     metrics.registry.register(TlsMetrics(certificates))
     watch_process(metrics.registry, version=version(), data_dir=settings.data_dir)
-    workbench = AttemptRunner(
+    runner = AttemptRunner(
         pool=pool,
-        shelf=spool,
+        proof_store=spool,
         reporter=LeaderReports(connection, settings.id),
-        tally=metrics,
+        metrics=metrics,
         verifying_keys=keys,
         slots=settings.max_concurrent_tasks,
     )
-    membership = WorkerInfo(
+    info = WorkerInfo(
         worker_id=settings.id,
         incarnation=secrets.token_hex(16),
         capacity=settings.max_concurrent_tasks,
         verifying_keys=keys,
         version=version(),
     )
-    agent = Agent(connection=connection, membership=membership, workbench=workbench)
-    metrics.watch(
-        capacity=membership.capacity,
-        proving=lambda: workbench.proving,
-        held=lambda: len(workbench.held()),
+    agent = Agent(connection=connection, info=info, runner=runner)
+    metrics.register_gauges(
+        capacity=info.capacity,
+        proving=lambda: runner.proving,
+        held=lambda: len(runner.held()),
         online=lambda: agent.phase is Phase.ONLINE,
     )
     bind = settings.metrics.bind
-    application = _monitoring(material, metrics=metrics, agent=agent, membership=membership, workbench=workbench)
+    application = _monitoring(material, metrics=metrics, agent=agent, info=info, runner=runner)
     listener = HttpsListener(application, bind.host, bind.port, material)
     await listener.start()
-    workbench.restore(spool.load())
+    runner.restore(spool.load())
     serving = life.background(agent.serve(), name="serving the leader")
     certificates.on_change(connection.refresh)
-    certificates.on_change(agent.renew)
+    certificates.on_change(agent.certificate_changed)
     life.background(certificates.watch(), name="certificates")
     life.background(revocations.follow(connection, material.revoke), name="revocations")
     life.on_reload(certificates.reload)
@@ -146,20 +151,20 @@ def _monitoring(
     *,
     metrics: WorkerMetrics,
     agent: Agent,
-    membership: WorkerInfo,
-    workbench: AttemptRunner,
+    info: WorkerInfo,
+    runner: AttemptRunner,
 ) -> web.Application:
-    member = MemberStatus("worker", membership.worker_id, membership.version)
+    member = MemberStatus("worker", info.worker_id, info.version)
 
     def health() -> Answer:
         return member.health(
             _STATUS[agent.phase],
             state=agent.phase,
             leader=agent.leader,
-            capacity=membership.capacity,
-            proving=workbench.proving,
-            held=len(workbench.held()),
-            circuits=list(membership.verifying_keys),
+            capacity=info.capacity,
+            proving=runner.proving,
+            held=len(runner.held()),
+            circuits=list(info.verifying_keys),
         )
 
     def ready() -> Answer:

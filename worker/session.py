@@ -1,7 +1,7 @@
-"""One worker with one leader: registered, heard from at every interval, given tasks over one stream.
+"""A session with one leader: registration, heartbeats, and one stream of assignments.
 
-A session ends with the failure that ended it; whoever runs it finds the next leader and begins another.
-What the worker holds does not belong to a session and outlives it.
+A session ends with the error of a call; its caller finds the next leader and starts another one. Held attempts belong
+to the worker and outlive sessions.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 log = logging.getLogger("zkp.worker")
 
 _CALL_TIMEOUT_S = 5.0
-_SHORTEST_INTERVAL_S = 0.05
+_MIN_HEARTBEAT_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a worker says of itself when it registers. `incarnation` is new at every process start."""
+    """The worker's registration data. `incarnation` is new at every process start."""
 
     worker_id: str
     incarnation: str
@@ -38,7 +38,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """With which leader, and what it said: seconds between heartbeats, and of silence that it forgives."""
+    """A registration with the leader at `address`: heartbeat interval and lease duration, in seconds."""
 
     address: str
     interval: float
@@ -46,94 +46,99 @@ class Registration:
 
 
 class Session:
-    """Serves over `line` until something ends it. `draining`: once set, no more tasks are received."""
+    """Serves the leader at the other end of `channel`. Once `draining` is set, it receives no more tasks."""
 
-    def __init__(
-        self, line: Channel, membership: WorkerInfo, workbench: AttemptRunner, draining: asyncio.Event
-    ) -> None:
-        self._line = line
-        self._me = membership
-        self._workbench = workbench
+    def __init__(self, channel: Channel, info: WorkerInfo, runner: AttemptRunner, draining: asyncio.Event) -> None:
+        self._channel = channel
+        self._info = info
+        self._runner = runner
         self._draining = draining
-        self.settled = False
-        """The leader has answered a heartbeat, so that this is more than a flicker."""
+        self.heartbeat_acknowledged = False
+        """The leader has answered at least one heartbeat."""
 
-    async def run(self, registered: Callable[[Registration], None], before: Registration | None = None) -> None:
-        """Raises the `CallFailed` that ended it. Calls `registered` once the leader knows us.
+    async def run(self, registered: Callable[[Registration], None], previous: Registration | None = None) -> None:
+        """Run the session until it fails.
 
-        before: an earlier session's registration. The same leader knows us then, and what it has assigned meanwhile
-        is not lost, as it would be by registering without it.
+        Args:
+            registered: Called once the worker is registered.
+            previous: Registration of the previous session. It is reused if the leader is the same: a new
+                registration would lose tasks that the leader has assigned in the meantime.
+
+        Raises:
+            CallFailed: The error that ended the session.
         """
-        if before is not None and before.address == self._line.address:
-            now = before
+        if previous is not None and previous.address == self._channel.address:
+            registration = previous
         else:
-            now = await self._register()
-        registered(now)
-        await first_of(self._send_heartbeats(now.interval, now.lease), self._receive())
+            registration = await self._register()
+        registered(registration)
+        await first_of(self._send_heartbeats(registration.interval, registration.lease), self._receive())
 
     async def _register(self) -> Registration:
         request = pb.RegisterWorkerRequest(
-            worker_id=self._me.worker_id,
-            incarnation=self._me.incarnation,
-            capacity=self._me.capacity,
+            worker_id=self._info.worker_id,
+            incarnation=self._info.incarnation,
+            capacity=self._info.capacity,
             circuits=[
                 pb.CircuitKey(circuit=circuit, verifying_key_sha256=key)
-                for circuit, key in self._me.verifying_keys.items()
+                for circuit, key in self._info.verifying_keys.items()
             ],
-            held=[attempt.message() for attempt in self._workbench.held()],
-            version=self._me.version,
+            held=[attempt.to_message() for attempt in self._runner.held()],
+            version=self._info.version,
         )
-        answer = await self._line.call(lambda stubs: stubs.workers.RegisterWorker, request, timeout=_CALL_TIMEOUT_S)
+        answer = await self._channel.call(
+            lambda stubs: stubs.workers.RegisterWorker, request, timeout=_CALL_TIMEOUT_S
+        )
         self._drop(answer.dropped)
-        interval = max(answer.heartbeat_interval_ms / 1000, _SHORTEST_INTERVAL_S)
-        return Registration(self._line.address, interval, answer.lease_ms / 1000)
+        interval = max(answer.heartbeat_interval_ms / 1000, _MIN_HEARTBEAT_INTERVAL_S)
+        return Registration(self._channel.address, interval, answer.lease_ms / 1000)
 
     async def _send_heartbeats(self, interval: float, lease: float) -> None:
         clock = asyncio.get_running_loop().time
-        heard = clock()
+        last_answer = clock()
         while True:
             await asyncio.sleep(interval)
             request = pb.HeartbeatRequest(
-                worker_id=self._me.worker_id,
-                incarnation=self._me.incarnation,
-                held=[attempt.message() for attempt in self._workbench.held()],
+                worker_id=self._info.worker_id,
+                incarnation=self._info.incarnation,
+                held=[attempt.to_message() for attempt in self._runner.held()],
             )
             try:
-                answer = await self._line.call(
+                answer = await self._channel.call(
                     lambda stubs: stubs.workers.SendHeartbeat, request, timeout=max(interval, 1.0)
                 )
             except CallFailed as failure:
-                # A slow answer is no reason to register anew, which may cost leases; a lapsed lease is.
-                if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and clock() - heard < lease:
+                # A slow answer does not justify a new registration, which may lose leases; an expired lease does.
+                if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and clock() - last_answer < lease:
                     continue
                 raise
-            heard = clock()
-            self.settled = True
+            last_answer = clock()
+            self.heartbeat_acknowledged = True
             self._drop(answer.dropped)
 
     async def _receive(self) -> None:
-        """Accept assignments until the worker drains; after that, leave the session to the heartbeats."""
+        """Receive assignments until the worker drains; afterwards only heartbeats keep the session."""
         if not self._draining.is_set():
-            await first_of(self._read_assignments(), self._until_draining())
+            await first_of(self._read_assignments(), self._wait_for_drain())
         await asyncio.Event().wait()
 
     async def _read_assignments(self) -> None:
-        request = pb.ReceiveTasksRequest(worker_id=self._me.worker_id, incarnation=self._me.incarnation)
-        stream = self._line.stream(lambda stubs: stubs.workers.ReceiveTasks, request)
+        request = pb.ReceiveTasksRequest(worker_id=self._info.worker_id, incarnation=self._info.incarnation)
+        stream = self._channel.stream(lambda stubs: stubs.workers.ReceiveTasks, request)
         async with aclosing(stream):
             async for assignment in stream:
-                self._workbench.accept(Job.read(assignment))
+                self._runner.accept(Job.from_message(assignment))
         raise stream_ended()
 
-    async def _until_draining(self) -> None:
+    async def _wait_for_drain(self) -> None:
         await self._draining.wait()
 
     def _drop(self, attempts: Iterable[pb.Attempt]) -> None:
-        self._workbench.drop(AttemptId(attempt.task_id, attempt.attempt) for attempt in attempts)
+        self._runner.drop(AttemptId(attempt.task_id, attempt.attempt) for attempt in attempts)
 
 
 async def first_of(*works: Coroutine[Any, Any, None]) -> None:
-    """Run side by side until one ends; end the others, and raise what it raised."""
+    """Run coroutines concurrently until one ends, cancel the others, and propagate its exception."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

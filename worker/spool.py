@@ -1,8 +1,8 @@
-"""Finished proofs on disk, from the moment they are made until some leader has taken them.
+"""On-disk store of finished proofs, from their creation until a leader has acknowledged them.
 
-One file a proof, written beside its place, synced, renamed, directory synced: after a crash a proof is
-there whole or not at all. A checksum guards against the rest. Proofs are no secrets, but the files are 0600
-all the same: who else could need them?
+One file per proof, written under a temporary name, synced and renamed, with a sync of the directory: after a crash a
+proof is complete or absent. A checksum detects other damage. Proofs are not secret; the files are 0600 because no
+other user needs them.
 """
 
 import asyncio
@@ -26,23 +26,35 @@ _LOCK = "lock"
 _DIGEST_BYTES = 32
 
 
-class Shelf(Protocol):
-    """Where finished proofs are kept."""
+class ProofStore(Protocol):
+    """Storage of finished proofs."""
 
     async def put(self, finished: FinishedProof) -> None:
-        """Keep it durably; raises `SpoolError`."""
+        """Store a proof durably.
+
+        Raises:
+            SpoolError: The proof cannot be stored.
+        """
         ...
 
     async def remove(self, attempt: AttemptId) -> None:
-        """Forget it; it need not be there."""
+        """Remove an attempt's proof, if it exists."""
         ...
 
 
 class Spool:
-    """The directory `path`, owned by this process alone while it is open."""
+    """The directory `path`, locked by this process while it is open."""
 
     def __init__(self, path: Path, *, limit: int = 4096) -> None:
-        """Open, and create if need be. `limit`: the most proofs to keep. Raises `SpoolError`."""
+        """Open the directory; create it if it does not exist.
+
+        Args:
+            path: The directory.
+            limit: Maximum number of stored proofs.
+
+        Raises:
+            SpoolError: The directory is unusable or locked by another process.
+        """
         self._path = path
         self._limit = limit
         try:
@@ -54,16 +66,16 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise SpoolError(f"{path}: another worker uses it: give each worker its own data_dir") from None
+            raise SpoolError(f"{path}: in use by another worker; give each worker its own data_dir") from None
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         os.close(self._lock)
 
     def load(self) -> list[FinishedProof]:
-        """Every proof that an earlier process left, oldest attempt ids first.
+        """Return all proofs that an earlier process left, in order of file names.
 
-        What cannot be read is set aside.
+        Damaged files are renamed.
         """
         found = []
         try:
@@ -72,25 +84,27 @@ class Spool:
             raise _unusable(self._path, error) from None
         for path in paths:
             if path.suffix == ".new":
-                path.unlink(missing_ok=True)  # a write that a crash cut short
+                path.unlink(missing_ok=True)  # a write interrupted by a crash
             elif path.suffix == _SUFFIX:
                 finished = _read(path)
                 if finished is None:
                     path.rename(path.with_suffix(".damaged"))
-                    log.warning("spooled proof is damaged, set aside: %s", path)
+                    log.warning("spooled proof is damaged and renamed to *.damaged; delete it: %s", path)
                 else:
                     found.append(finished)
         return found
 
     async def put(self, finished: FinishedProof) -> None:
+        """Store a proof durably; see `ProofStore.put`."""
         await asyncio.to_thread(self._write, finished)
 
     async def remove(self, attempt: AttemptId) -> None:
-        # Not synced: a proof that comes back after a crash is offered again, and dropped when told so.
+        """Remove an attempt's proof; see `ProofStore.remove`."""
+        # Not synced: a proof that reappears after a crash is reported again, and removed when the leader refuses it.
         await asyncio.to_thread(self._file(attempt).unlink, missing_ok=True)
 
     def _file(self, attempt: AttemptId) -> Path:
-        # Task ids are clients' words: a digest of them makes a safe name.
+        # Clients choose task ids, so the file name is a digest.
         name = hashlib.sha256(f"{attempt.attempt}:{attempt.task_id}".encode()).hexdigest()
         return self._path / f"{name}{_SUFFIX}"
 
@@ -99,7 +113,7 @@ class Spool:
         fresh = final.with_suffix(".new")
         try:
             if sum(1 for path in self._path.iterdir() if path.suffix == _SUFFIX) >= self._limit:
-                raise SpoolError(f"{self._path}: holds {self._limit} unacknowledged proofs")
+                raise SpoolError(f"{self._path}: holds {self._limit} unacknowledged proofs; start the coordinators")
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(_encode(finished))
@@ -142,4 +156,4 @@ def _sync_directory(path: Path) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> SpoolError:
-    return SpoolError(f"{path}: {error.strerror}: let this worker's user write there, and free space")
+    return SpoolError(f"{path}: {error.strerror}; make it writable for the worker's user and free disk space")

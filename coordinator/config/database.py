@@ -1,4 +1,4 @@
-"""Where the record is kept, and the one rule about getting there: over a network, TLS that checks the server.
+"""Settings of the PostgreSQL connection. Over a network, TLS with verification of the server is mandatory.
 
 A connection is described either by a libpq URL or by single keys; both end as libpq's own keywords, which is
 all that `coordinator.store` sees.
@@ -98,7 +98,7 @@ class DatabaseSettings(Section):
             # Over a network one mode is allowed, and the rules below say so.
             check_values({**parameters, "sslmode": "verify-full"} if network else parameters)
         except ConninfoError as error:
-            yield SettingFault(key, error.what, error.cure)
+            yield SettingFault(key, error.what, error.hint)
             return
         if network:
             yield from self._network_rules(parameters)

@@ -1,4 +1,4 @@
-"""A coordinator's configuration: what it is, what good values are, and every mistake that can be found early.
+"""A coordinator's configuration: its schema, defaults and validation.
 
 Variables: COORDINATOR_ and the key in capitals, `_` for `.`: COORDINATOR_NODE_ID,
 COORDINATOR_RAFT_BOOTSTRAP, COORDINATOR_DATABASE_HOST. ZKP_DATABASE_URL sets `database.url` too; where both
@@ -136,7 +136,7 @@ class MetricsSettings(Section):
 
 
 class TaskSettings(Section):
-    """How tasks are handed out, given up and forgotten."""
+    """Assignment, retries, limits and retention of tasks."""
 
     max_retries: Annotated[Count, Field(le=MAX_RETRIES)] = Field(
         default=3, description="how often a lost or failed attempt is tried again", examples=["3"]
@@ -183,7 +183,7 @@ class TaskSettings(Section):
 
 
 class ProofSettings(Section):
-    """What proofs are checked with."""
+    """Keys for the verification of proofs."""
 
     keys_dir: AnchoredPath = Field(
         description="directory of the circuits' verifying keys", examples=["/var/lib/zkp/keys"]
@@ -191,7 +191,7 @@ class ProofSettings(Section):
 
 
 class CoordinatorSettings(Section):
-    """Everything that a coordinator is told."""
+    """All settings of a coordinator."""
 
     node: NodeSettings
     raft: RaftSettings
@@ -234,7 +234,7 @@ class CoordinatorSettings(Section):
 
 
 def check(path: Path, environ: Mapping[str, str]) -> CoordinatorSettings:
-    """The settings, once nothing is found wrong with them or the files they name. Raises SettingsError.
+    """Return the settings after checking them and the files they name. Raises SettingsError.
 
     Listens nowhere and changes nothing: `coordinator check` and the start of the daemon both call it.
     """

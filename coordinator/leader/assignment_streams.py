@@ -1,7 +1,7 @@
-"""The open assignment streams: one a worker, on the leader alone.
+"""The open assignment streams: one per worker, on the leader only.
 
-An assignment that finds no stream, or a stream that was cut before it was sent, is not lost: it is sent again when
-the worker opens its next stream, and if that never happens, its lease runs out.
+An assignment without a stream, or whose stream was cut before it was sent, is not lost: it is sent again when the
+worker opens its next stream, and if that never happens, its lease expires.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from coordinator.state.model import EventKind, Task, TaskEvent, Worker, WorkerSt
 
 
 class Stream:
-    """Assignments on their way to one worker process. Holds at most `bound` that are not yet sent."""
+    """Assignments for one worker process. Holds at most `bound` that are not yet sent."""
 
     def __init__(self, worker_id: str, incarnation: str, bound: int) -> None:
         self.worker_id = worker_id
@@ -25,10 +25,11 @@ class Stream:
 
     @property
     def ended(self) -> bool:
+        """True once `end` was called."""
         return self._end is not None
 
     def put(self, task: Task) -> None:
-        """Queue an assignment; a worker too slow to take its own slots' worth loses the stream, not the task."""
+        """Queue an assignment. A worker that reads too slowly loses the stream, not the task."""
         if self._end is not None:
             return
         if len(self._waiting) >= self._bound:
@@ -38,14 +39,14 @@ class Stream:
         self._changed.set()
 
     def end(self, reason: Exception) -> None:
-        """Let `next` raise `reason`; what is not sent yet stays assigned. The first reason counts."""
+        """Make `next` raise `reason`. Unsent tasks stay assigned. Only the first reason is kept."""
         if self._end is None:
             self._end = reason
             self._waiting.clear()
             self._changed.set()
 
     async def next(self) -> Task:
-        """The next assignment as it was made; raises the reason for which the stream ended."""
+        """Return the next assignment, with the task as it was then. Raises the reason for which the stream ended."""
         while True:
             if self._end is not None:
                 raise self._end
@@ -56,7 +57,7 @@ class Stream:
 
 
 class AssignmentStreams:
-    """Worker id → its one stream. Whoever hands tasks out sets `on_change`, called when a worker comes or goes."""
+    """The stream of each worker, by worker id. The dispatcher sets `on_change`, called when one opens or closes."""
 
     def __init__(self) -> None:
         self._streams: dict[str, Stream] = {}
@@ -68,9 +69,11 @@ class AssignmentStreams:
         return self._streams.keys()
 
     def open(self, worker: Worker, incarnation: str, undelivered: Iterable[Task]) -> Stream:
-        """A stream for this worker process, with what it was assigned before; an older one ends.
+        """Open a stream for this worker process that begins with the `undelivered` tasks; an older stream ends.
 
-        Raises NotFound when this incarnation is not registered, Forbidden when the worker is quarantined.
+        Raises:
+            NotFound: this incarnation is not registered.
+            Forbidden: the worker is quarantined.
         """
         check_registered(worker, worker.id, incarnation)
         older = self._streams.get(worker.id)
@@ -85,13 +88,13 @@ class AssignmentStreams:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """The worker is gone, or the stream was ended."""
+        """Remove a stream whose worker disconnected, or that was ended."""
         if self._streams.get(stream.worker_id) is stream:
             del self._streams[stream.worker_id]
             self.on_change()
 
     def observe(self, events: Sequence[TaskEvent]) -> None:
-        """Hand out what was assigned; end the streams of workers that may not have one any more."""
+        """Queue new assignments, and end the streams of workers that are no longer registered."""
         for event in events:
             if event.kind is EventKind.TASK_ASSIGNED and event.task is not None:
                 stream = self._streams.get(event.task.worker_id)
@@ -105,7 +108,7 @@ class AssignmentStreams:
                     self._check(stream, event.worker)
 
     def end_all(self, reason: Exception) -> None:
-        """Leadership is over, or the process stops."""
+        """End all streams, because leadership ended or the process stops."""
         for stream in self._streams.values():
             stream.end(reason)
         self._streams.clear()
@@ -119,7 +122,12 @@ class AssignmentStreams:
 
 
 def check_registered(worker: Worker | None, worker_id: str, incarnation: str) -> None:
-    """Raise NotFound unless this very process of the worker is registered and online; Forbidden in quarantine."""
+    """Check that this incarnation of the worker is registered and online.
+
+    Raises:
+        NotFound: it is not.
+        Forbidden: the worker is quarantined.
+    """
     if worker is not None and worker.state is WorkerState.QUARANTINED:
         raise Forbidden(f"worker {worker.id} is quarantined: {worker.reason}; an operator has to release it")
     if worker is None or worker.state is not WorkerState.ONLINE or worker.incarnation != incarnation:

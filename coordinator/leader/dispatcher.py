@@ -1,4 +1,4 @@
-"""The leader's loop that proposes assignments. It sleeps until an event gives it a reason to look."""
+"""The leader's loop that proposes assignments. It sleeps until an event makes an assignment possible."""
 
 import asyncio
 import logging
@@ -13,17 +13,17 @@ from coordinator.state.model import EventKind, TaskEvent
 
 log = logging.getLogger("zkp.coordinator")
 
-_NO_REASON = frozenset({EventKind.TASK_ASSIGNED, EventKind.TASK_STARTED})
-_AFTER_UNKNOWN_S = 0.1
-_READ_AT_ONCE = 5_000
-"""Tasks of the queue that a new leader reads before it lets its heartbeats go; some milliseconds."""
+_NOT_RELEVANT = frozenset({EventKind.TASK_ASSIGNED, EventKind.TASK_STARTED})
+_UNKNOWN_OUTCOME_DELAY_S = 0.1
+_READ_CHUNK = 5_000
+"""Queued tasks that a new leader reads before it yields to its heartbeats; takes some milliseconds."""
 
 
 class Dispatcher:
     """Proposes rounds of at most `limit` assignments, one round at a time.
 
-    What was assigned reaches the worker's stream through the applied events, not through here: so an assignment
-    whose outcome stayed unknown is delivered too, if it happened.
+    Assignments reach the worker's stream through the applied events, so that an assignment whose outcome stayed
+    unknown is delivered too if it was committed.
     """
 
     def __init__(
@@ -39,38 +39,38 @@ class Dispatcher:
         self._serves = serves
         self._clock = clock
         self._limit = limit
-        self._setbacks = WorkerBackoff()
+        self._backoff = WorkerBackoff()
         self._pending: PendingTasks | None = None
         self._wake = asyncio.Event()
         streams.on_change = self.wake
 
     def begin(self) -> None:
-        """This node leads: read the queue as it is now; from here on `observe` keeps it."""
-        self._setbacks.clear()
+        """Start as leader with the present queue; from then on `observe` updates it."""
+        self._backoff.clear()
         self._pending = PendingTasks(self._replicator.state)
         self.wake()
 
     def end(self) -> None:
-        """This node leads no more."""
+        """Discard the soft state, because leadership ended."""
         self._pending = None
-        self._setbacks.clear()
+        self._backoff.clear()
 
     def observe(self, events: Sequence[TaskEvent]) -> None:
-        """Follow the queue, and wake the loop for what may make an assignment possible."""
+        """Update the queue, and wake the loop for events that may make an assignment possible."""
         if self._pending is None:
             return
         self._pending.observe(events)
-        self._setbacks.observe(events, self._clock())
-        if any(event.kind not in _NO_REASON for event in events):
+        self._backoff.observe(events, self._clock())
+        if any(event.kind not in _NOT_RELEVANT for event in events):
             self.wake()
 
     def wake(self) -> None:
-        """Something changed: look again."""
+        """Wake the loop for another round."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Assign for as long as this node leads; raises NotLeader when it does not."""
-        while self._pending is not None and not self._pending.read(_READ_AT_ONCE):  # noqa: ASYNC110 - heartbeats go between
+        """Propose assignments while this node leads; raises NotLeader when it does not."""
+        while self._pending is not None and not self._pending.read(_READ_CHUNK):  # noqa: ASYNC110 - heartbeats go between
             await asyncio.sleep(0)
         while True:
             await self._wait()
@@ -78,9 +78,9 @@ class Dispatcher:
                 self.wake()  # there may be more
 
     async def _wait(self) -> None:
-        """Until something changed, or a resting worker may be given tasks again."""
+        """Wait until something changed or the next worker backoff ends."""
         now = self._clock()
-        back = self._setbacks.next_return(now)
+        back = self._backoff.next_expiry(now)
         try:
             async with asyncio.timeout(None if back is None else back - now):
                 await self._wake.wait()
@@ -95,8 +95,8 @@ class Dispatcher:
             self._replicator.state,
             self._pending,
             connected=self._streams.connected,
-            resting=self._setbacks.resting(self._clock()),
-            avoided=self._setbacks.avoided,
+            backing_off=self._backoff.backing_off(self._clock()),
+            last_failed_by=self._backoff.last_failed_by,
             serves=self._serves,
             limit=self._limit,
         )
@@ -106,9 +106,9 @@ class Dispatcher:
             outcomes = await self._replicator.submit_all(assignments)
         except OutcomeUnknown:
             log.warning("%d assignments have an unknown outcome: looking again", len(assignments))
-            await asyncio.sleep(_AFTER_UNKNOWN_S)
+            await asyncio.sleep(_UNKNOWN_OUTCOME_DELAY_S)
             self.wake()
             return 0
         if any(outcome.refusal is not None for outcome in outcomes):
-            self.wake()  # the state moved on between the plan and the agreement
+            self.wake()  # the state changed between the plan and the commit
         return len(outcomes)

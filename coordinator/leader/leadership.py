@@ -1,7 +1,7 @@
-"""What a node does while it leads, and the undoing of it.
+"""The tasks of the leader, and their cancellation when its leadership ends.
 
-Soft state begins and ends in the very step in which leadership does, so that no event is missed or counted twice.
-The duties run beside the event handlers and are cancelled on deposition; those of a new term start only when the
+Soft state begins and ends in the same step as leadership, so that no event is missed or counted twice.
+The tasks run beside the event handlers and are cancelled on deposition; those of a new term start only when the
 old ones have ended.
 """
 
@@ -14,15 +14,18 @@ from coordinator.raft import NotLeader, OutcomeUnknown
 log = logging.getLogger("zkp.coordinator")
 
 LeaderTask = Callable[[int], Awaitable[None]]
-"""Runs for one term, which it is told, until it is done or cancelled."""
+"""Called with the term; runs until it is done or cancelled."""
 
-_RETRY_S = 0.2
-_AFTER_FAILURE_S = 1.0
+_RETRY_DELAY_S = 0.2
+_FAILURE_DELAY_S = 1.0
 
 
 class Leadership:
-    """begin, end: soft state, at once and without raising. prepare: what must be agreed before this leader takes
-    work. duties: by name, what runs from then on."""
+    """The life cycle of the leader's soft state and tasks.
+
+    `begin` and `end` start and discard the soft state, synchronously and without raising. `prepare` proposes what
+    must be committed before this leader accepts work. `tasks` run by name from then on.
+    """
 
     def __init__(
         self,
@@ -30,20 +33,23 @@ class Leadership:
         begin: Callable[[], None],
         end: Callable[[], None],
         prepare: LeaderTask,
-        duties: Mapping[str, LeaderTask],
+        tasks: Mapping[str, LeaderTask],
     ) -> None:
         self._begin = begin
         self._end = end
         self._prepare = prepare
-        self._duties = dict(duties)
+        self._tasks = dict(tasks)
         self._running: asyncio.Task[None] | None = None
         self._unfinished: set[asyncio.Task[None]] = set()
-        """What runs, and what was cancelled and is still on its way to its end."""
+        """The running task, and cancelled ones that have not ended yet."""
         self.ready = asyncio.Event()
         """Set while this node leads and has prepared."""
 
     def changed(self, term: int | None) -> None:
-        """This node leads in `term` and is current, or (None) leads no more. Call it on the event loop."""
+        """Handle a change: this node leads in `term` and is current, or (None) no longer leads.
+
+        Call it on the event loop.
+        """
         self.ready.clear()
         if self._running is not None:
             self._running.cancel()
@@ -58,7 +64,7 @@ class Leadership:
             self._running.add_done_callback(self._unfinished.discard)
 
     async def stop(self) -> None:
-        """End whatever runs and wait for it."""
+        """Cancel all tasks and wait for their end."""
         self.changed(None)
         if self._unfinished:
             await asyncio.wait(self._unfinished)
@@ -66,25 +72,25 @@ class Leadership:
     async def _lead(self, term: int, before: frozenset[asyncio.Task[None]]) -> None:
         if before:
             await asyncio.wait(before)
-        await _persist("preparation", self._prepare, term)
+        await _run_until_done("preparation", self._prepare, term)
         self.ready.set()
         log.info("leader ready", extra={"term": term})
         async with asyncio.TaskGroup() as group:
-            for name, duty in self._duties.items():
-                group.create_task(_persist(name, duty, term), name=name)
+            for name, task in self._tasks.items():
+                group.create_task(_run_until_done(name, task, term), name=name)
 
 
-async def _persist(name: str, duty: LeaderTask, term: int) -> None:
-    """Run one duty to its end. A failure is logged and it starts again: the others must not suffer from it."""
+async def _run_until_done(name: str, task: LeaderTask, term: int) -> None:
+    """Run one task to its end. Log a failure and restart it, so that it does not affect the other tasks."""
     while True:
         try:
-            await duty(term)
+            await task(term)
         except (NotLeader, OutcomeUnknown) as error:
-            # Deposition cancels this task; if it does not come, the duty is still ours.
+            # Deposition cancels this task; without it this node still leads.
             log.debug("%s starts again: %s", name, error, extra={"term": term})
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(_RETRY_DELAY_S)
         except Exception:
             log.exception("%s failed and starts again", name, extra={"term": term})
-            await asyncio.sleep(_AFTER_FAILURE_S)
+            await asyncio.sleep(_FAILURE_DELAY_S)
         else:
             return

@@ -1,8 +1,7 @@
-"""Who was heard from when, and what is overdue: the leader's soft state, never replicated.
+"""Heartbeats of workers and deadlines of leases: the leader's soft state, never replicated.
 
-Pure: whoever calls says what time it is, in seconds of a clock that never runs backwards. Only the loss of a
-lease is agreed on (`LoseLease`, `MarkOffline`); heartbeats are not, so a new leader knows nothing of them and
-grants every lease one fresh period.
+Pure: the caller passes the time, in monotonic seconds. Only the loss of a lease is replicated (`LoseLease`,
+`MarkOffline`). Heartbeats are not: a new leader does not know them and grants every lease one fresh period.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,16 @@ from coordinator.state.commands import Command, LoseLease, MarkOffline
 from coordinator.state.machine import State
 from coordinator.state.model import EventKind, Task, TaskEvent, TaskState, Worker, WorkerState
 
-_LATE_SWEEP = 0.5  # of a lease: a sweep that comes later says that this process slept, not the workers
+_LATE_SWEEP_FRACTION = 0.5  # of a lease: a later sweep means that this process was paused, not the workers
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
-    """Seconds. `lease_s`: how long a worker's silence is forgiven; `start_s`: from assignment to the start
-    report; `limit_s`: from the start report to the end of the attempt."""
+    """Time limits in seconds.
+
+    `lease_s` is the heartbeat timeout of a worker, `start_s` the limit from assignment to the start report, `limit_s`
+    the limit from the start report to the end of the attempt.
+    """
 
     lease_s: float
     start_s: float
@@ -39,76 +41,76 @@ class _AttemptLease:
 
 
 class Leases:
-    """Deadlines of the workers that are online and of the attempts that they hold.
+    """Deadlines of the online workers and of their attempts.
 
-    A sweep looks at all of them: they are as many as the workers' slots, however long the queue is.
+    A sweep checks all of them: their number is bounded by the workers' slots, however long the queue is.
     """
 
     def __init__(self, timing: LeaseTiming) -> None:
         self._timing = timing
         self._workers: dict[str, _WorkerLease] = {}
         self._attempts: dict[str, _AttemptLease] = {}
-        self._heard: dict[str, float] = {}
+        self._last_heartbeat: dict[str, float] = {}
         self._swept = 0.0
 
     def begin(self, state: State, now: float) -> None:
-        """This node leads from `now` on: a fresh period for every worker and every attempt in `state`."""
+        """Start as leader: grant a fresh period to every worker and every attempt in `state`."""
         self.end()
         self._swept = now
         for worker in state.workers.values():
             if worker.state is WorkerState.ONLINE:
-                self._watch_worker(worker, now)
+                self._track_worker(worker, now)
         for held in state.leases.values():
             for task_id in held:
-                self._watch_attempt(state.tasks[task_id], now)
+                self._track_attempt(state.tasks[task_id], now)
 
     def end(self) -> None:
-        """This node leads no more: what it knew is worth nothing to it."""
+        """Discard all soft state, because this node lost leadership."""
         self._workers.clear()
         self._attempts.clear()
-        self._heard.clear()
+        self._last_heartbeat.clear()
 
     def heard(self, worker_id: str, now: float) -> None:
-        """A sign of life. Of a worker that is not online it changes nothing but `last_heard`."""
-        self._heard[worker_id] = now
+        """Record a heartbeat. For a worker that is not online only `last_heard` changes."""
+        self._last_heartbeat[worker_id] = now
         lease = self._workers.get(worker_id)
         if lease is not None:
             lease.deadline = now + self._timing.lease_s
 
     def last_heard(self, worker_id: str) -> float | None:
-        """When this leader last heard of the worker; None if it never did."""
-        return self._heard.get(worker_id)
+        """Return when this leader last received from the worker; None if it never did."""
+        return self._last_heartbeat.get(worker_id)
 
     def observe(self, events: Sequence[TaskEvent], now: float) -> None:
-        """Follow what was agreed: new leases get deadlines, ended ones lose theirs."""
+        """Update the deadlines: add those of new leases, remove those of ended ones."""
         for event in events:
             if event.task is not None:
                 if event.task.state.leased:
-                    self._watch_attempt(event.task, now)
+                    self._track_attempt(event.task, now)
                 else:
                     self._attempts.pop(event.task.id, None)
             elif event.worker is not None:
                 if event.kind is EventKind.WORKER_REGISTERED:
-                    self._heard[event.worker.id] = now
+                    self._last_heartbeat[event.worker.id] = now
                 if event.worker.state is WorkerState.ONLINE:
-                    self._watch_worker(event.worker, now)
+                    self._track_worker(event.worker, now)
                 else:
                     self._workers.pop(event.worker.id, None)
 
     def expired(self, now: float) -> list[Command]:
-        """What is overdue, as commands to propose.
+        """Return the commands to propose for everything that is overdue.
 
-        Each comes back one period later unless an event says that it was agreed, so a proposal that got lost
-        is made again. After a pause of this very process nothing is overdue: all get a fresh period.
+        Each is returned again one period later unless an event shows that it was committed, so that a lost proposal
+        is repeated. After a pause of this process nothing is overdue: all deadlines get a fresh period.
         """
-        late = now - self._swept > self._timing.lease_s * _LATE_SWEEP
+        late = now - self._swept > self._timing.lease_s * _LATE_SWEEP_FRACTION
         self._swept = now
         if late:
             self._grant_fresh_period(now)
             return []
-        return [*self._silent_workers(now), *self._overdue_attempts(now)]
+        return [*self._timed_out_workers(now), *self._overdue_attempts(now)]
 
-    def _silent_workers(self, now: float) -> list[Command]:
+    def _timed_out_workers(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for worker_id, lease in self._workers.items():
             if lease.deadline <= now:
@@ -134,10 +136,10 @@ class Leases:
         for attempt in self._attempts.values():
             attempt.deadline = now + self._period(started=attempt.started)
 
-    def _watch_worker(self, worker: Worker, now: float) -> None:
+    def _track_worker(self, worker: Worker, now: float) -> None:
         self._workers[worker.id] = _WorkerLease(worker.incarnation, now + self._timing.lease_s)
 
-    def _watch_attempt(self, task: Task, now: float) -> None:
+    def _track_attempt(self, task: Task, now: float) -> None:
         started = task.state is TaskState.IN_PROGRESS
         self._attempts[task.id] = _AttemptLease(task.attempt, started, now + self._period(started=started))
 

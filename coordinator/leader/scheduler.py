@@ -1,7 +1,7 @@
-"""Which pending task goes to which worker: decisions only, as `Assign` commands for the leader to propose.
+"""Scheduler: decide which pending task goes to which worker, as `Assign` commands for the leader to propose.
 
-Pure. A round costs as much as the workers and the assignments that it makes, however long the queue is: pending
-tasks are kept in one line per circuit, so that a circuit which nobody can prove now holds up no other.
+Pure. The cost of a round grows with the workers and the assignments made, not with the length of the queue: pending
+tasks are kept in one queue per circuit, so that a circuit without a free worker does not block the others.
 """
 
 import heapq
@@ -14,34 +14,34 @@ from coordinator.state.commands import Assign
 from coordinator.state.machine import State
 from coordinator.state.model import EventKind, TaskEvent, TaskState, WorkerState
 
-_SKIPS = 64  # tasks of one line that may wait for a better worker before the line has to wait as a whole
+_MAX_LOOKAHEAD = 64  # tasks of one queue that may wait for a better worker before the queue has to wait as a whole
 
 
 class PendingTasks:
-    """Ids of the pending tasks in one line per circuit, each in the order of the replicated queue.
+    """Ids of the pending tasks in one queue per circuit, each in the order of the replicated queue.
 
     Positions compare across lines: the task that has waited longest has the smallest. A long queue takes seconds to
     read, so that `read` takes it in parts; `lines` reads what is left.
     """
 
     def __init__(self, state: State) -> None:
-        self._lines: dict[str, OrderedDict[str, int]] = {}
+        self._queues: dict[str, OrderedDict[str, int]] = {}
         self._last = 0
         self._first = 0
         self._tasks = state.tasks
         self._unread: Iterator[str] | None = iter(list(state.queue))
         self._postponed: list[TaskEvent] = []
-        """Events since the queue began to be read; they follow it."""
+        """Events since reading began; they are applied after it."""
 
     def read(self, count: int | None = None) -> bool:
-        """Read up to `count` more tasks of the queue (None: all of them); True when nothing is left to read."""
+        """Read up to `count` more tasks of the queue (None: all), and return whether it is read to the end."""
         if self._unread is None:
             return True
         read = 0
         for task_id in itertools.islice(self._unread, count):
             read += 1
             task = self._tasks.get(task_id)
-            if task is not None:  # else it ended and was removed since
+            if task is not None:  # otherwise it ended and was evicted since
                 self._append(task.circuit, task_id)
         if read == count:
             return False
@@ -51,7 +51,7 @@ class PendingTasks:
         return True
 
     def observe(self, events: Sequence[TaskEvent]) -> None:
-        """Follow the queue: new tasks at its end, returned ones at its head, as the state machine has it."""
+        """Update the queues as the state machine does: new tasks at the end, requeued ones at the head."""
         if self._unread is not None:
             self._postponed.extend(events)
             return
@@ -63,33 +63,33 @@ class PendingTasks:
                 self._append(task.circuit, task.id)
             elif event.kind is EventKind.TASK_REQUEUED:
                 self._first -= 1
-                line = self._lines.setdefault(task.circuit, OrderedDict())
-                line[task.id] = self._first
-                line.move_to_end(task.id, last=False)
+                queue = self._queues.setdefault(task.circuit, OrderedDict())
+                queue[task.id] = self._first
+                queue.move_to_end(task.id, last=False)
             elif task.state is not TaskState.PENDING:
-                line = self._lines.get(task.circuit, OrderedDict())
-                line.pop(task.id, None)
+                queue = self._queues.get(task.circuit, OrderedDict())
+                queue.pop(task.id, None)
 
-    def lines(self) -> Iterator[tuple[str, Iterator[tuple[str, int]]]]:
-        """(circuit, its (task id, position) in order) of every circuit that has pending tasks."""
+    def queues(self) -> Iterator[tuple[str, Iterator[tuple[str, int]]]]:
+        """Yield (circuit, its (task id, position) in order) for every circuit that has pending tasks."""
         self.read()
-        for circuit, line in self._lines.items():
-            if line:
-                yield circuit, iter(line.items())
+        for circuit, queue in self._queues.items():
+            if queue:
+                yield circuit, iter(queue.items())
 
     def _append(self, circuit: str, task_id: str) -> None:
         self._last += 1
-        self._lines.setdefault(circuit, OrderedDict())[task_id] = self._last
+        self._queues.setdefault(circuit, OrderedDict())[task_id] = self._last
 
 
 @dataclass(slots=True)
-class _Seats:
-    """Free slots of the workers that may be given something now, the least loaded first."""
+class _WorkerSlots:
+    """Free slots of the workers that can be assigned tasks now, the least loaded first."""
 
     capacity: dict[str, int]
     busy: dict[str, int]
     capable: dict[str, set[str]]
-    """Circuit → every connected worker that can prove it, free or not."""
+    """Circuit → all connected workers that can prove it, free or not."""
     _heaps: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
 
     def take(self, circuit: str, avoid: str | None) -> str | None:
@@ -100,7 +100,7 @@ class _Seats:
         heap = self._heap(circuit)
         if avoid is not None and not self.capable.get(circuit, set()) - {avoid}:
             avoid = None
-        put_back: tuple[float, str] | None = None
+        skipped: tuple[float, str] | None = None
         taken: str | None = None
         while heap and taken is None:
             load, worker_id = heapq.heappop(heap)
@@ -110,11 +110,11 @@ class _Seats:
             if load != current:
                 heapq.heappush(heap, (current, worker_id))  # it was given a task of another circuit
             elif worker_id == avoid:
-                put_back = (load, worker_id)
+                skipped = (load, worker_id)
             else:
                 taken = worker_id
-        if put_back is not None:
-            heapq.heappush(heap, put_back)
+        if skipped is not None:
+            heapq.heappush(heap, skipped)
         if taken is not None:
             self.busy[taken] += 1
             if self._load(taken) < 1.0:
@@ -122,6 +122,7 @@ class _Seats:
         return taken
 
     def any_free(self, circuit: str) -> bool:
+        """Return whether a worker for the circuit has a free slot."""
         return any(self._load(worker_id) < 1.0 for _, worker_id in self._heap(circuit))
 
     def _load(self, worker_id: str) -> float:
@@ -137,7 +138,7 @@ class _Seats:
         return heap
 
 
-def _seats(state: State, connected: Iterable[str], resting: Collection[str]) -> _Seats:
+def _worker_slots(state: State, connected: Iterable[str], backing_off: Collection[str]) -> _WorkerSlots:
     capacity: dict[str, int] = {}
     busy: dict[str, int] = {}
     capable: dict[str, set[str]] = {}
@@ -148,32 +149,32 @@ def _seats(state: State, connected: Iterable[str], resting: Collection[str]) -> 
         for circuit in worker.circuits:
             capable.setdefault(circuit, set()).add(worker_id)
         held = len(state.leases.get(worker_id, ()))
-        if held < worker.capacity and worker_id not in resting:
+        if held < worker.capacity and worker_id not in backing_off:
             capacity[worker_id] = worker.capacity
             busy[worker_id] = held
-    return _Seats(capacity, busy, capable)
+    return _WorkerSlots(capacity, busy, capable)
 
 
-class _Heads:
-    """The first task of each line that is not decided on yet, the longest waiting of them first."""
+class _QueueHeads:
+    """The first undecided task of each queue, ordered by waiting time, longest first."""
 
     def __init__(self, pending: PendingTasks, serves: Callable[[str], bool]) -> None:
         self._heap: list[tuple[int, str, str]] = []  # (position, circuit, task id)
         self._rest: dict[str, Iterator[tuple[str, int]]] = {}
-        for circuit, line in pending.lines():
+        for circuit, queue in pending.queues():
             if serves(circuit):
-                self._rest[circuit] = line
+                self._rest[circuit] = queue
                 self.advance(circuit)
 
     def pop(self) -> tuple[str, str] | None:
-        """(circuit, task id); its line stands still until `advance`."""
+        """Return (circuit, task id) of the first head; its queue is paused until `advance`. None without a head."""
         if not self._heap:
             return None
         _, circuit, task_id = heapq.heappop(self._heap)
         return circuit, task_id
 
     def advance(self, circuit: str) -> None:
-        """Let the next task of this line come forward."""
+        """Make the next task of this queue its head."""
         head = next(self._rest[circuit], None)
         if head is not None:
             heapq.heappush(self._heap, (head[1], circuit, head[0]))
@@ -184,30 +185,30 @@ def plan(
     pending: PendingTasks,
     *,
     connected: Iterable[str],
-    resting: Collection[str],
-    avoided: Mapping[str, str],
+    backing_off: Collection[str],
+    last_failed_by: Mapping[str, str],
     serves: Callable[[str], bool],
     limit: int,
 ) -> list[Assign]:
-    """At most `limit` assignments that the state, as it is, would accept.
+    """Return at most `limit` assignments that the present state would accept.
 
-    connected: workers with an open stream; resting: those that get nothing for a while; avoided: task id →
+    connected: workers with an open stream; backing_off: those that get nothing for a while; last_failed_by: task id →
     the worker that just failed it, which gets it again only when no other can prove it; serves: whether this
     node can check proofs of a circuit.
     """
-    seats = _seats(state, connected, resting)
-    heads = _Heads(pending, serves)
+    slots = _worker_slots(state, connected, backing_off)
+    heads = _QueueHeads(pending, serves)
     skips: dict[str, int] = {}
     assignments: list[Assign] = []
     while len(assignments) < limit and (head := heads.pop()) is not None:
         circuit, task_id = head
-        if not seats.any_free(circuit):
-            continue  # the whole line waits
-        worker_id = seats.take(circuit, avoided.get(task_id))
+        if not slots.any_free(circuit):
+            continue  # the whole queue waits
+        worker_id = slots.take(circuit, last_failed_by.get(task_id))
         if worker_id is not None:
             assignments.append(Assign(task_id, worker_id))
         else:
             skips[circuit] = skips.get(circuit, 0) + 1
-        if skips.get(circuit, 0) <= _SKIPS:
+        if skips.get(circuit, 0) <= _MAX_LOOKAHEAD:
             heads.advance(circuit)
     return assignments

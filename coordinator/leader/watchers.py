@@ -1,4 +1,4 @@
-"""Callers that follow a task: each gets its latest version, never a backlog of old ones."""
+"""Callers that watch a task: each receives the latest version, never a backlog of old ones."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -10,7 +10,7 @@ _RETRY_AFTER_S = 5.0
 
 
 class _Watcher:
-    """One caller. A slow one skips versions, so it holds one task at most."""
+    """One caller. A slow caller skips versions, so that it holds one task at most."""
 
     __slots__ = ("changed", "ended", "latest")
 
@@ -22,7 +22,7 @@ class _Watcher:
 
 
 class TaskWatchers:
-    """Fan-out of applied events to whoever watches. `bound`: callers at once."""
+    """Fan-out of applied events to at most `bound` concurrent callers."""
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
@@ -31,11 +31,11 @@ class TaskWatchers:
 
     @property
     def count(self) -> int:
-        """Callers that watch now."""
+        """The number of callers that watch now."""
         return self._count
 
     def observe(self, events: Sequence[TaskEvent]) -> None:
-        """Pass the new version of each watched task on."""
+        """Pass on the new version of each watched task."""
         if not self._watchers:
             return
         for event in events:
@@ -45,7 +45,7 @@ class TaskWatchers:
                     watcher.changed.set()
 
     def end_all(self, reason: Exception) -> None:
-        """Let every watch raise `reason`: this node no longer hears what happens first."""
+        """Make every watch raise `reason`, because this node no longer leads or is stopping."""
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.ended = reason

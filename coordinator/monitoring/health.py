@@ -1,4 +1,4 @@
-"""What /health and /ready say: whether this node can serve or send callers to one that can."""
+"""/health and /ready: whether this node can serve, or redirect callers to a node that can."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,19 +32,19 @@ class RecordStatus:
 
 
 class LeaderView(Protocol):
-    """What only the leader knows."""
+    """State that only the leader has."""
 
     @property
     def ready(self) -> bool:
-        """This node leads and has prepared what it needs to take work."""
+        """True while this node leads and is prepared to accept work."""
 
     @property
     def connected(self) -> int:
-        """Workers with an open stream."""
+        """The number of workers with an open stream."""
 
 
 class Health:
-    """Reports for the HTTPS listener and the gRPC health service. Cheap: asked often, on the event loop."""
+    """Reports for the HTTPS listener and the gRPC health service. Cheap: called often, on the event loop."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Health:
         self._stopping = stopping
 
     def can_serve(self) -> bool:
-        """This node leads and is ready, or knows who leads; and it is not about to stop."""
+        """Return whether this node leads and is ready, or knows the leader; False while it stops."""
         if self._stopping():
             return False
         if self._replicator.is_leader:
@@ -72,13 +72,13 @@ class Health:
         return self._cluster.leader_address() is not None
 
     def database(self) -> RecordStatus:
-        """The record's; "unknown" unless this node leads."""
+        """Return the status of the projection; "unknown" unless this node leads."""
         if not self._replicator.is_leader:
             return RecordStatus("unknown", len(self._replicator.state.outbox), "")
         return self._record()
 
     def health(self) -> Answer:
-        """Of /health."""
+        """Return the answer of /health."""
         database = self.database()
         served = self.can_serve()
         overall = Status.UNAVAILABLE
@@ -89,7 +89,7 @@ class Health:
         return self._member.health(overall, raft=self._raft(), database=_without_empty(kept), workers=self._workers())
 
     def ready(self) -> Answer:
-        """Of /ready."""
+        """Return the answer of /ready."""
         return self._member.ready(
             self.can_serve(), leader=self._replicator.leader_id, is_leader=self._replicator.is_leader
         )

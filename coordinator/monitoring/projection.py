@@ -1,7 +1,6 @@
-"""What Prometheus reads of the record: how far it lags behind the replicated state, and how PostgreSQL answers.
+"""Projection metrics: its lag behind the replicated state, and PostgreSQL's latency and errors.
 
-Only the leader writes the record, so what is said of the projection and of `zkp_postgres_up` is there on the leader
-alone.
+Only the leader writes the projection, so that metrics of its status and `zkp_postgres_up` exist on the leader only.
 """
 
 import time
@@ -21,7 +20,7 @@ _OPERATIONS = ("connect", "read", "write")
 
 
 class RecordMetrics(StoreObserver):
-    """Counters and the histogram of PostgreSQL's answers."""
+    """Counters of the projection, and the latency histogram of PostgreSQL."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -50,7 +49,7 @@ class RecordMetrics(StoreObserver):
             self._errors.labels(operation)
 
     @contextmanager
-    def asking(self, operation: str) -> Iterator[None]:
+    def query_timer(self, operation: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
@@ -69,7 +68,7 @@ class RecordMetrics(StoreObserver):
 
 
 class ProjectionMetrics(Protocol):
-    """The projector, as it is now."""
+    """The present status of the projector."""
 
     @property
     def status(self) -> str: ...

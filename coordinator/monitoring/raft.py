@@ -1,6 +1,6 @@
-"""What Prometheus reads of consensus: gauges looked at when asked, two histograms observed on the way.
+"""Raft metrics: gauges read at each scrape, and two histograms of the commit path.
 
-A node's own word counts for itself alone; what is said of peers is the leader's word, but for the links.
+A node reports its own values only; values of peers are the leader's, except for the links.
 """
 
 import time
@@ -20,7 +20,7 @@ _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 
 class Timing(Collector):
-    """A histogram for the commit path: keeps what it observes, and sorts it into buckets when it is read.
+    """A histogram for the commit path, which buffers observations and sorts them into buckets at each scrape.
 
     Sorted one by one, in the middle of commits, each would take many times as long as in a row: code and counters
     have left the processor's caches in between. Observed and read in one thread.
@@ -34,7 +34,7 @@ class Timing(Collector):
         registry.register(self)
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Record one duration."""
         self._observed.append(seconds)
         if len(self._observed) >= self._KEPT:
             self._sort()

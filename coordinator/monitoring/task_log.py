@@ -1,6 +1,6 @@
-"""The life of tasks, workers and certificates as log lines: what happened is said once in the cluster, by the leader.
+"""Log lines for events of tasks, workers and certificates: each is logged once per cluster, by the leader.
 
-Never inputs, never proofs. What happens thousands of times a second is said at debug level.
+Inputs and proofs are never logged. Events that occur thousands of times per second are logged at debug level.
 """
 
 import logging
@@ -28,7 +28,7 @@ _LEVELS = {
 
 
 def write(events: Sequence[TaskEvent], term: int) -> None:
-    """One line per event. term: the leader's."""
+    """Log one line per event. `term` is the leader's."""
     for event in events:
         level = _LEVELS[event.kind]
         if log.isEnabledFor(level):
@@ -53,7 +53,7 @@ def _sentence(event: TaskEvent) -> str:
 
 
 def _took(task: Task) -> str:
-    """The whole life in figures: at log level info no other line of the coordinators tells it."""
+    """Return queue and proving times: at level info no other line of the coordinators has them."""
     began = task.started_ms or task.assigned_ms
     waited, proved = task.assigned_ms - task.created_ms, task.finished_ms - began
     return f"assigned after {waited} ms, proved in {proved} ms"

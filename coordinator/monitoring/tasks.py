@@ -1,4 +1,4 @@
-"""What Prometheus reads of tasks and workers.
+"""Task and worker metrics.
 
 Totals and times are observed by the leader alone, from applied events, so that their sum over the nodes is what the
 cluster did. Gauges of the replicated state are the same on every node: take one node's, as `max` does.
@@ -104,7 +104,7 @@ class TaskMetrics:
             self._lease_losses.labels(reason)
 
     def checked(self, circuit: str, valid: bool) -> None:
-        """A worker's proof was checked."""
+        """Count a proof that was checked."""
         self._checked.labels(circuit, "valid" if valid else "false").inc()
 
     def observe(self, events: Sequence[TaskEvent]) -> None:
@@ -137,12 +137,12 @@ class TaskMetrics:
 
 
 def known_reason(code: str) -> str:
-    """The error code as a label: one of a few."""
+    """Return the error code as a label value; unknown codes become "other"."""
     return code if code in REASONS else OTHER
 
 
 class WorkGauges(Collector):
-    """The replicated state as it is when it is asked."""
+    """Gauges of the replicated state, read at each scrape."""
 
     def __init__(self, replicator: Replicator) -> None:
         self._replicator = replicator

@@ -1,4 +1,4 @@
-"""When this node campaigns, whom it encourages, and whose votes count: guards in front of the engine's elections.
+"""Election guards in front of the engine: when to campaign, pre-votes to grant, votes to count.
 
 The engine decides votes. Before one of its campaigns begins, a majority must have said that it would vote for this
 node (pre-vote), or the leader must have asked for it (transfer). No clock but the engine's, no sockets.
@@ -29,10 +29,10 @@ class Elections:
         self._leader_heard = float("-inf")
         self._votes: set[tuple[int, str]] = set()
 
-    # ------------------------------------------------------------ the leader's signs of life
+    # ------------------------------------------------------------ contact with the leader
 
-    def hear_leader(self) -> None:
-        """The leader of the current term has spoken: answers to this node's question are out of date."""
+    def on_leader_contact(self) -> None:
+        """Record contact with the leader of the current term; pending pre-vote answers are discarded."""
         self._leader_heard = engine.now()
         self._prevote.forget()
 
@@ -45,8 +45,8 @@ class Elections:
         """Seconds since the leader was last heard."""
         return engine.now() - self._leader_heard
 
-    def miss_leader(self, core: Core) -> None:
-        """A process that dies closes its connections: no need to wait for the silence to grow long."""
+    def on_leader_lost(self, core: Core) -> None:
+        """Campaign early after the connection to the leader closed: an exiting process closes its own."""
         self._leader_heard = float("-inf")
         spread = (core.random_election_timeout() - self._election_timeout) / 4
         core.campaign_at(min(core.election_deadline(), engine.now() + spread))
@@ -80,18 +80,18 @@ class Elections:
 
     def on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         if self._membership.standing is MemberState.VOTER:
-            core.feed(peer, framing.to_engine(envelope))
+            core.step(peer, framing.to_engine(envelope))
 
     def on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         # The engine counts messages, not voters.
         if (envelope.vote.term, peer) not in self._votes:
             self._votes = {vote for vote in self._votes if vote[0] == envelope.vote.term}
             self._votes.add((envelope.vote.term, peer))
-            core.feed(peer, framing.to_engine(envelope))
+            core.step(peer, framing.to_engine(envelope))
 
     def on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         if self._membership.standing is MemberState.VOTER:
-            core.feed(peer, framing.to_engine(envelope))
+            core.step(peer, framing.to_engine(envelope))
 
     def on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         request = envelope.pre_vote_request

@@ -155,8 +155,8 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._commit_is_decided = False
         self._apply_again_at = 0.0
         self._heartbeat_due = 0.0
-        self._refused: dict[str, tuple[int, int]] = {}
-        """Peer → this node's term, and where to go on by the lowest of its refusals since it last agreed."""
+        self._rewound: dict[str, tuple[int, int]] = {}
+        """Peer → term of this node, and lowest next index from its rejections since the last success."""
         self._nodes = {peer: _Peer(peer) for peer in peer_ids}
         conf = SyncObjConf(
             autoTick=False,
@@ -267,7 +267,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
     def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
         """The engine truncates whenever its log goes on behind a message, even where nothing conflicts.
 
-        `feed_entries` has cut off what is known already, so the first entry left, if any, tells a conflict.
+        `step_append_entries` has cut off what is known already, so the first entry left, if any, tells a conflict.
         """
         if not self._conflict:
             return
@@ -280,7 +280,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         nextNodeIdx: int | None = None,  # noqa: N803
         success: bool = False,
     ) -> None:
-        """Answer the leader.
+        """Reply to AppendEntries.
 
         A snapshot proves the log up to its own end. The engine would vouch for what lies behind it too, which may
         be from a leader that never was: the new leader would count it as its own entries, and lose them.
@@ -316,16 +316,16 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         node = self._nodes[peer]
         self._SyncObj__onNodeDisconnected(node)
         self._wire.cancel_snapshot(peer)
-        self._refused.pop(peer, None)
+        self._rewound.pop(peer, None)
         if self.role() == LEADER:
             # What was on its way is lost: begin again behind what the peer has acknowledged.
             self._next_index()[node] = max(self.match_index(peer), 1) + 1
 
-    def feed(self, peer: str, message: dict[str, Any]) -> None:
-        """Give a message to the engine as it is."""
+    def step(self, peer: str, message: dict[str, Any]) -> None:
+        """Pass a message to the engine unchanged."""
         self._SyncObj__onMessageReceived(self._nodes[peer], message)
 
-    def feed_entries(self, peer: str, message: dict[str, Any]) -> None:
+    def step_append_entries(self, peer: str, message: dict[str, Any]) -> None:
         """Give entries to the engine, without those that the log holds already.
 
         The engine would truncate at the first entry of a repeated message, acknowledged entries included. The
@@ -347,12 +347,12 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
             self._conflict = bool(entries)
         proven = entries[-1][1] if entries else message["prevLogIdx"]
         message["commit_index"] = min(message["commit_index"], proven)
-        self.feed(peer, message)
+        self.step(peer, message)
 
-    def feed_sign(self, peer: str, term: int) -> None:
+    def step_heartbeat(self, peer: str, term: int) -> None:
         """Give the engine a sign of life from the leader of `term`, and nothing else of its message."""
         nothing = {"commit_index": self.raftCommitIndex, "serialized": (b"", False, False)}
-        self.feed(peer, {"type": "append_entries", "term": term, **nothing})
+        self.step(peer, {"type": "append_entries", "term": term, **nothing})
 
     def install_snapshot(self, index: int) -> None:
         """Go on from the snapshot of `index`, which has been received, and acknowledge it to whoever leads now.
@@ -376,7 +376,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
                 return entries[number:]
         return []
 
-    def feed_acknowledgement(self, peer: str, message: dict[str, Any]) -> None:
+    def step_next_index(self, peer: str, message: dict[str, Any]) -> None:
         """Give an acknowledgement to the engine, which would rewind what is on its way already.
 
         It would also follow a peer whose log is longer to behind the end of its own.
@@ -384,38 +384,38 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         if self.role() != LEADER:
             return
         ahead = self._next_index()[self._nodes[peer]]
-        self.feed(peer, message)
-        self._go_on(peer, message, ahead)
+        self.step(peer, message)
+        self._set_next_index(peer, message, ahead)
 
-    def feed_learner(self, peer: str, message: dict[str, Any]) -> None:
+    def step_learner(self, peer: str, message: dict[str, Any]) -> None:
         """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
         if self.role() != LEADER:
             return
         node = self._nodes[peer]
         self._SyncObj__raftMatchIndex[node] = 0
         self._SyncObj__lastResponseTime[node] = 0.0
-        self._go_on(peer, message, self._next_index()[node])
+        self._set_next_index(peer, message, self._next_index()[node])
 
-    def _go_on(self, peer: str, message: dict[str, Any], ahead: int) -> None:
-        """Set which entry the peer is sent next, when it has answered; `ahead`: which it was."""
+    def _set_next_index(self, peer: str, message: dict[str, Any], ahead: int) -> None:
+        """Set the next index of a peer after its reply; `ahead` is the previous next index."""
         following = message["next_node_idx"]
         if message["reset"]:
-            following = self._go_back(peer, following)
+            following = self._rewind(peer, following)
         else:
             if message["success"]:
-                self._refused.pop(peer, None)
+                self._rewound.pop(peer, None)
             following = max(following, ahead)
         self._next_index()[self._nodes[peer]] = min(following, self.last_log_index() + 1)
 
-    def _go_back(self, peer: str, following: int) -> int:
-        """Where to go on with a peer that refuses: several messages may be on their way, and the first tells most.
+    def _rewind(self, peer: str, following: int) -> int:
+        """Return the next index for a peer that rejects: of several rejections in flight, the lowest counts.
 
-        The engine would go by the last of them, forwards again, and so for ever.
+        The engine would use the last rejection, move forward again, and repeat this indefinitely.
         """
-        term, lowest = self._refused.get(peer, (0, 0))
+        term, lowest = self._rewound.get(peer, (0, 0))
         if term == self.raftCurrentTerm:
             following = min(following, lowest)
-        self._refused[peer] = self.raftCurrentTerm, following
+        self._rewound[peer] = self.raftCurrentTerm, following
         return following
 
     def add_no_op(self) -> None:
@@ -425,7 +425,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
     def step_down(self, peer: str, term: int) -> None:
         """Take over a higher term that a peer has shown, without voting for it."""
         message = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
-        self.feed(peer, message)
+        self.step(peer, message)
 
     def permit_campaign(self, permitted: bool) -> None:
         """Whether the next tick may start an election that is due."""

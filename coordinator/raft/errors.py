@@ -1,23 +1,23 @@
-"""What can go wrong in the Raft room."""
+"""Errors of the raft package."""
 
 REJOIN = "run `coordinator rejoin` on this directory and start again: the others catch this node up"
-"""The cure for files that cannot be used."""
+"""Remedy for unusable files, appended to error messages."""
 
 
 class RaftError(Exception):
-    """Base of all errors of this room."""
+    """Base of all errors of the raft package."""
 
 
 class StorageError(RaftError):
-    """The node's own files cannot be used; the message names the file and the cure. Ends the process."""
+    """The node's files cannot be used; the message names the file and the remedy. The process exits."""
 
 
 class UpgradeRequired(StorageError):
-    """The log says something that this version does not understand: going on would be another history."""
+    """The log holds an entry that this version cannot read; skipping it would make the replicas diverge."""
 
 
 class NotLeader(RaftError):
-    """This node does not lead; the command was certainly not accepted. `leader_id` may know who does."""
+    """This node is not the leader and did not accept the command. `leader_id`: the leader, if known."""
 
     def __init__(self, leader_id: str | None) -> None:
         super().__init__("this node does not lead" + (f"; {leader_id} does" if leader_id else ""))
@@ -25,12 +25,12 @@ class NotLeader(RaftError):
 
 
 class OutcomeUnknown(RaftError):
-    """Leadership or time ran out while the command was on its way: it may or may not be accepted later."""
+    """Leadership was lost or the deadline passed before commit: the command may still be committed."""
 
 
 class TransferRefused(RaftError):
-    """Leadership cannot be handed over now; the message says why."""
+    """Leadership cannot be transferred now; the message gives the reason."""
 
 
 class FrameError(RaftError):
-    """A peer sent bytes that are no frame of ours: its connection is closed."""
+    """A peer sent a malformed frame; its connection is closed."""

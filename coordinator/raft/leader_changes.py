@@ -1,4 +1,4 @@
-"""Who led when, as far as this node saw: how often leadership changed hands, and a line in the log each time."""
+"""Counter and log of leader changes observed by this node."""
 
 import logging
 
@@ -6,7 +6,7 @@ log = logging.getLogger("zkp.raft")
 
 
 class LeaderChangeCounter:
-    """Told after every tick who leads; counts and logs what is new."""
+    """Counts and logs leader changes; called after every tick."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -14,8 +14,8 @@ class LeaderChangeCounter:
         self.changes = 0
         """How often another leader, or the same one in a later term, was seen."""
 
-    def look(self, leader_id: str | None, term: int) -> None:
-        """leader_id: who leads in `term`, or None while nobody is known to."""
+    def observe(self, leader_id: str | None, term: int) -> None:
+        """Record the leader of `term`; None if it is unknown."""
         if leader_id is None or (leader_id, term) == self._last:
             return
         self._last = (leader_id, term)

@@ -54,13 +54,13 @@ class Membership:
         self._read()
         self._decide()
 
-    def heard(self, peer: str, view: PeerView) -> bool:
-        """A peer has introduced itself. True when this node has just become a member of a cluster."""
+    def on_hello(self, peer: str, view: PeerView) -> bool:
+        """Process a hello of a peer. Return True when this node has just become a member of a cluster."""
         self._views[peer] = view
         return self._decide()
 
     def caught_up(self) -> None:
-        """This node holds everything that was committed when it came back: it votes again."""
+        """Mark this node as caught up: it may vote again."""
         self._store(self.cluster_id, MemberState.VOTER)
         log.info("caught up with the cluster: this node votes again")
 

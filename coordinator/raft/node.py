@@ -73,7 +73,7 @@ class RaftNode:
         """Peers with a live connection, whether they have said hello on it or not."""
         self._waiting = PendingProposals()
         self._leading_term: int | None = None
-        self._vouched: dict[str, int] = {}
+        self._catch_up_index: dict[str, int] = {}
         """Peers that are catching up → the entry whose commitment ends that."""
         self._transfer: tuple[str | None, float] | None = None
         """Who is to lead (None once it was asked to) and until when to wait, while leadership is handed over."""
@@ -143,9 +143,9 @@ class RaftNode:
         if core is None:
             return
         core.disconnected(peer)
-        self._vouched.pop(peer, None)
+        self._catch_up_index.pop(peer, None)
         if not replaced and core.role() != LEADER and core.leader_id() == peer:
-            self._elections.miss_leader(core)
+            self._elections.on_leader_lost(core)
 
     def receive(self, peer: str, envelope: pb.Envelope) -> None:
         """Take one frame from the authenticated peer. Raises FrameError when the connection must be closed."""
@@ -310,7 +310,7 @@ class RaftNode:
         ours = self._membership.cluster_id
         if ours and envelope.cluster_id and envelope.cluster_id != ours:
             raise FrameError(f"belongs to cluster {envelope.cluster_id}, this node to {ours}")
-        if self._membership.heard(peer, PeerView(envelope.cluster_id, hello.last_log_index)):
+        if self._membership.on_hello(peer, PeerView(envelope.cluster_id, hello.last_log_index)):
             self._open_core()
             for other in sorted(self._connected):
                 self._say_hello(other)
@@ -325,7 +325,7 @@ class RaftNode:
         if envelope.HasField("next_index"):
             envelope.next_index.learner = self._membership.standing is MemberState.CATCHING_UP
         elif envelope.HasField("append_entries"):
-            envelope.append_entries.vouched_index = self._vouched.get(peer, 0)
+            envelope.append_entries.vouched_index = self._catch_up_index.get(peer, 0)
         envelope.cluster_id = self._membership.cluster_id
         envelope.term = self.term
         self._outbox.send(peer, envelope)
@@ -337,13 +337,13 @@ class RaftNode:
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._elections.hear_leader()
+        self._elections.on_leader_contact()
         if self._snapshots.installing:
             # They may follow the snapshot, and must not be acknowledged before it is in effect. They are sent again.
-            core.feed_sign(peer, message["term"])
+            core.step_heartbeat(peer, message["term"])
             self._give_sign(core, peer)
             return
-        core.feed_entries(peer, message)
+        core.step_append_entries(peer, message)
         vouched = envelope.append_entries.vouched_index
         if self._membership.standing is MemberState.CATCHING_UP and 0 < vouched <= core.raftCommitIndex:
             self._membership.caught_up()
@@ -353,10 +353,10 @@ class RaftNode:
         if message["term"] < core.raftCurrentTerm:
             self._show_term(core, peer)
             return
-        self._elections.hear_leader()
+        self._elections.on_leader_contact()
         # A part of a snapshot proves nothing about this node's log, yet the engine would commit by it.
         message["commit_index"] = core.raftCommitIndex
-        core.feed(peer, message)
+        core.step(peer, message)
         # On a slow line the heartbeats wait behind the parts: the leader must not miss this node meanwhile.
         self._give_sign(core, peer)
 
@@ -380,8 +380,8 @@ class RaftNode:
         if envelope.next_index.learner:
             self._on_learner(core, peer, envelope)
         else:
-            self._vouched.pop(peer, None)
-            core.feed_acknowledgement(peer, framing.to_engine(envelope))
+            self._catch_up_index.pop(peer, None)
+            core.step_next_index(peer, framing.to_engine(envelope))
 
     def _on_learner(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
         """A peer without its disk may have voted, and acknowledged entries, that it forgot.
@@ -389,9 +389,9 @@ class RaftNode:
         It counts again once an entry is committed, without it, that was made after it came back: a leader that
         commits so is no relic of an older term, and the peer then holds all that was committed before.
         """
-        core.feed_learner(peer, framing.to_engine(envelope))
-        if core.role() == LEADER and peer not in self._vouched:
-            self._vouched[peer] = core.last_log_index() + 1
+        core.step_learner(peer, framing.to_engine(envelope))
+        if core.role() == LEADER and peer not in self._catch_up_index:
+            self._catch_up_index[peer] = core.last_log_index() + 1
             core.add_no_op()
 
     # ------------------------------------------------------------ leadership
@@ -401,7 +401,7 @@ class RaftNode:
             log.info("entering %s state", ROLE_NAMES[after], extra={"term": self.term, "peer": self._options.node_id})
         elif before == LEADER:
             log.info("leadership lost", extra={"term": self.term})
-        self._vouched.clear()
+        self._catch_up_index.clear()
         if before == LEADER:
             self._transfer = None
             self._waiting.fail()

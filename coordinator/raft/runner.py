@@ -171,7 +171,7 @@ class RaftRunner:
 
     def check_links(self) -> None:
         """Look now, and not half a second later, whether each peer's certificate is still good."""
-        self._links.look()
+        self._links.check_certificates()
 
     # ------------------------------------------------------------ driving
 
@@ -221,7 +221,7 @@ class RaftRunner:
         self._tick_soon = None
         if self._carried_out(self._node.tick):
             self.last_tick = self._loop.time()
-            self._leader_seen.look(self._node.leader_id, self._node.term)
+            self._leader_seen.observe(self._node.leader_id, self._node.term)
             self._go_on_applying(self._node.apply_pause())
 
     def _go_on_applying(self, pause: float | None) -> None:
@@ -237,7 +237,7 @@ class RaftRunner:
     def _offload(self, work: Work, done: Callable[[Any], None]) -> None:
         def in_turns() -> object:
             # A node that stops waits for its snapshot, which does not pause then.
-            return work(GilThrottle(self._stopping.wait).give_way)
+            return work(GilThrottle(self._stopping.wait).pause)
 
         def finished(worked: asyncio.Future[object]) -> None:
             if worked.cancelled():

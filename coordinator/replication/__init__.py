@@ -1,1 +1,1 @@
-"""The way of a command into the Raft log: group commit, and the answer to its proposer."""
+"""Replication of commands through the Raft log: group commit, and the outcome for each proposer."""

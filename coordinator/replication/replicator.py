@@ -1,8 +1,8 @@
-"""Between the services and Raft: commands in, outcomes out, many commands in one log entry.
+"""Replication of commands: proposals from the services, many of them per log entry, and their outcomes.
 
-Group commit: what arrives while one entry is in flight rides in the next, and so does what comes soon after it (see
-`group_commit.py`). One entry is one disk sync on each node, however many tasks are in it; this is where throughput
-comes from.
+Group commit: commands that arrive while an entry is in flight share the next one, as do commands that arrive shortly
+after it (see `group_commit.py`). An entry costs one disk sync per node, however many tasks it holds; the cluster's
+throughput depends on this.
 """
 
 import asyncio
@@ -23,25 +23,28 @@ from zkp.protocol.v1 import replicated_pb2 as pb
 
 log = logging.getLogger("zkp.replication")
 
-_GROUP_BYTES = MAX_COMMAND_BYTES * 3 // 4
-_GROUP_COMMANDS = 2_000
+_MAX_BATCH_BYTES = MAX_COMMAND_BYTES * 3 // 4
+_MAX_BATCH_COMMANDS = 2_000
 
 
 class ReplicatedState:
-    """This node's replica of the state: what Raft applies entries to."""
+    """This node's replica of the state, to which Raft applies log entries."""
 
     def __init__(self) -> None:
         self.state = State()
         self._listeners: list[Callable[[Sequence[TaskEvent]], None]] = []
 
     def on_events(self, listener: Callable[[Sequence[TaskEvent]], None]) -> None:
-        """listener(events) for every applied entry that changed something, in order; must not block or raise."""
+        """Call listener(events) for every applied entry with events, in order. It must not block or raise."""
         self._listeners.append(listener)
 
     def apply(self, entry: bytes, index: int) -> list[Outcome]:
-        """Every command's outcome. An entry that does not decode is refused whole: it must not stop a node.
+        """Apply one entry and return the outcome of each command.
 
-        Raises UpgradeRequired, which stops this node alone: its state would differ from the others' from here on.
+        A malformed entry is rejected as a whole, because it must not stop a node.
+
+        Raises:
+            UpgradeRequired: a later version wrote the entry. It stops this node alone, whose state would diverge.
         """
         try:
             group = codec.decode_group(entry)
@@ -58,13 +61,20 @@ class ReplicatedState:
         return outcomes
 
     def capture(self) -> Iterator[bytes]:
+        """Return the parts of a snapshot of the present state; they are encoded as they are consumed."""
         return codec.capture_state(self.state)
 
     def load(self, state: bytes | memoryview, give_way: Callable[[], None]) -> Callable[[], Iterator[None]]:
-        """Decode a state; the returned function puts it in the place of the present one, and returns the old one's
-        end: it is freed in pieces by whoever iterates over them, since freeing it at once takes long.
+        """Decode a snapshot, and return a function that replaces the present state with it.
 
-        Raises CodecError.
+        That function returns an iterator which frees the old state in pieces, because freeing it at once takes long.
+
+        Args:
+            state: The joined parts of a snapshot.
+            give_way: Called after each millisecond or so of work.
+
+        Raises:
+            CodecError: the snapshot is malformed, or of a later version.
         """
         loaded = codec.decode_state(state, give_way)
 
@@ -90,7 +100,7 @@ class Log(Protocol):
 
 
 class _Request:
-    """Commands that one caller waits for: answered together, once each of them has an outcome or an error."""
+    """Commands of one caller, which are answered together once each has an outcome or an error."""
 
     __slots__ = ("_error", "_missing", "_outcomes", "answer")
 
@@ -101,7 +111,7 @@ class _Request:
         self._error: Exception | None = None
 
     def settle(self, position: int, outcome: Outcome | Exception) -> None:
-        """The outcome of the command at `position`, or why it has none."""
+        """Store the outcome of the command at `position`, or the error that it ended with."""
         if isinstance(outcome, Exception):
             self._error = self._error or outcome
         else:
@@ -116,8 +126,8 @@ class _Request:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A command, or a barrier (no command), and its place in the request that it belongs to."""
+class _PendingCommand:
+    """A queued command, or a barrier (no command), and its position in its request."""
 
     command: pb.Command | None
     size: int
@@ -126,15 +136,14 @@ class _Waiting:
 
 
 def wall_clock_ms() -> int:
-    """Milliseconds since the Unix epoch."""
+    """Return the wall clock in milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
 
 
 class Replicator:
-    """What the services use to change and to read the replicated state.
+    """The services' interface to the replicated state.
 
-    Raises NotLeader (certainly not accepted) and OutcomeUnknown (ask again with the same ids) from every
-    coroutine.
+    Every coroutine raises NotLeader (the commands were not accepted) and OutcomeUnknown (repeat with the same ids).
     """
 
     def __init__(
@@ -148,65 +157,75 @@ class Replicator:
         self._replica = replica
         self._log = raft_log
         self._clock_ms = clock_ms
-        self._queue: deque[_Waiting] = deque()
-        self._gathering = AdaptiveBatcher(lambda: len(self._queue))
+        self._queue: deque[_PendingCommand] = deque()
+        self._batcher = AdaptiveBatcher(lambda: len(self._queue))
         self._committing: asyncio.Task[None] | None = None
         self._on_leadership: list[Callable[[int | None], None]] = []
 
     @property
     def state(self) -> State:
-        """This node's replica; on the leader it holds everything that was accepted."""
+        """This node's replica; the leader's holds every accepted command."""
         return self._replica.state
 
     @property
     def is_leader(self) -> bool:
+        """True while this node leads and is current."""
         return self._log.leading_term is not None
+
+    def require_leader(self) -> None:
+        """Raise NotLeader unless this node leads."""
+        if not self.is_leader:
+            raise NotLeader(self.leader_id)
 
     @property
     def term(self) -> int:
+        """The current term."""
         return self._log.term
 
     @property
     def leader_id(self) -> str | None:
+        """The node id of the leader; None while it is unknown."""
         return self._log.leader_id
 
     def status(self) -> RaftStatus:
+        """Return the Raft status of this node."""
         return self._log.status()
 
     def on_events(self, listener: Callable[[Sequence[TaskEvent]], None]) -> None:
+        """Call listener(events) for every applied entry with events. See `ReplicatedState.on_events`."""
         self._replica.on_events(listener)
 
     def on_leadership(self, listener: Callable[[int | None], None]) -> None:
-        """listener(term) when this node leads and is current, listener(None) when it no longer does."""
+        """Call listener(term) when this node leads and is current, listener(None) when it no longer leads."""
         self._on_leadership.append(listener)
 
     def leading(self, term: int) -> None:
-        """Called by Raft."""
+        """Notify the listeners that this node leads in `term`. Called by Raft."""
         for listener in self._on_leadership:
             listener(term)
 
     def following(self) -> None:
-        """Called by Raft."""
+        """Notify the listeners that this node no longer leads. Called by Raft."""
         for listener in self._on_leadership:
             listener(None)
 
     async def submit(self, command: Command) -> Outcome:
-        """Replicate one command; its outcome once a quorum has it on disk."""
+        """Replicate one command, and return its outcome once a quorum has it on disk."""
         (outcome,) = await self._enqueue([codec.encode_command(command)])
         return outcome
 
     async def submit_all(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Replicate commands in this order; their outcomes. On an error some may have been accepted."""
+        """Replicate commands in this order, and return their outcomes. On an error some may have been accepted."""
         if not commands:
             return []
         return await self._enqueue([codec.encode_command(command) for command in commands])
 
     async def barrier(self) -> None:
-        """Afterwards `state` holds everything that was accepted, by whichever leader, before the call."""
+        """Wait until `state` holds everything that any leader accepted before the call."""
         await self._enqueue([None])
 
     async def transfer_leadership(self, to: str | None) -> str:
-        """Hand leadership over; the new leader's id. Raises TransferRefused too."""
+        """Transfer leadership, and return the new leader's id. Also raises TransferRefused."""
         return await self._log.transfer_leadership(to)
 
     def _enqueue(self, commands: Sequence[pb.Command | None]) -> "asyncio.Future[list[Outcome]]":
@@ -215,48 +234,48 @@ class Replicator:
         request = _Request(len(commands))
         for position, command in enumerate(commands):
             size = command.ByteSize() + 8 if command is not None else 0
-            self._queue.append(_Waiting(command, size, request, position))
-        self._gathering.arrived()
+            self._queue.append(_PendingCommand(command, size, request, position))
+        self._batcher.command_arrived()
         if self._committing is None:
             self._committing = asyncio.get_running_loop().create_task(self._commit())
         return request.answer
 
     async def _commit(self) -> None:
-        """Send group after group until nobody waits."""
+        """Commit one batch after another until the queue is empty."""
         loop = asyncio.get_running_loop()
         try:
             while self._queue:
-                await self._gathering.gather()
-                group = self._next_group()
+                await self._batcher.wait()
+                batch = self._next_batch()
                 began = loop.time()
                 try:
-                    await self._commit_group(group)
-                except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
-                    _fail(group, error)
-                self._gathering.settled(len(group), loop.time() - began)
+                    await self._commit_batch(batch)
+                except Exception as error:  # noqa: BLE001 - every caller must get an answer
+                    _fail(batch, error)
+                self._batcher.committed(len(batch), loop.time() - began)
         finally:
             self._committing = None
 
-    def _next_group(self) -> list[_Waiting]:
-        """As many waiting commands as fit, at least one."""
-        group = [self._queue.popleft()]
-        size = group[0].size
-        while self._queue and len(group) < _GROUP_COMMANDS and size + self._queue[0].size <= _GROUP_BYTES:
-            group.append(self._queue.popleft())
-            size += group[-1].size
-        return group
+    def _next_batch(self) -> list[_PendingCommand]:
+        """Take as many queued commands as fit into an entry, at least one."""
+        batch = [self._queue.popleft()]
+        size = batch[0].size
+        while self._queue and len(batch) < _MAX_BATCH_COMMANDS and size + self._queue[0].size <= _MAX_BATCH_BYTES:
+            batch.append(self._queue.popleft())
+            size += batch[-1].size
+        return batch
 
-    async def _commit_group(self, group: list[_Waiting]) -> None:
-        encoded = [waiting.command for waiting in group if waiting.command is not None]
+    async def _commit_batch(self, batch: list[_PendingCommand]) -> None:
+        encoded = [pending.command for pending in batch if pending.command is not None]
         entry = codec.encode_group(self._clock_ms(), self._log.term, encoded)
         outcomes = await self._log.propose(entry)
         if not isinstance(outcomes, list) or len(outcomes) != len(encoded):
             raise RaftError("the log gave no outcomes")
         following = iter(outcomes)
-        for waiting in group:
-            waiting.request.settle(waiting.position, next(following) if waiting.command is not None else Outcome())
+        for pending in batch:
+            pending.request.settle(pending.position, next(following) if pending.command is not None else Outcome())
 
 
-def _fail(group: list[_Waiting], error: Exception) -> None:
-    for waiting in group:
-        waiting.request.settle(waiting.position, error)
+def _fail(batch: list[_PendingCommand], error: Exception) -> None:
+    for pending in batch:
+        pending.request.settle(pending.position, error)

@@ -17,7 +17,6 @@ from coordinator.rpc import convert
 from coordinator.rpc.gate import caller_serial
 from coordinator.services.cluster import Cluster
 from coordinator.services.revocations import Revocations
-from coordinator.services.workers import require_leader
 from coordinator.state.commands import Release
 from coordinator.state.model import Worker
 from zkp.protocol.v1 import coordinator_pb2 as pb
@@ -25,7 +24,7 @@ from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_TRANSFER_S = 4.0  # clients wait five for one answer
+_TRANSFER_TIMEOUT_S = 4.0  # clients wait five for one answer
 
 
 class AdminService(pb_grpc.AdminServiceServicer):
@@ -86,24 +85,26 @@ class AdminService(pb_grpc.AdminServiceServicer):
         self, request: pb.TransferLeadershipRequest, context: Context
     ) -> pb.TransferLeadershipResponse:
         """Answers once another node leads."""
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         if request.to and request.to not in {member.id for member in self._cluster.members}:
             raise InvalidRequest("to", f"{request.to[:64]!r} is not a member of this cluster")
-        given_way = not request.to and 0 < request.term < self._replicator.term
-        if request.to == self._replicator.node_id or given_way:
+        already_transferred = not request.to and 0 < request.term < self._replicator.term
+        if request.to == self._replicator.node_id or already_transferred:
             return pb.TransferLeadershipResponse(leader=self._replicator.node_id)
         try:
-            async with asyncio.timeout(_TRANSFER_S):
+            async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                 leader = await self._replicator.transfer_leadership(request.to or None)
         except TransferRefused as error:
             raise NotTransferred(str(error)) from None
         except (OutcomeUnknown, TimeoutError):
-            raise TimedOut(f"no other node leads after {_TRANSFER_S:g} s: look at the cluster's status") from None
+            raise TimedOut(
+                f"no other node leads after {_TRANSFER_TIMEOUT_S:g} s: look at the cluster's status"
+            ) from None
         return pb.TransferLeadershipResponse(leader=leader)
 
     async def ReleaseWorker(self, request: pb.ReleaseWorkerRequest, context: Context) -> pb.ReleaseWorkerResponse:
         """Ends a quarantine; the worker then registers by itself."""
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         outcome = await self._replicator.submit(Release(request.worker_id))
         if outcome.refusal is not None:
             raise NotFound(outcome.refusal.message)

@@ -1,7 +1,7 @@
-"""Who may call what: one table of methods and roles, and the check of every single call against it.
+"""Authorization: a table of methods and roles, and the check of every call against it.
 
-What is not in the table is refused. The certificate is looked at again at each call, so that its expiry and its
-revocation act on connections that are already open.
+Methods that are not in the table are refused. The certificate is checked again at each call, so that expiry and
+revocation affect open connections.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -47,7 +47,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
 }
 """gRPC method → the roles whose certificates may call it."""
 
-_REMEMBERED_CALLERS = 4096
+_MAX_REMEMBERED_CALLERS = 4096
 
 
 class PeerCheck(Protocol):
@@ -88,7 +88,7 @@ class Authorization:
         try:
             certificate = self._peers.check_grpc_peer(auth_context, now)
         except IdentityError as error:
-            self._refused(str(error.refusal), method, peer, str(error))
+            self._reject(str(error.refusal), method, peer, str(error))
             raise Unauthenticated(str(error)) from None
         self._check_role(method, certificate, peer)
         if certificate.serial not in self._callers:
@@ -100,7 +100,7 @@ class Authorization:
         return self._callers.get(serial)
 
     def _remember(self, certificate: PeerCertificate) -> None:
-        while len(self._callers) >= _REMEMBERED_CALLERS:
+        while len(self._callers) >= _MAX_REMEMBERED_CALLERS:
             del self._callers[next(iter(self._callers))]
         self._callers[certificate.serial] = certificate.identity
 
@@ -111,9 +111,9 @@ class Authorization:
             return
         roles = " or ".join(sorted(allowed)) or "nobody"
         message = f"this is for role {roles}, and the certificate is {identity.role}/{identity.name}"
-        self._refused("forbidden", method, peer, message)
+        self._reject("forbidden", method, peer, message)
         raise Forbidden(message)
 
-    def _refused(self, reason: str, method: str, peer: str, message: str) -> None:
+    def _reject(self, reason: str, method: str, peer: str, message: str) -> None:
         self._count(reason)
         self._log.warning(f"call of {method} refused: {message}", peer)

@@ -1,4 +1,4 @@
-"""Messages of a stream in handfuls: whatever arrived while the last handful was dealt with comes in the next."""
+"""Batching of a stream: messages that arrive while one batch is processed form the next."""
 
 import asyncio
 import contextlib
@@ -9,11 +9,14 @@ Message = TypeVar("Message")
 
 
 async def batches(messages: AsyncIterator[Message], size: int) -> AsyncGenerator[list[Message], None]:
-    """Lists of 1 to `size` messages, in order. Reads at most two handfuls ahead; raises what `messages` raises."""
+    """Yield lists of 1 to `size` messages, in order. Reads at most two batches ahead.
+
+    An error of `messages` is raised after the messages before it.
+    """
     waiting: list[Message] = []
     changed = asyncio.Event()
-    room = asyncio.Event()
-    room.set()
+    space = asyncio.Event()
+    space.set()
 
     async def read() -> None:
         try:
@@ -21,8 +24,8 @@ async def batches(messages: AsyncIterator[Message], size: int) -> AsyncGenerator
                 waiting.append(message)
                 changed.set()
                 if len(waiting) >= 2 * size:
-                    room.clear()
-                    await room.wait()
+                    space.clear()
+                    await space.wait()
         finally:
             changed.set()
 
@@ -31,10 +34,10 @@ async def batches(messages: AsyncIterator[Message], size: int) -> AsyncGenerator
         while True:
             await changed.wait()
             if waiting:
-                handful = waiting[:size]
+                batch = waiting[:size]
                 del waiting[:size]
-                room.set()
-                yield handful
+                space.set()
+                yield batch
             elif reader.done():
                 reader.result()
                 return

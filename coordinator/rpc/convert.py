@@ -130,7 +130,7 @@ def held_to_pb(held: Held) -> list[pb.Attempt]:
     return [pb.Attempt(task_id=task_id, attempt=attempt) for task_id, attempt in held]
 
 
-def introduction_from_pb(message: pb.RegisterWorkerRequest) -> WorkerRegistration:
+def registration_from_pb(message: pb.RegisterWorkerRequest) -> WorkerRegistration:
     """How a worker introduces itself, unchecked."""
     return WorkerRegistration(
         worker_id=message.worker_id,

@@ -1,4 +1,4 @@
-"""Which gRPC status each refusal is, with the words and the trailing metadata that go with it."""
+"""The mapping of errors to gRPC statuses, with details and trailing metadata."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Status:
 
 
 def status_of(error: Exception, find_leader: FindLeader) -> Status:
-    """The status of any of `KNOWN`."""
+    """Return the gRPC status of one of the `KNOWN` errors."""
     if isinstance(error, NotLeader):
         return _not_leader(find_leader())
     if isinstance(error, OutcomeUnknown):

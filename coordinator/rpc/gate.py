@@ -1,7 +1,7 @@
-"""What stands around every call: who is it, may they, for how long, and how did it end.
+"""Cross-cutting handling of every RPC: authentication, authorization, deadline, error mapping, metrics.
 
-The gate wraps every handler, also those of the health and reflection services. Handlers raise domain errors
-and never touch status codes; anything unexpected is logged here and answered with INTERNAL, without its words.
+`CallGuard` wraps every handler, also those of the health and reflection services. Handlers raise domain errors and
+never set status codes; unexpected errors are logged here and answered with INTERNAL, without their messages.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from zkp.protocol.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("zkp.coordinator")
 
-_LONGEST_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
-_CLOCKS_DIFFER_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
-_ELECTION_LOOKS, _ELECTION_LOOK_S = 15, 0.02
+_MAX_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
+_TIMER_MARGIN_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
+_LEADER_POLLS, _LEADER_POLL_S = 15, 0.02
 _INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error; see the coordinator's log")
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -45,20 +45,20 @@ stream, which lasts for as long as it is wanted)."""
 
 
 def caller() -> Identity:
-    """Who makes the call that is being handled."""
+    """Return the identity of the caller whose RPC is being handled."""
     return _caller.get().identity
 
 
 def caller_serial() -> str:
-    """The serial number of the certificate behind that call, hexadecimal."""
+    """Return the serial number of that caller's certificate, hexadecimal."""
     return f"{_caller.get().serial:x}"
 
 
 class CallGuard(grpc.GenericRpcHandler):
-    """Authenticates, authorises, bounds, translates and counts. unary_limit_s: how long one answer may take.
+    """The guard around all handlers. `unary_limit_s` is the time limit of a unary call.
 
     What the generated `add_…_to_server` functions take for a server: handlers are added here and looked up here, so
-    that none can be reached but through the gate. An interceptor would do the same, with one more coroutine a call.
+    that none can be reached without the guard. An interceptor would cost one more coroutine per call.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class CallGuard(grpc.GenericRpcHandler):
         self._observer = observer
         self._unary_limit_s = unary_limit_s
         self._open_calls = open_calls
-        self._behind: list[grpc.GenericRpcHandler] = []
+        self._services: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, Handler] = {}
         self._log = BoundedLog(log, time.monotonic)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Put a service behind the gate."""
-        self._behind += handlers
+        """Add a service to the guarded ones."""
+        self._services += handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Nothing: gRPC would wait for calls of each registered method by itself, which makes every call dearer the
         more methods there are. The generated code adds the same handlers as generic ones, too."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """The method's handler inside the gate; None, which gRPC answers with UNIMPLEMENTED, for an unknown one."""
+        """Return the guarded handler of a method; None, which gRPC answers with UNIMPLEMENTED, for an unknown one."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            handler = next(filter(None, (behind.service(handler_call_details) for behind in self._behind)), None)
+            handler = next(filter(None, (service.service(handler_call_details) for service in self._services)), None)
             if handler is None:
                 return None
             wrapped = self._wrapped[method] = self._wrap(method, handler)
@@ -173,7 +173,7 @@ class CallGuard(grpc.GenericRpcHandler):
         try:
             certificate, valid_s = self._authorization.admit(method, context.auth_context(), context.peer())
             _caller.set(certificate)
-            limit = min(valid_s + _CLOCKS_DIFFER_S, _LONGEST_STREAM_S) if limit_s is None else limit_s
+            limit = min(valid_s + _TIMER_MARGIN_S, _MAX_STREAM_S) if limit_s is None else limit_s
             try:
                 async with asyncio.timeout(limit) as timeout:
                     with self._open_calls.holding(certificate.serial, timeout):
@@ -181,16 +181,16 @@ class CallGuard(grpc.GenericRpcHandler):
             except TimeoutError:
                 if not timeout.expired():
                     raise
-            # Expired, or revoked? Then this says so.
+            # Raises if the certificate has expired or was revoked.
             self._authorization.admit(method, context.auth_context(), context.peer())
-            return status_of(_too_long(limit_s), self._find_leader), None
+            return status_of(_deadline_error(limit_s), self._find_leader), None
         except TooLarge as error:
             who = _caller.get().identity
             self._log.warning(f"call of {method} by {who} refused: {error}", context.peer())
             return status_of(error, self._find_leader), None
         except KNOWN as error:
             if isinstance(error, NotLeader) and limit_s is None:
-                await self._leader_known()
+                await self._wait_for_leader()
             return status_of(error, self._find_leader), None
         except grpc.aio.AbortError:
             raise
@@ -200,13 +200,12 @@ class CallGuard(grpc.GenericRpcHandler):
             log.exception("call of %s failed", method)
             return _INTERNAL, None
 
-    async def _leader_known(self) -> None:
-        """Streams end in the very moment of deposition: their callers are better sent on a little later, but to
-        whom the others have elected, than at once into the blue."""
-        for _ in range(_ELECTION_LOOKS):
+    async def _wait_for_leader(self) -> None:
+        """Wait briefly, so that the redirect names the newly elected leader: streams end at deposition."""
+        for _ in range(_LEADER_POLLS):
             if self._find_leader() is not None:
                 return
-            await asyncio.sleep(_ELECTION_LOOK_S)
+            await asyncio.sleep(_LEADER_POLL_S)
 
 
 def _bounded(deserialize: Handler) -> Handler:
@@ -221,7 +220,7 @@ def _bounded(deserialize: Handler) -> Handler:
 
 
 def _bounded_stream(deserialize: Handler) -> Handler:
-    """The same for a handler that reads its messages itself: there the refusal is raised."""
+    """Return the same for a handler that reads its messages itself: there the error is raised."""
     bounded = _bounded(deserialize)
 
     def read(data: bytes) -> object:
@@ -248,7 +247,7 @@ def _code_name(context: Context) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, "UNKNOWN")
 
 
-def _too_long(limit_s: float | None) -> Exception:
+def _deadline_error(limit_s: float | None) -> Exception:
     if limit_s is None:
         return Unavailable("the stream reached its maximum lifetime; reconnect")
     return TimedOut(f"no answer within {limit_s:g} s")

@@ -13,7 +13,7 @@ class OpenCalls:
 
     @contextmanager
     def holding(self, serial: int, limit: asyncio.Timeout) -> Iterator[None]:
-        """Within this context the call can be ended: its time limit, entered before, then runs out at once."""
+        """Register a call for the duration of the context. To end it, its timeout (already entered) is set to now."""
         limits = self._limits.setdefault(serial, set())
         limits.add(limit)
         try:

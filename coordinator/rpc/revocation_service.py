@@ -1,4 +1,4 @@
-"""gRPC handlers for workers and gateways, which serve others too and have to know whom to refuse."""
+"""gRPC handler of the revocation feed, for workers and gateways, which enforce revocations on their own ports."""
 
 # ruff: noqa: ARG002, N802 - gRPC gives names and arguments
 

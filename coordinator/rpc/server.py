@@ -22,21 +22,21 @@ from zkp.protocol.v1 import coordinator_pb2_grpc as pb_grpc
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 
 _HEALTH_PERIOD_S = 0.5
-_HANDSHAKE_S = 10.0
+_HANDSHAKE_TIMEOUT_S = 10.0
 _OPTIONS = (
-    # What gRPC itself refuses, no one hears of: up to here the gate does, and says in the log whose message it was.
+    # gRPC does not report what it refuses; up to this size the guard refuses, and logs the sender.
     ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1024),  # of one connection
     ("grpc.so_reuseport", 0),  # a second process on this port is a mistake that must be seen
-    # Dead peers are found out, and peers that ask too often whether we are alive are sent away.
+    # Detect dead peers, and disconnect peers that send too many pings.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 4),
-    # A new connection is a new handshake with the certificates of the day.
+    # A new connection has a new handshake, with the current certificates.
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
 )
@@ -58,25 +58,25 @@ class RpcServer:
     ) -> None:
         options = (
             *_OPTIONS,
-            ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_S * 1000)),
+            ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_TIMEOUT_S * 1000)),
             # gRPC has no fairness between sources; this leaves descriptors to the other ports.
             ("grpc.max_allowed_incoming_connections", resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
         )
         self._server = grpc.aio.server(handlers=[gate], options=options, maximum_concurrent_rpcs=_MAX_CALLS)
-        behind = cast("grpc.aio.Server", gate)  # as far as the generated functions use one
-        pb_grpc.add_TaskServiceServicer_to_server(tasks, behind)
-        pb_grpc.add_WorkerServiceServicer_to_server(workers, behind)
-        pb_grpc.add_AdminServiceServicer_to_server(admin, behind)
-        pb_grpc.add_RevocationServiceServicer_to_server(revocations, behind)
+        target = cast("grpc.aio.Server", gate)  # as far as the generated functions use one
+        pb_grpc.add_TaskServiceServicer_to_server(tasks, target)
+        pb_grpc.add_WorkerServiceServicer_to_server(workers, target)
+        pb_grpc.add_AdminServiceServicer_to_server(admin, target)
+        pb_grpc.add_RevocationServiceServicer_to_server(revocations, target)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, behind)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, target)
         reflected = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, behind)  # type: ignore[no-untyped-call]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, target)  # type: ignore[no-untyped-call]
         self._can_serve = can_serve
         self._reporting: asyncio.Task[None] | None = None
 
     async def start(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """Listen on HOST:PORT; the port. Raises ListenError."""
+        """Listen on HOST:PORT, and return the port. Raises ListenError."""
         try:
             port = self._server.add_secure_port(address, credentials)
         except RuntimeError:

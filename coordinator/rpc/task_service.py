@@ -1,4 +1,4 @@
-"""gRPC handlers for gateways and clients: messages in, use case, messages out."""
+"""gRPC handlers for gateways and clients."""
 
 # ruff: noqa: ARG002, N802 - gRPC gives names and arguments
 
@@ -21,7 +21,7 @@ _BATCH = 256  # submissions of one stream that are proposed together
 
 
 class TaskService(pb_grpc.TaskServiceServicer):
-    """Submit, look, wait, list, cancel."""
+    """Handlers that submit, read, watch, list and cancel tasks."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
@@ -37,8 +37,8 @@ class TaskService(pb_grpc.TaskServiceServicer):
         self, request_iterator: AsyncIterator[pb.Submission], context: Context
     ) -> AsyncIterator[pb.SubmitResult]:
         submitter = _submitter()
-        async with aclosing(batches(request_iterator, _BATCH)) as handfuls:
-            async for messages in handfuls:
+        async with aclosing(batches(request_iterator, _BATCH)) as received:
+            async for messages in received:
                 submissions = [convert.submission_from_pb(message) for message in messages]
                 for result in await self._tasks.submit_many(submissions, submitter):
                     yield convert.result_to_pb(result)

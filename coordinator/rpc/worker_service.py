@@ -1,4 +1,4 @@
-"""gRPC handlers for workers. The name in the certificate goes along to every use case: each speaks for itself."""
+"""gRPC handlers for workers. Every use case gets the name in the certificate and compares it with the worker id."""
 
 # ruff: noqa: ARG002, N802 - gRPC gives names and arguments
 
@@ -21,7 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class WorkerTiming:
-    """What workers are told, in milliseconds: between heartbeats, silence forgiven, for one attempt."""
+    """Timing that is sent to workers, in ms: heartbeat interval, heartbeat timeout, time limit of an attempt."""
 
     heartbeat_interval_ms: int
     lease_ms: int
@@ -29,7 +29,7 @@ class WorkerTiming:
 
 
 class WorkerService(pb_grpc.WorkerServiceServicer):
-    """Register, stay alive, receive, report."""
+    """Handlers for registration, heartbeats, assignments and reports."""
 
     def __init__(self, workers: Workers, reports: Reports, timing: WorkerTiming) -> None:
         self._workers = workers
@@ -37,8 +37,8 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._timing = timing
 
     async def RegisterWorker(self, request: pb.RegisterWorkerRequest, context: Context) -> pb.RegisterWorkerResponse:
-        introduction = convert.introduction_from_pb(request)
-        dropped = await self._workers.register(caller().name, introduction, caller_serial())
+        registration = convert.registration_from_pb(request)
+        dropped = await self._workers.register(caller().name, registration, caller_serial())
         return pb.RegisterWorkerResponse(
             heartbeat_interval_ms=self._timing.heartbeat_interval_ms,
             lease_ms=self._timing.lease_ms,

@@ -1,7 +1,7 @@
 """The verifying keys of this node against the ones that the cluster has agreed on.
 
 A circuit is pinned to one key the first time that a leader offers it. From then on a node whose key differs cannot
-check that circuit's proofs: as leader it hands its tasks to nobody, takes no new ones and accepts no proof of it.
+check that circuit's proofs: as leader it assigns none of its tasks, accepts no new ones and no proof of it.
 """
 
 import logging
@@ -32,12 +32,12 @@ class CircuitKeys:
         return None if known is None else known.verifying_key_sha256
 
     def serves(self, circuit: str) -> bool:
-        """Whether this node can check proofs of the circuit."""
+        """Return whether this node can verify proofs of the circuit."""
         pin = self.pin(circuit)
         return pin is not None and self._local.get(circuit) == pin
 
     async def register(self) -> None:
-        """As leader: pin the circuits that have no key yet, and say loudly which of ours differ."""
+        """Pin the circuits that have no key yet, and log the local keys that differ. Leader only."""
         missing = [RegisterCircuit(name, key) for name, key in self._local.items() if self.pin(name) is None]
         if missing:
             await self._replicator.submit_all(missing)

@@ -1,4 +1,4 @@
-"""The members of the cluster as this node sees them: where they are, and what each of them is now."""
+"""The members of the cluster as this node sees them: addresses and roles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Cluster:
         self._replicator = replicator
 
     def leader_address(self) -> str | None:
-        """Where another node leads, for whoever is to be sent there; None while no other is known to."""
+        """Return the gRPC address of another node that leads; None while none is known."""
         leader_id = self._replicator.leader_id
         if leader_id is None or leader_id == self._replicator.node_id:
             return None
@@ -32,9 +32,9 @@ class Cluster:
         return None if member is None else member.grpc_address
 
     def roles(self) -> dict[str, str]:
-        """Member id → "leader", "follower", "candidate", "unreachable" or "unknown", as this node believes.
+        """Member id → "leader", "follower", "candidate", "unreachable" or "unknown", as known to this node.
 
-        "unknown": a follower that not the leader; it names none cannot tell what its peers are.
+        "unknown": a follower that knows no leader cannot tell the roles of its peers.
         """
         status = self._replicator.status()
         roles: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""What workers report of their attempts: started, proved, failed.
+"""The workers' reports on their attempts: started, proved, failed.
 
-A proof is checked against the circuit's verifying key before it is proposed, since the state machine cannot check
-it; a worker that sends a false one is quarantined. Whatever would make a worker drop its proof is said only after a
-barrier, because a leader that was deposed without knowing it sees an old state.
+A proof is verified with the circuit's verifying key before it is proposed, because the state machine cannot verify
+it; a worker that sends an invalid proof is quarantined. Errors that make a worker drop its proof are returned only
+after a barrier, because a deposed leader that has not noticed it reads an old state.
 """
 
 import logging
@@ -22,7 +22,7 @@ from coordinator.errors import (
 from coordinator.replication.replicator import Replicator
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.verification import Verification
-from coordinator.services.workers import require_leader, speaks_for
+from coordinator.services.workers import require_own_worker_id
 from coordinator.state.commands import Command, Complete, Fail, Quarantine, Start
 from coordinator.state.model import RefusalCode, Rejection, Task, TaskState, WorkerState
 from zkp.proofs.snarkjs import PROOF_BYTES
@@ -34,7 +34,7 @@ _MESSAGE_LENGTH = 500
 
 
 class Reports:
-    """caller, in every method: the name in the certificate. StaleReport means "drop it"."""
+    """The use cases for reports. `caller` is the name in the certificate; StaleReport means "drop it"."""
 
     def __init__(
         self,
@@ -43,23 +43,23 @@ class Reports:
         verification: Verification,
         on_checked: Callable[[str, bool], None] = lambda _circuit, _valid: None,
     ) -> None:
-        """on_checked: told of each proof that was checked: its circuit, and whether it verifies."""
+        """`on_checked` is called with the circuit of each checked proof, and whether it is valid."""
         self._on_checked = on_checked
         self._replicator = replicator
         self._keys = keys
         self._verification = verification
 
     async def start(self, caller: str, worker_id: str, task_id: str, attempt: int) -> None:
-        """The worker begins to prove. Said again, it succeeds again."""
-        speaks_for(caller, worker_id)
-        require_leader(self._replicator)
+        """Report that the worker started to prove. Idempotent."""
+        require_own_worker_id(caller, worker_id)
+        self._replicator.require_leader()
         await self._confirm(worker_id, task_id, attempt)
         await self._propose(Start(task_id, worker_id, attempt))
 
     async def complete(self, caller: str, worker_id: str, task_id: str, attempt: int, proof: bytes) -> None:
-        """Accept a proof, once. Sent again, it succeeds again. Raises FalseProof, and quarantines, if it lies."""
-        speaks_for(caller, worker_id)
-        require_leader(self._replicator)
+        """Accept a proof. Idempotent. An invalid proof quarantines the worker and raises FalseProof."""
+        require_own_worker_id(caller, worker_id)
+        self._replicator.require_leader()
         task = await self._confirm(worker_id, task_id, attempt, proof)
         if task.state is TaskState.COMPLETED:
             return
@@ -83,16 +83,16 @@ class Reports:
         retryable: bool,
         released: bool,
     ) -> None:
-        """The worker gives up on its attempt, or hands it back unharmed (`released`)."""
-        speaks_for(caller, worker_id)
-        require_leader(self._replicator)
+        """Report that the attempt failed, or that the worker returns it without an error (`released`)."""
+        require_own_worker_id(caller, worker_id)
+        self._replicator.require_leader()
         if not _CODE.fullmatch(code):
             raise InvalidRequest("error.code", "must be 1 to 64 characters from a-z 0-9 _, starting with a letter")
         await self._confirm(worker_id, task_id, attempt)
         await self._propose(Fail(task_id, worker_id, attempt, code, one_line(message), retryable, released))
 
     async def _confirm(self, worker_id: str, task_id: str, attempt: int, proof: bytes | None = None) -> Task:
-        """The task, if this attempt is the worker's to report of; refusals are those of the newest state."""
+        """Return the task if the worker may report on this attempt; errors are confirmed by a barrier."""
         try:
             return self._reportable(worker_id, task_id, attempt, proof)
         except CoordinatorError:
@@ -134,7 +134,7 @@ class Reports:
 
 
 def one_line(text: str) -> str:
-    """A worker's words as one bounded line of printable characters: they go into logs and to clients."""
+    """Return a worker's message as one bounded line of printable characters, for logs and clients."""
     printable = "".join(character if character.isprintable() else " " for character in text[:4096])
     return " ".join(printable.split())[:_MESSAGE_LENGTH]
 

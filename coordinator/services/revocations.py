@@ -1,7 +1,7 @@
-"""Certificates that the cluster has revoked: how one is, and how this node comes to refuse its holder.
+"""Revocation of certificates: the use cases, and its enforcement on this node.
 
-Agreed on like everything else, so a node that was down learns of it when it returns, from the log or from a snapshot.
-Every node acts on it by itself: what it applies it refuses at once, on every port.
+Revocations are replicated, so that a node that was down receives them from the log or a snapshot. Every node enforces
+them by itself: once applied, the certificate is refused on every port.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from datetime import timedelta
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.raft import NotLeader
 from coordinator.replication.replicator import Replicator
-from coordinator.services.workers import require_leader
 from coordinator.state.commands import RevokeCertificate
 from coordinator.state.machine import State
 from coordinator.state.model import Revocation, TaskEvent
@@ -23,12 +22,12 @@ from zkp.protocol.limits import MAX_CERTIFICATES, SERIAL_PATTERN
 
 log = logging.getLogger("zkp.coordinator")
 
-_PERIOD_S = 0.5
+_CHECK_INTERVAL_S = 0.5
 _MAX_FOLLOWERS = 10_000
 _RETRY_AFTER_S = 5.0
-_LONGEST_LIFE = ISSUER_LIFE + timedelta(days=1)  # of a certificate: none outlives its issuer
+_MAX_VALIDITY = ISSUER_LIFE + timedelta(days=1)  # of a certificate: none outlives its issuer
 _SERIAL = re.compile(SERIAL_PATTERN)
-_WORDS = re.compile(r"[ -~]{0,128}")
+_PRINTABLE = re.compile(r"[ -~]{0,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Revocations:
         replicator.on_events(self._applied)
         replicator.on_leadership(lambda _: self._wake())
 
-    # ------------------------------------------------------------ asked for
+    # ------------------------------------------------------------ use cases
 
     async def revoke(self, certificates: Sequence[Certificate], own_serial: str) -> tuple[int, list[Revocation]]:
         """Have the cluster revoke all of them.
@@ -88,7 +87,7 @@ class Revocations:
         Raises:
             InvalidRequest, Overloaded.
         """
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         if not 1 <= len(certificates) <= MAX_CERTIFICATES:
             raise InvalidRequest("certificates", f"must be 1 to {MAX_CERTIFICATES}")
         commands = [self._command(index, one, own_serial) for index, one in enumerate(certificates)]
@@ -101,17 +100,17 @@ class Revocations:
         return sum(not outcome.duplicate for outcome in outcomes), found
 
     def _command(self, index: int, certificate: Certificate, own_serial: str) -> RevokeCertificate:
-        place = f"certificates[{index}]"
+        path = f"certificates[{index}]"
         if not _SERIAL.fullmatch(certificate.serial):
-            raise InvalidRequest(f"{place}.serial", "write it hexadecimal, lower case, without leading zeros")
+            raise InvalidRequest(f"{path}.serial", "write it hexadecimal, lower case, without leading zeros")
         if certificate.serial == own_serial:
             raise InvalidRequest(
-                f"{place}.serial", "is the certificate used for this request: use another admin's certificate"
+                f"{path}.serial", "is the certificate used for this request: use another admin's certificate"
             )
         for name, text in (("subject", certificate.subject), ("reason", certificate.reason)):
-            if not _WORDS.fullmatch(text):
-                raise InvalidRequest(f"{place}.{name}", "at most 128 printable ASCII characters")
-        latest = self._clock_ms() + int(_LONGEST_LIFE.total_seconds() * 1000)
+            if not _PRINTABLE.fullmatch(text):
+                raise InvalidRequest(f"{path}.{name}", "at most 128 printable ASCII characters")
+        latest = self._clock_ms() + int(_MAX_VALIDITY.total_seconds() * 1000)
         worker_id = self._find_worker(certificate.serial)
         return RevokeCertificate(
             certificate.serial,
@@ -122,19 +121,19 @@ class Revocations:
         )
 
     async def page(self, after: int, size: int) -> Sequence[Revocation]:
-        """Revocations after that revision, first revoked first; size 0 stands for the usual one."""
-        require_leader(self._replicator)
+        """Return revocations after that revision, oldest first; size 0 means the default."""
+        self._replicator.require_leader()
         if size > MAX_CERTIFICATES:
             raise InvalidRequest("page_size", f"must be 1 to {MAX_CERTIFICATES}")
         await self._replicator.barrier()
         return self._after(after, size or MAX_CERTIFICATES)
 
     async def follow(self, after: int) -> AsyncGenerator[Sequence[Revocation], None]:
-        """Revocations after that revision, perhaps none, then each new one as it comes, while this node leads.
+        """Yield revocations after that revision, perhaps none, then new ones while this node leads.
 
         Raises Overloaded when too many follow already.
         """
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         if self._followers >= _MAX_FOLLOWERS:
             raise Overloaded(f"{_MAX_FOLLOWERS} callers follow the revocations, which is the limit", _RETRY_AFTER_S)
         self._followers += 1
@@ -157,7 +156,7 @@ class Revocations:
             self._followers -= 1
 
     def end_all(self, reason: Exception) -> None:
-        """Let whoever follows get `reason`: the process stops."""
+        """End all `follow` streams with `reason`, because the process stops."""
         self._ended = reason
         self._wake()
 
@@ -169,10 +168,10 @@ class Revocations:
             newer.append(revocation)
         return newer[: -limit - 1 : -1]
 
-    # ------------------------------------------------------------ acted on
+    # ------------------------------------------------------------ enforcement
 
     def catch_up(self) -> None:
-        """Refuse whom the state names as a whole: at the start, and after a snapshot has replaced it."""
+        """Enforce all revocations of the state: at the start, and after a snapshot replaced it."""
         state = self._replicator.state
         if state is not self._known:
             self._known = state
@@ -180,9 +179,9 @@ class Revocations:
             self._close()
 
     async def run(self) -> None:
-        """Look twice a second, until cancelled."""
+        """Check twice per second, until cancelled."""
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(_CHECK_INTERVAL_S)
             self.catch_up()
             self._close()
 

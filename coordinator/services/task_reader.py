@@ -1,4 +1,4 @@
-"""What clients read of tasks beyond memory: the record in PostgreSQL, and memory in its place while it is away."""
+"""Task reads: PostgreSQL first, in-memory state while it is unavailable."""
 
 import asyncio
 import logging
@@ -15,41 +15,41 @@ from coordinator.store.paging import Cursor, decode_token, encode_token
 
 log = logging.getLogger("zkp.coordinator")
 
-_ANSWER_S = 2.0  # a caller that waits five seconds still gets what memory knows
+_READ_TIMEOUT_S = 2.0  # a caller with a timeout of 5 s still gets the tasks in memory
 
 Answer = TypeVar("Answer")
 
 
 class TaskReader:
-    """state: gives this node's replica as it is now."""
+    """Reads of tasks. `state` returns this node's present replica."""
 
     def __init__(self, record: ProjectionReader, state: Callable[[], State]) -> None:
         self._record = record
         self._state = state
 
     async def task(self, task_id: str) -> Task | None:
-        """A task that memory does not hold. Raises Unavailable while the record is away."""
+        """Return a task that is not in memory, or None. Raises Unavailable while PostgreSQL is unavailable."""
         try:
-            return await _in_time(self._record.get_task(task_id))
+            return await _with_timeout(self._record.get_task(task_id))
         except ProjectionUnavailable as error:
             log.debug("projection not read: %s", error, extra={"task_id": task_id})
             raise Unavailable(f"task {task_id} is not in memory, and PostgreSQL is away: ask again later") from None
 
     async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
-        """One page of the record, or of what is in memory; tokens of either go on in the other."""
+        """Return one page from the projection or from memory; the page tokens of both are interchangeable."""
         try:
-            page = await _in_time(self._record.list_tasks(state, circuit, size, token))
+            page = await _with_timeout(self._record.list_tasks(state, circuit, size, token))
         except PageTokenError as error:
             raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
         except ProjectionUnavailable as error:
             log.debug("projection not read, listing tasks in memory: %s", error)
-            return self._page_of_memory(state, circuit, size, token)
+            return self._page_from_memory(state, circuit, size, token)
         return TaskListing(page.tasks, page.next_token)
 
-    def _page_of_memory(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
+    def _page_from_memory(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
         filters = (state or "", circuit or "")
         try:
-            place = decode_token(token, filters) if token else None
+            cursor = decode_token(token, filters) if token else None
         except PageTokenError as error:
             raise InvalidRequest("page_token", str(error).removeprefix("page_token: ")) from None
         wanted = (
@@ -57,7 +57,7 @@ class TaskReader:
             for task in newest_first(self._state())
             if (state is None or task.state is state)
             and (circuit is None or task.circuit == circuit)
-            and (place is None or (task.created_ms, task.id) < (place.created_ms, place.task_id))
+            and (cursor is None or (task.created_ms, task.id) < (cursor.created_ms, cursor.task_id))
         )
         tasks = list(islice(wanted, size + 1))
         if len(tasks) <= size:
@@ -67,17 +67,17 @@ class TaskReader:
 
 
 def newest_first(state: State) -> Iterator[Task]:
-    """Tasks in memory by creation time and id, both falling, as the record lists them.
+    """Yield the tasks in memory by creation time and id, both descending, as the projection lists them.
 
-    They are kept in the order of submission, so only those of one millisecond need sorting.
+    They are stored in the order of submission, so that only tasks of the same millisecond need sorting.
     """
     for _, together in groupby(reversed(state.tasks.values()), key=lambda task: task.created_ms):
         yield from sorted(together, key=lambda task: task.id, reverse=True)
 
 
-async def _in_time(read: Awaitable[Answer]) -> Answer:
+async def _with_timeout(read: Awaitable[Answer]) -> Answer:
     try:
-        async with asyncio.timeout(_ANSWER_S):
+        async with asyncio.timeout(_READ_TIMEOUT_S):
             return await read
     except TimeoutError:
-        raise ProjectionUnavailable(f"no answer within {_ANSWER_S:g} s") from None
+        raise ProjectionUnavailable(f"no answer within {_READ_TIMEOUT_S:g} s") from None

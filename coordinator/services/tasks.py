@@ -1,7 +1,7 @@
-"""What clients and gateways ask for: to have a task accepted, to know of it, to cancel it.
+"""The use cases of clients and gateways: submit, read, watch, list and cancel tasks.
 
-Acceptance is bounded: beyond `max_backlog` waiting tasks, or `max_unprojected` events that the record still lacks,
-new tasks are refused with a time to come back, and what is accepted already goes on.
+Acceptance is bounded: beyond `max_backlog` pending tasks, or `max_unprojected` events that are not yet projected, new
+tasks are rejected with a retry time, and accepted tasks continue.
 """
 
 import asyncio
@@ -23,19 +23,18 @@ from coordinator.leader.watchers import TaskWatchers
 from coordinator.replication.replicator import Replicator
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.services.validation import Submission, check, check_task_id
-from coordinator.services.workers import require_leader
 from coordinator.state.commands import Cancel, Submit
 from coordinator.state.model import Outcome, RefusalCode, Task, TaskState
 from zkp.protocol.limits import MAX_PAGE_SIZE, MAX_SUBMISSIONS, PAGE_SIZE
 
-_CHECKED_AT_A_TIME = 32  # submissions, before the event loop gets a turn: heartbeats must not wait for a big request
+_VALIDATION_CHUNK = 32  # submissions, before the event loop gets a turn: heartbeats must not wait for a big request
 _RETRY_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """max_backlog: pending tasks; max_unprojected: events that the record lacks; max_retries: where a submission
-    does not say."""
+    """`max_backlog`: pending tasks; `max_unprojected`: events not yet projected; `max_retries`: the default of a
+    submission without one."""
 
     max_backlog: int
     max_unprojected: int
@@ -59,7 +58,7 @@ class TaskListing:
 
 
 class TaskHistory(Protocol):
-    """The record of tasks, finished and forgotten ones included. Its methods raise `Unavailable` when it is away."""
+    """Reads of all tasks, evicted ones included. The methods raise `Unavailable` while PostgreSQL is unavailable."""
 
     async def task(self, task_id: str) -> Task | None: ...
 
@@ -67,26 +66,26 @@ class TaskHistory(Protocol):
 
 
 class Tasks:
-    """The leader's answers to clients. `submitter`: who asks, kept with the task."""
+    """The leader's task use cases. `submitter` is the caller, which is stored with the task."""
 
     def __init__(
         self,
         replicator: Replicator,
         record: TaskHistory,
         keys: CircuitKeys,
-        watches: TaskWatchers,
+        watchers: TaskWatchers,
         limits: TaskLimits,
     ) -> None:
         self._replicator = replicator
         self._record = record
         self._keys = keys
-        self._watches = watches
+        self._watchers = watchers
         self._limits = limits
         self._in_flight = 0
 
     async def submit(self, submission: Submission, submitter: str) -> AcceptedTask:
-        """Accept one task once a quorum has it. The same id and content again: the same task."""
-        require_leader(self._replicator)
+        """Submit one task, and return once a quorum has it. The same id and content return the same task."""
+        self._replicator.require_leader()
         command = self._admit(submission, submitter, 0)
         self._in_flight += 1
         try:
@@ -98,8 +97,8 @@ class Tasks:
     async def submit_many(
         self, submissions: Sequence[Submission], submitter: str
     ) -> list[AcceptedTask | CoordinatorError]:
-        """Each by itself, in order. Raises only what concerns all of them."""
-        require_leader(self._replicator)
+        """Submit tasks independently of each other, in order. Raises only errors that concern all of them."""
+        self._replicator.require_leader()
         if len(submissions) > MAX_SUBMISSIONS:
             raise InvalidRequest("submissions", f"at most {MAX_SUBMISSIONS} in one request")
         results: list[AcceptedTask | CoordinatorError | None] = []
@@ -110,42 +109,45 @@ class Tasks:
                 results.append(None)
             except CoordinatorError as refusal:
                 results.append(refusal)
-            if position % _CHECKED_AT_A_TIME == 0:
+            if position % _VALIDATION_CHUNK == 0:
                 await asyncio.sleep(0)
         outcomes = iter(await self._submit_all(commands))
         return [_result(next(outcomes)) if result is None else result for result in results]
 
     async def get(self, task_id: str) -> Task:
-        """The task as everything accepted so far has left it."""
+        """Return the task after everything that was accepted before the call (a linearizable read)."""
         check_task_id(task_id)
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         await self._replicator.barrier()
         return await self._find(task_id)
 
     async def watch(self, task_id: str) -> AsyncGenerator[Task, None]:
-        """The task as it is, then each newer version that the caller is fast enough for, to its end."""
+        """Yield the task as it is, then newer versions until it ends; a slow caller skips versions."""
         current = await self.get(task_id)
         if current.state.final:
             yield current
             return
         # Nothing happened since `get` looked into memory, so no version is missed. But leadership may have ended
-        # while the barrier's answer was on its way here, and then nobody would end this watch.
-        require_leader(self._replicator)
-        async with aclosing(self._watches.follow(current)) as versions:
+        # while the barrier's answer was on its way here, and then nothing would end this watch.
+        self._replicator.require_leader()
+        async with aclosing(self._watchers.follow(current)) as versions:
             async for task in versions:
                 yield task
 
     async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
-        """One page of the record (0: the usual size), newest first; of what is in memory while the record is away."""
-        require_leader(self._replicator)
+        """Return one page of tasks, newest first; only those in memory while PostgreSQL is unavailable.
+
+        A size of 0 means the default size.
+        """
+        self._replicator.require_leader()
         if size > MAX_PAGE_SIZE:
             raise InvalidRequest("page_size", f"must be 1 to {MAX_PAGE_SIZE}")
         return await self._record.page(state, circuit, size or PAGE_SIZE, token)
 
     async def cancel(self, task_id: str) -> Task:
-        """End a task that has no result yet. Cancelling a cancelled one succeeds."""
+        """Cancel a task that has not ended. Cancelling a cancelled task succeeds."""
         check_task_id(task_id)
-        require_leader(self._replicator)
+        self._replicator.require_leader()
         outcome = await self._replicator.submit(Cancel(task_id))
         if outcome.refusal is None and outcome.task is not None:
             return outcome.task
@@ -157,11 +159,11 @@ class Tasks:
         raise TaskEnded(f"task {task_id} is already {task.state}")
 
     def _admit(self, submission: Submission, submitter: str, ahead: int) -> Submit:
-        """The command of a submission that may be proposed; `ahead`: how many of the same request are before it."""
+        """Validate a submission and return its command. `ahead`: commands of the same request before it."""
         command = check(submission, submitter, self._limits.max_retries)
         state = self._replicator.state
         if submission.task_id in state.tasks:
-            return command  # an answer that costs nothing new, however much is waiting
+            return command  # a duplicate adds no work, so that no limit applies
         if not self._keys.serves(submission.circuit):
             self._refuse_circuit(submission.circuit)
         if state.counts[TaskState.PENDING] + self._in_flight + ahead >= self._limits.max_backlog:
@@ -191,7 +193,7 @@ class Tasks:
         task = self._replicator.state.tasks.get(task_id)
         if task is None:
             task = await self._record.task(task_id)
-        # The record answers later than memory did: the task may have been submitted meanwhile.
+        # The projection answers later than memory did: the task may have been submitted meanwhile.
         task = self._replicator.state.tasks.get(task_id, task)
         if task is None:
             raise NotFound(f"there is no task {task_id}")

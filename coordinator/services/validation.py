@@ -13,7 +13,7 @@ _TASK_ID = re.compile(TASK_ID_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a caller sends. `max_retries` None: the coordinator's default."""
+    """A submission as the caller sent it. `max_retries` None means the coordinator's default."""
 
     task_id: str
     circuit: str
@@ -23,14 +23,14 @@ class Submission:
 
 
 def check_task_id(task_id: str) -> str:
-    """The id itself; raises InvalidRequest."""
+    """Return the id if it is valid; raises InvalidRequest."""
     if not _TASK_ID.fullmatch(task_id):
         raise InvalidRequest("task_id", TASK_ID_RULE)
     return task_id
 
 
 def check(submission: Submission, submitter: str, default_max_retries: int) -> Submit:
-    """The command that accepts it; raises InvalidRequest by field. Well under a millisecond."""
+    """Validate a submission and return its command. Takes well under 1 ms. Raises InvalidRequest with the field."""
     check_task_id(submission.task_id)
     retries = default_max_retries if submission.max_retries is None else submission.max_retries
     if not 0 <= retries <= MAX_RETRIES:

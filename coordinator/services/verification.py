@@ -1,4 +1,4 @@
-"""Checking proofs beside the event loop: about a millisecond each, in a few threads, a bounded number waiting."""
+"""Proof verification in a thread pool: about 1 ms per proof, with a bounded number waiting."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ _RETRY_AFTER_S = 1.0
 
 
 class ProofVerifier(Protocol):
-    """What checks one proof, in any thread. False for whatever does not verify, whatever the bytes are."""
+    """A thread-safe verifier of single proofs. Returns False for all invalid input, malformed bytes included."""
 
     def verify(self, circuit: str, proof: bytes, public_inputs: Sequence[str]) -> bool: ...
 
 
 class Verification:
-    """`threads` proofs at once (the prover library releases the interpreter's lock), `bound` under way in all."""
+    """Verification of `threads` proofs in parallel (the library releases the GIL), at most `bound` in progress."""
 
     def __init__(self, verifier: ProofVerifier, *, threads: int = 2, bound: int = 1024) -> None:
         self._verifier = verifier
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
         self._bound = bound
-        self._under_way = 0
+        self._in_progress = 0
 
     async def verify(self, circuit: str, proof: bytes, public_inputs: Sequence[str]) -> bool:
-        """Whether the proof shows the statement. Raises Overloaded at the bound."""
-        if self._under_way >= self._bound:
+        """Return whether the proof is valid for the public inputs. Raises Overloaded at the bound."""
+        if self._in_progress >= self._bound:
             raise Overloaded(f"{self._bound} proofs are being verified, which is the limit", _RETRY_AFTER_S)
-        self._under_way += 1
+        self._in_progress += 1
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, self._verifier.verify, circuit, proof, tuple(public_inputs))
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
 
     def close(self) -> None:
-        """Let the threads go; checks that wait are dropped, and their reports with them."""
+        """Shut the pool down; waiting verifications are cancelled, and their reports with them."""
         self._pool.shutdown(wait=False, cancel_futures=True)

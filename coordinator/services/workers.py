@@ -1,7 +1,8 @@
-"""What workers ask for: to be registered, to be believed alive, to be given tasks.
+"""The use cases of workers: register, send heartbeats, receive assignments.
 
-A worker speaks for itself alone. "Not registered" and "this attempt is not yours" make a worker start over or drop
-a proof, so they are said only after a barrier: a leader that was deposed without knowing it must not say them.
+A worker acts only under its own id. "Not registered" and "this attempt is not yours" make a worker start over or drop
+a proof, so that they are returned only after a barrier: a leader that was deposed without noticing it must not return
+them.
 """
 
 import logging
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from coordinator.errors import CoordinatorError, Forbidden, InvalidRequest, Overloaded, Unavailable
 from coordinator.leader.assignment_streams import AssignmentStreams, Stream, check_registered
 from coordinator.leader.leases import Leases
-from coordinator.raft import NotLeader
 from coordinator.replication.replicator import Replicator
 from coordinator.services.circuit_keys import CircuitKeys
 from coordinator.state.commands import RegisterWorker
@@ -22,7 +22,7 @@ from zkp.protocol.limits import MAX_CAPACITY, SHA256_PATTERN
 log = logging.getLogger("zkp.coordinator")
 
 Held = tuple[tuple[str, int], ...]
-"""Attempts that a worker says it has: (task id, attempt)."""
+"""Attempts that a worker reports to hold: (task id, attempt)."""
 
 MAX_HELD = 4096
 MAX_CIRCUITS = 64
@@ -34,7 +34,7 @@ _VERSION = re.compile(r"[ -~]{0,64}")
 
 @dataclass(frozen=True, slots=True)
 class WorkerRegistration:
-    """How a worker process introduces itself. `circuits`: name → SHA-256 (hex) of its verifying key."""
+    """The registration of a worker process. `circuits`: name → SHA-256 (hex) of its verifying key."""
 
     worker_id: str
     incarnation: str
@@ -46,14 +46,14 @@ class WorkerRegistration:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An attempt that a worker is to make."""
+    """An attempt assigned to a worker, with the private inputs."""
 
     task: Task
     inputs: bytes = field(repr=False)
 
 
 class Workers:
-    """The leader's side of the workers' life."""
+    """The leader's worker use cases. `caller` is the name in the certificate."""
 
     def __init__(
         self,
@@ -70,60 +70,60 @@ class Workers:
         self._clock = clock
         self._held: dict[str, frozenset[tuple[str, int]]] = {}
         self._serials: dict[str, str] = {}
-        """Worker → the serial number of the certificate that it last came with: it may renew without registering."""
+        """Worker id → serial number of its last used certificate: it may renew without registering."""
 
     def end(self) -> None:
-        """This node leads no more: forget what workers told it."""
+        """Discard the soft state, because this node lost leadership."""
         self._held.clear()
         self._serials.clear()
 
-    def user_of(self, certificate_serial: str) -> str:
-        """The id of the worker that uses this certificate now; empty when none does."""
+    def worker_using_certificate(self, certificate_serial: str) -> str:
+        """Return the id of the worker that uses this certificate now; empty when none does."""
         known = self._replicator.state.workers
         current = ((self._serials.get(worker.id, worker.certificate_serial), worker.id) for worker in known.values())
         return next((worker_id for serial, worker_id in current if serial == certificate_serial), "")
 
-    async def register(self, caller: str, introduction: WorkerRegistration, certificate_serial: str) -> Held:
-        """Take a worker process in; returns the attempts that it holds and that are not its own any more.
+    async def register(self, caller: str, registration: WorkerRegistration, certificate_serial: str) -> Held:
+        """Register a worker process, and return the attempts in `held` that no longer belong to it.
 
         caller: the name in the certificate; certificate_serial: hexadecimal. Raises InvalidRequest, Forbidden
         (another's name, quarantined, a revoked certificate).
         """
-        speaks_for(caller, introduction.worker_id)
-        require_leader(self._replicator)
-        _check(introduction)
+        require_own_worker_id(caller, registration.worker_id)
+        self._replicator.require_leader()
+        _validate(registration)
         workers = self._replicator.state.workers
-        if introduction.worker_id not in workers and len(workers) >= MAX_WORKERS:
+        if registration.worker_id not in workers and len(workers) >= MAX_WORKERS:
             raise Overloaded(f"{MAX_WORKERS} workers are known, which is the limit", 60.0)
-        circuits = self._circuits_of(introduction)
+        circuits = self._matching_circuits(registration)
         await self._replicator.barrier()
-        claimed = set(introduction.held)
-        mine = claimed & self._leased_to(introduction.worker_id)
+        claimed = set(registration.held)
+        mine = claimed & self._leased_to(registration.worker_id)
         if sum(len(task_id) + 16 for task_id, _ in mine) > _HELD_BYTES:
             raise InvalidRequest("held", "too many attempts to register with: finish some first")
         outcome = await self._replicator.submit(
             RegisterWorker(
-                introduction.worker_id,
-                introduction.incarnation,
-                introduction.capacity,
+                registration.worker_id,
+                registration.incarnation,
+                registration.capacity,
                 circuits,
                 tuple(sorted(mine)),
-                introduction.version,
+                registration.version,
                 certificate_serial,
             )
         )
         if outcome.refusal is not None:
             raise Forbidden(outcome.refusal.message)
-        self._held[introduction.worker_id] = frozenset(mine)
-        self._serials[introduction.worker_id] = certificate_serial
+        self._held[registration.worker_id] = frozenset(mine)
+        self._serials[registration.worker_id] = certificate_serial
         return tuple(sorted((claimed - mine) | set(outcome.dropped)))
 
     async def heartbeat(
         self, caller: str, worker_id: str, incarnation: str, held: Held, certificate_serial: str
     ) -> Held:
-        """Believe the worker alive; returns which of `held` it should drop. Raises NotFound: register again."""
-        speaks_for(caller, worker_id)
-        require_leader(self._replicator)
+        """Record a heartbeat, and return which of `held` the worker should drop. Raises NotFound: register again."""
+        require_own_worker_id(caller, worker_id)
+        self._replicator.require_leader()
         if len(held) > MAX_HELD:
             raise InvalidRequest("held", f"at most {MAX_HELD} attempts")
         await self._confirm_registered(worker_id, incarnation)
@@ -136,11 +136,11 @@ class Workers:
         return tuple(sorted(claimed - self._leased_to(worker_id)))
 
     async def connect(self, caller: str, worker_id: str, incarnation: str, certificate_serial: str) -> Stream:
-        """Open the worker's stream; an older one ends. Whoever opens it calls `disconnect`."""
-        speaks_for(caller, worker_id)
-        require_leader(self._replicator)
+        """Open the worker's stream; an older one ends. The caller must call `disconnect`."""
+        require_own_worker_id(caller, worker_id)
+        self._replicator.require_leader()
         await self._confirm_registered(worker_id, incarnation)
-        require_leader(self._replicator)  # it may have ended meanwhile, and then nobody would end this stream
+        self._replicator.require_leader()  # leadership may have ended meanwhile, and nothing would end the stream
         worker = self._replicator.state.workers[worker_id]
         stream = self._streams.open(worker, incarnation, self._undelivered(worker_id))
         self._leases.heard(worker_id, self._clock())
@@ -149,7 +149,7 @@ class Workers:
         return stream
 
     async def assignments(self, stream: Stream) -> AsyncGenerator[Assignment, None]:
-        """Assignments as they are made, for as long as this node leads; first those that may not have arrived.
+        """Yield assignments while this node leads; first those that may not have arrived.
 
         The same attempt can come twice, on an old and a new stream: a worker takes it once.
         """
@@ -158,10 +158,10 @@ class Workers:
             state = self._replicator.state
             now = state.tasks.get(task.id)
             if now is not None and now.state.leased and now.attempt == task.attempt:
-                yield Assignment(task, state.inputs[task.id])  # else it was cancelled or taken back meanwhile
+                yield Assignment(task, state.inputs[task.id])  # otherwise it was cancelled or revoked meanwhile
 
     def disconnect(self, stream: Stream) -> None:
-        """The stream is gone; its worker's leases run on."""
+        """Close the stream; the leases of its worker continue."""
         self._streams.close(stream)
         log.info("worker disconnected", extra={"worker_id": stream.worker_id})
 
@@ -182,11 +182,11 @@ class Workers:
             await self._replicator.barrier()
             check_registered(self._replicator.state.workers.get(worker_id), worker_id, incarnation)
 
-    def _circuits_of(self, introduction: WorkerRegistration) -> frozenset[str]:
-        """The circuits of which the worker has the cluster's verifying key; the others are logged."""
+    def _matching_circuits(self, registration: WorkerRegistration) -> frozenset[str]:
+        """Return the circuits of which the worker has the cluster's verifying key, and log the others."""
         matching = set()
         differing = []
-        for name, key in introduction.circuits.items():
+        for name, key in registration.circuits.items():
             pin = self._keys.pin(name)
             if pin is None and name in self._keys.local:
                 raise Unavailable("this leader has only just begun and is pinning its circuits: register again")
@@ -198,7 +198,7 @@ class Workers:
             log.warning(
                 "worker has other verifying keys than the cluster and gets no such tasks: %s",
                 ", ".join(differing),
-                extra={"worker_id": introduction.worker_id},
+                extra={"worker_id": registration.worker_id},
             )
         if not matching:
             raise InvalidRequest(
@@ -208,7 +208,7 @@ class Workers:
         return frozenset(matching)
 
 
-def speaks_for(caller: str, worker_id: str) -> None:
+def require_own_worker_id(caller: str, worker_id: str) -> None:
     """Raise Forbidden unless the certificate's name is the worker's."""
     if caller != worker_id:
         refusal = Forbidden(f"worker_id: this certificate is {caller}'s, it may not speak for {worker_id[:64]!r}")
@@ -216,24 +216,18 @@ def speaks_for(caller: str, worker_id: str) -> None:
         raise refusal
 
 
-def require_leader(replicator: Replicator) -> None:
-    """Raise NotLeader unless this node leads."""
-    if not replicator.is_leader:
-        raise NotLeader(replicator.leader_id)
-
-
-def _check(introduction: WorkerRegistration) -> None:
-    if not _INCARNATION.fullmatch(introduction.incarnation):
+def _validate(registration: WorkerRegistration) -> None:
+    if not _INCARNATION.fullmatch(registration.incarnation):
         raise InvalidRequest("incarnation", "must be 1 to 64 characters from A-Z a-z 0-9 . _ -")
-    if not 1 <= introduction.capacity <= MAX_CAPACITY:
+    if not 1 <= registration.capacity <= MAX_CAPACITY:
         raise InvalidRequest("capacity", f"must be 1 to {MAX_CAPACITY}")
-    if not 1 <= len(introduction.circuits) <= MAX_CIRCUITS:
+    if not 1 <= len(registration.circuits) <= MAX_CIRCUITS:
         raise InvalidRequest("circuits", f"must be 1 to {MAX_CIRCUITS}")
-    if any(len(name) > 64 or not name.isprintable() for name in introduction.circuits):
+    if any(len(name) > 64 or not name.isprintable() for name in registration.circuits):
         raise InvalidRequest("circuits", "names have at most 64 printable characters")
-    if any(not re.fullmatch(SHA256_PATTERN, key) for key in introduction.circuits.values()):
+    if any(not re.fullmatch(SHA256_PATTERN, key) for key in registration.circuits.values()):
         raise InvalidRequest("circuits", "verifying_key_sha256 is 64 hexadecimal digits, lower case")
-    if len(introduction.held) > MAX_HELD:
+    if len(registration.held) > MAX_HELD:
         raise InvalidRequest("held", f"at most {MAX_HELD} attempts")
-    if not _VERSION.fullmatch(introduction.version):
+    if not _VERSION.fullmatch(registration.version):
         raise InvalidRequest("version", "at most 64 printable ASCII characters")

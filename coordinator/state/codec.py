@@ -1,8 +1,8 @@
-"""Bytes in the replicated log and in snapshots ↔ the values that the state machine works on. Pure.
+"""Encoding of log entries and snapshots as protobuf messages. Pure.
 
-Every node must decode the same bytes to the same values. Broken bytes are broken for all of them: they raise
-`CodecError`, which the replica turns into a refused command. What a later version has written means something to
-others and not to this one: it raises `LaterVersionError`, and the replica stops.
+Every node must decode the same bytes to the same values. Malformed bytes are malformed on all nodes: they raise
+`CodecError`, which the replica turns into a rejected command. Data of a later version has a meaning for other nodes
+that this one does not know: it raises `LaterVersionError`, and the replica stops.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from zkp.protocol.v1 import replicated_pb2 as pb
 
 
 class CodecError(ValueError):
-    """The bytes are not what they should be."""
+    """The bytes are malformed."""
 
 
 class LaterVersionError(CodecError):
-    """The bytes are sound and say something that this version does not know: upgrade this node."""
+    """The bytes are well-formed, with fields that this version does not know: upgrade this node."""
 
 
 # ------------------------------------------------------------ log entries
@@ -48,7 +48,7 @@ def _attempts_to_pb(attempts: tuple[tuple[str, int], ...]) -> list[pb.Attempt]:
 
 
 def encode_command(command: commands.Command) -> pb.Command:
-    """One command as its message; the fields of both carry the same names."""
+    """Encode one command; command and message have the same field names."""
     values: dict[str, Any] = {name: getattr(command, name) for name in command.__slots__}
     if isinstance(command, commands.RegisterWorker):
         values["circuits"] = sorted(command.circuits)
@@ -98,7 +98,7 @@ def decode_group(data: bytes) -> commands.Group:
         message = pb.Group.FromString(data)
     except DecodeError as error:
         raise CodecError("log entry is not a group of commands") from error
-    if _says_more(message):
+    if _has_unknown_fields(message):
         raise LaterVersionError("was written by a later version of the coordinator")
     decoded = []
     for command in message.commands:
@@ -109,7 +109,7 @@ def decode_group(data: bytes) -> commands.Group:
     return commands.Group(message.now_ms, message.term, tuple(decoded))
 
 
-def _says_more(message: Message) -> bool:
+def _has_unknown_fields(message: Message) -> bool:
     """Whether there are fields in the message, or in any part of it, that this version does not know.
 
     They are dropped from it.
@@ -121,14 +121,14 @@ def _says_more(message: Message) -> bool:
 
 # ------------------------------------------------------------ snapshots
 
-_PORTION = 50
+_CHUNK_VALUES = 50
 _PIECE_BYTES = 16 << 10
 """Decoded at once: a millisecond, some fifty tasks."""
-_INDEXED_AT_ONCE = _FREED_AT_ONCE = 1_000
+_INDEX_CHUNK = _FREE_CHUNK = 1_000
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
 """The kinds of fields in the protobuf encoding, those of a fixed size with their bytes."""
-_LONGEST_VARINT_BYTES = 10
+_MAX_VARINT_BYTES = 10
 Stored = TypeVar("Stored")
 Slotted = model.Task | model.Attempt | model.Worker | model.CircuitState | model.Revocation
 
@@ -207,9 +207,9 @@ def capture_state(state: State) -> Iterator[bytes]:
 
     def encode() -> Iterator[bytes]:
         # Messages that follow one another are one message, with all that their lists hold.
-        for some in _portions(tasks):
+        for some in _chunks(tasks):
             yield pb.State(tasks=[_task_to_pb(task, inputs.get(task.id, b"")) for task in some]).SerializeToString()
-        for events in _portions(outbox):
+        for events in _chunks(outbox):
             yield pb.State(outbox=map(_event_to_pb, events)).SerializeToString()
         rest.workers.extend(map(_worker_to_pb, workers))
         rest.circuits.extend(pb.Circuit(**_values(circuit)) for circuit in circuits)
@@ -220,9 +220,9 @@ def capture_state(state: State) -> Iterator[bytes]:
     return encode()
 
 
-def _portions(values: list[Stored]) -> Iterator[list[Stored]]:
+def _chunks(values: list[Stored]) -> Iterator[list[Stored]]:
     """Small ones: every other thread may have to wait while a part is made."""
-    return (values[begin : begin + _PORTION] for begin in range(0, len(values), _PORTION))
+    return (values[begin : begin + _CHUNK_VALUES] for begin in range(0, len(values), _CHUNK_VALUES))
 
 
 def decode_state(data: bytes | memoryview, give_way: Callable[[], None] = lambda: None) -> State:
@@ -274,7 +274,7 @@ def _end_of_field(data: memoryview, position: int) -> int:
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """A number of the protobuf encoding, and where it ends. Raises CodecError."""
     value = 0
-    for shift, byte in enumerate(data[position : position + _LONGEST_VARINT_BYTES]):
+    for shift, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * shift
         if byte < 0x80:
             return value, position + shift + 1
@@ -283,7 +283,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
 
 def _add_piece(state: State, piece: bytes) -> None:
     m = pb.State.FromString(piece)
-    if _says_more(m):
+    if _has_unknown_fields(m):
         raise LaterVersionError("it was written by a later version of the coordinator: upgrade this node")
     # The single values are in one of the pieces, and 0 in the others.
     state.revision, state.projected = m.revision or state.revision, m.projected or state.projected
@@ -308,23 +308,23 @@ def _rebuild_indexes(state: State, give_way: Callable[[], None]) -> None:
             state.leases.setdefault(task.worker_id, set()).add(task.id)
         elif task.state.final:
             ended[task.revision] = task.id
-        if not number % _INDEXED_AT_ONCE:
+        if not number % _INDEX_CHUNK:
             give_way()
     # A task's last revision is the one that ended it, so revisions give the order of endings.
     for number, revision in enumerate(sorted(ended)):
         state.finished[ended[revision]] = None
-        if not number % _INDEXED_AT_ONCE:
+        if not number % _INDEX_CHUNK:
             give_way()
 
 
 def free_state(state: State) -> Iterator[None]:
-    """Empty a state that is not used any more, a piece at a time: freeing a large one keeps every thread waiting."""
+    """Empty an unused state in pieces, because freeing a large one at once blocks every thread."""
     for values in (state.tasks, state.inputs, state.queue, state.finished):
         while values:
-            for _ in range(min(len(values), _FREED_AT_ONCE)):
+            for _ in range(min(len(values), _FREE_CHUNK)):
                 values.popitem()
             yield
     while state.outbox:
-        for _ in range(min(len(state.outbox), _FREED_AT_ONCE)):
+        for _ in range(min(len(state.outbox), _FREE_CHUNK)):
             state.outbox.pop()
         yield

@@ -1,4 +1,4 @@
-"""What can be asked of the replicated state. Values only; `state.State.apply` gives them their meaning."""
+"""The commands of the replicated state. Values only; `machine.State.apply` defines their effects."""
 
 from dataclasses import dataclass, field
 
@@ -60,7 +60,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class LoseLease:
-    """The leader takes an attempt back: the worker fell silent, overran its time, or lied."""
+    """Revoke an attempt: the worker missed its heartbeats, exceeded a time limit, or sent an invalid proof."""
 
     task_id: str
     attempt: int
@@ -70,7 +70,7 @@ class LoseLease:
 
 @dataclass(frozen=True, slots=True)
 class RegisterWorker:
-    """A worker process introduces itself; leases of this worker that are not in `held` are taken back."""
+    """Register a worker process; leases of this worker that are not in `held` are revoked."""
 
     worker_id: str
     incarnation: str
@@ -90,7 +90,7 @@ class MarkOffline:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Give this worker no more tasks, and take back what it has, until an operator releases it."""
+    """Revoke the worker's leases, and assign it no tasks until an operator releases it."""
 
     worker_id: str
     reason: str
@@ -109,7 +109,10 @@ class RegisterCircuit:
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """The record holds every event up to `revision`; tasks that ended with event `forget_up_to` or before may go."""
+    """Acknowledge that the projection holds every event up to `revision`.
+
+    Tasks whose final event is `forget_up_to` or an earlier one are evicted.
+    """
 
     revision: int
     forget_up_to: int
@@ -117,7 +120,7 @@ class Projected:
 
 @dataclass(frozen=True, slots=True)
 class RevokeCertificate:
-    """Nobody may use this certificate any more.
+    """Revoke a certificate.
 
     serial: hexadecimal, lower case, without leading zeros; subject: whose it is, as ROLE/NAME, or empty;
     not_after_ms: when it expires anyway, and may be forgotten here; worker_id: the worker that has used it of late,
@@ -151,7 +154,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One log entry: commands that were gathered while the one before was in flight.
+    """One log entry: a batch of commands.
 
     now_ms and term are stamped by the leader that proposes it.
     """

@@ -1,8 +1,9 @@
-"""The replicated state: a pure machine. Commands and a time stamp in, events out.
+"""The replicated state: a pure state machine. Commands and a time stamp in, events out.
 
-Here, and nowhere else, a task changes state. No clock, no randomness, no I/O; `apply` never raises, since an
-exception in a replicated command would stop every node alike. Two machines that are fed the same commands are
-equal for ever.
+Only this module changes the state of a task. It has no clock, no randomness and no I/O; `apply` never raises, because
+an exception in a replicated command would stop every node. Two machines that apply the same commands are equal.
+
+Messages in the state are replicated: nodes of different versions must produce the same text for the same command.
 """
 
 import hashlib
@@ -48,7 +49,7 @@ from coordinator.state.model import (
 from zkp.protocol.limits import SERIAL_PATTERN
 
 MAX_REVOKED = 100_000
-"""Revoked certificates to remember at once; those that have expired make room."""
+"""Maximum number of revoked certificates in the state; expired ones are evicted at the limit."""
 
 _SERIAL = re.compile(SERIAL_PATTERN)
 
@@ -64,7 +65,7 @@ class Move(Enum):
     CANCEL = "cancel"
 
 
-# Every way in which a task can go on. What is not in this table does not happen.
+# All transitions of a task. Any other transition is impossible.
 # A proof may arrive for an attempt whose start report was lost: assigned → completed.
 TRANSITIONS: dict[tuple[TaskState, Move], TaskState] = {
     (TaskState.PENDING, Move.ASSIGN): TaskState.ASSIGNED,
@@ -147,7 +148,7 @@ class State:
         }
 
     def apply(self, command: Command, now_ms: int, term: int) -> Outcome:
-        """Carry out one command; a bad one is refused and changes nothing. Never raises.
+        """Apply one command and return its outcome; an invalid one is rejected and changes nothing. Never raises.
 
         now_ms: the proposer's clock; term: the proposer's term, kept with each attempt.
         """
@@ -271,7 +272,7 @@ class State:
         return self._done(task.id)
 
     def _check_report(self, task: Task | None, task_id: str, worker_id: str, attempt: int) -> Rejection | None:
-        """Only the worker that holds the current attempt may speak of it, and only until the task ends."""
+        """Accept reports only from the worker that holds the current attempt, and only until the task ends."""
         if task is None:
             return _no_task(task_id).refusal
         if not task.state.leased or task.attempt != attempt:
@@ -331,7 +332,7 @@ class State:
             self.queue.move_to_end(task.id, last=False)
         if after.final:
             self.finished[task.id] = None
-            # Private inputs are needed no more: they must not outlive the task.
+            # Private inputs are no longer needed: they must not outlive the task.
             del self.inputs[task.id]
         attempt = None
         if before.leased or after.leased:
@@ -389,8 +390,8 @@ class State:
             return _no_worker(command.worker_id)
         if worker.incarnation != command.incarnation or worker.state is not WorkerState.ONLINE:
             return _refused(RefusalCode.STALE, f"worker {worker.id} has moved on")
-        self._set_worker(worker, WorkerState.OFFLINE, "heartbeat timed out", EventKind.WORKER_OFFLINE)
-        self._take_back_leases(worker.id, "lease_lost", f"worker {worker.id} fell silent")
+        self._set_worker(worker, WorkerState.OFFLINE, "fell silent", EventKind.WORKER_OFFLINE)
+        self._revoke_leases(worker.id, "lease_lost", f"worker {worker.id} fell silent")
         return Outcome(events=tuple(self._events))
 
     def _quarantine(self, command: Quarantine) -> Outcome:
@@ -400,7 +401,7 @@ class State:
         if worker.state is WorkerState.QUARANTINED:
             return Outcome(duplicate=True)
         self._set_worker(worker, WorkerState.QUARANTINED, command.reason, EventKind.WORKER_QUARANTINED)
-        self._take_back_leases(worker.id, "worker_quarantined", command.reason)
+        self._revoke_leases(worker.id, "worker_quarantined", command.reason)
         return Outcome(events=tuple(self._events))
 
     def _release(self, command: Release) -> Outcome:
@@ -417,7 +418,7 @@ class State:
         self.workers[worker.id] = changed
         self._emit(kind, worker=changed)
 
-    def _take_back_leases(self, worker_id: str, code: str, message: str, *, costs_retry: bool = True) -> None:
+    def _revoke_leases(self, worker_id: str, code: str, message: str, *, costs_retry: bool = True) -> None:
         # Sorted: a set's order differs between processes, and every node must do the same.
         for task_id in sorted(self.leases.get(worker_id, ())):
             self._end_attempt(self.tasks[task_id], AttemptState.LOST, code, message, costs_retry=costs_retry)
@@ -429,7 +430,7 @@ class State:
             return _refused(RefusalCode.INVALID, "serial: must be lower-case hexadecimal without leading zeros")
         if command.serial in self.revoked:
             return Outcome(duplicate=True)
-        if len(self.revoked) >= MAX_REVOKED and not self._forget_expired():
+        if len(self.revoked) >= MAX_REVOKED and not self._evict_expired():
             return _refused(RefusalCode.NOT_ALLOWED, f"{MAX_REVOKED} certificates are revoked and not yet expired")
         revocation = Revocation(
             serial=command.serial,
@@ -445,18 +446,18 @@ class State:
         if worker is not None and worker.state is WorkerState.ONLINE:
             self._set_worker(worker, WorkerState.OFFLINE, "its certificate was revoked", EventKind.WORKER_OFFLINE)
             message = f"the certificate of worker {worker.id} was revoked"
-            self._take_back_leases(worker.id, "lease_lost", message, costs_retry=False)
+            self._revoke_leases(worker.id, "lease_lost", message, costs_retry=False)
         return Outcome(events=tuple(self._events))
 
-    def _forget_expired(self) -> bool:
-        """Make room; whether there is any now."""
+    def _evict_expired(self) -> bool:
+        """Evict expired certificates, and return whether any was evicted."""
         kept = {serial: one for serial, one in self.revoked.items() if one.not_after_ms >= self.clock_ms}
         if len(kept) == len(self.revoked):
             return False
         self.revoked = kept
         return True
 
-    # ------------------------------------------------------------ circuits, record
+    # ------------------------------------------------------------ circuits, projection
 
     def _register_circuit(self, command: RegisterCircuit) -> Outcome:
         known = self.circuits.get(command.name)
@@ -490,7 +491,7 @@ class State:
     # ------------------------------------------------------------ events
 
     def count(self, task: Task, by: int) -> None:
-        """Keep the counts in step with a task that comes (1) or goes (-1)."""
+        """Update the counts for a task that is added (1) or removed (-1)."""
         self.counts[task.state] += by
         counts = self.counts_by_circuit.get(task.circuit)
         if counts is None:
@@ -517,7 +518,7 @@ class State:
 
 
 def _is_same_result(task: Task, command: Complete) -> bool:
-    """The same report again: its first answer was lost on the way."""
+    """Return whether the report is a repetition, whose first answer was lost."""
     return (
         task.state is TaskState.COMPLETED
         and task.worker_id == command.worker_id

@@ -1,4 +1,4 @@
-"""The nouns of the replicated state: immutable values, no behaviour but questions about themselves.
+"""The values of the replicated state: immutable, without behaviour other than derived properties.
 
 Times are milliseconds since the Unix epoch as the proposing leader stamped them; 0 means "not yet".
 """
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class TaskState(StrEnum):
-    """Where a task stands; the last three are final."""
+    """The state of a task; the last three are final."""
 
     PENDING = "pending"
     ASSIGNED = "assigned"
@@ -32,7 +32,7 @@ LEASED_STATES = frozenset({TaskState.ASSIGNED, TaskState.IN_PROGRESS})
 
 
 class AttemptState(StrEnum):
-    """How one numbered try at a task goes, or went."""
+    """The state of one numbered attempt at a task."""
 
     ASSIGNED = "assigned"
     IN_PROGRESS = "in_progress"
@@ -81,7 +81,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One numbered try at a task, as the record keeps it."""
+    """One numbered attempt at a task, as it is projected."""
 
     task_id: str
     attempt: int
@@ -125,7 +125,7 @@ class CircuitState:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A certificate that nobody may use any more. `subject`: whose it was, as ROLE/NAME, or empty."""
+    """A revoked certificate. `subject` is its holder as ROLE/NAME, or empty."""
 
     serial: str
     subject: str
@@ -137,7 +137,7 @@ class Revocation:
 
 
 class EventKind(StrEnum):
-    """What happened; the names are what operators see in logs and in the record."""
+    """The kind of an event; the values appear in logs and in the projection."""
 
     TASK_SUBMITTED = "task submitted"
     TASK_ASSIGNED = "task assigned"
@@ -180,6 +180,8 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
+    """The reason why a command was rejected."""
+
     code: RefusalCode
     message: str
 

@@ -1,4 +1,7 @@
-"""The record in PostgreSQL: the one place for SQL and for psycopg. DESIGN.md here says why it is so."""
+"""Projection of the replicated state in PostgreSQL, and its reads. See DESIGN.md.
+
+The only package with SQL and psycopg.
+"""
 
 from coordinator.store.connection import Database
 from coordinator.store.connections import ConnectionPool

@@ -1,7 +1,7 @@
-"""Events → rows: what a batch of events leaves behind, as columns for the statements in `queries.sql`. Pure.
+"""Conversion of a batch of events to the columns of the statements in `queries.sql`. Pure.
 
-Only the last after-image of each task, attempt, worker, circuit and revocation is written, so the order within a
-batch is kept without writing each step of it.
+Only the last after-image of each task, attempt, worker, circuit and revocation in a batch is written: the result is
+the same as that of all events in order, with fewer rows.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from coordinator.state.model import Attempt, CircuitState, Revocation, Task, Tas
 from coordinator.store.errors import ProjectionBehind
 
 Columns = Mapping[str, list[object]]
-"""One list a column, all of one length: the parameters of an INSERT … SELECT FROM unnest."""
+"""One list per column, all of the same length: the parameters of an INSERT … SELECT FROM unnest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The last after-images of consecutive events, and where the record stands once they are written."""
+    """The last after-images of consecutive events, and the position of the projection after the write."""
 
     revision: int
     fingerprint: bytes
@@ -30,7 +30,11 @@ class Batch:
 
 
 def collapse(events: Sequence[TaskEvent], after: int) -> Batch:
-    """The batch of `events`: one at least, numbered after + 1, after + 2, …; or ProjectionBehind."""
+    """Return the batch of `events`, at least one, whose revisions must be after + 1, after + 2, ….
+
+    Raises:
+        ProjectionBehind: An event is missing.
+    """
     tasks: dict[str, Task] = {}
     attempts: dict[tuple[str, int], Attempt] = {}
     workers: dict[str, Worker] = {}
@@ -55,9 +59,9 @@ def collapse(events: Sequence[TaskEvent], after: int) -> Batch:
 
 
 def fingerprint(event: TaskEvent) -> bytes:
-    """SHA-256 that tells this event from the equally numbered one of another history. 32 bytes.
+    """Return a SHA-256 (32 bytes) that distinguishes this event from that of another history at the same revision.
 
-    It must come out the same in every release: what goes into it is listed here, and stays.
+    It must be the same in every release: its inputs are fixed.
     """
     task, attempt, worker, circuit = event.task, event.attempt, event.worker, event.circuit
     parts: list[object] = [event.revision, event.at_ms, str(event.kind)]
@@ -65,15 +69,15 @@ def fingerprint(event: TaskEvent) -> bytes:
     parts.append([attempt.attempt, str(attempt.state)] if attempt else None)
     parts.append([worker.id, worker.incarnation, str(worker.state)] if worker else None)
     parts.append([circuit.name, circuit.verifying_key_sha256] if circuit else None)
-    if event.revocation:  # came later: the other events' fingerprints are what they were
+    if event.revocation:  # added later; the fingerprints of other events must not change
         parts.append([event.revocation.serial])
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
 
 def sanitize_text(text: str) -> str:
-    """The text as PostgreSQL can hold it: NUL and lone surrogates become U+FFFD.
+    """Return the text with NUL and lone surrogates replaced by U+FFFD, since PostgreSQL cannot store them.
 
-    Free text comes from workers and clients. One bad character in it must not keep the record from going on.
+    Free text comes from workers and clients. An invalid character in it must not stop the projection.
     """
     if text.isascii() and "\0" not in text:
         return text
@@ -81,7 +85,7 @@ def sanitize_text(text: str) -> str:
 
 
 def task_columns(tasks: Iterable[Task]) -> Columns:
-    """Columns of `write_tasks`, without private inputs or the digest that could confirm a guess at them."""
+    """Return the columns of `write_tasks`, without private inputs or the digest, which could confirm a guess."""
     rows = list(tasks)
     return {
         "id": [sanitize_text(task.id) for task in rows],
@@ -107,7 +111,7 @@ def task_columns(tasks: Iterable[Task]) -> Columns:
 
 
 def attempt_columns(attempts: Iterable[Attempt]) -> Columns:
-    """Columns of `write_attempts`."""
+    """Return the columns of `write_attempts`."""
     rows = list(attempts)
     return {
         "task_id": [sanitize_text(attempt.task_id) for attempt in rows],
@@ -125,7 +129,7 @@ def attempt_columns(attempts: Iterable[Attempt]) -> Columns:
 
 
 def worker_columns(workers: Iterable[Worker]) -> Columns:
-    """Columns of `write_workers`."""
+    """Return the columns of `write_workers`."""
     rows = list(workers)
     return {
         "id": [sanitize_text(worker.id) for worker in rows],
@@ -141,7 +145,7 @@ def worker_columns(workers: Iterable[Worker]) -> Columns:
 
 
 def circuit_columns(circuits: Iterable[CircuitState]) -> Columns:
-    """Columns of `write_circuits`."""
+    """Return the columns of `write_circuits`."""
     rows = list(circuits)
     return {
         "name": [sanitize_text(circuit.name) for circuit in rows],
@@ -152,7 +156,7 @@ def circuit_columns(circuits: Iterable[CircuitState]) -> Columns:
 
 
 def revocation_columns(revocations: Iterable[Revocation]) -> Columns:
-    """Columns of `write_revocations`."""
+    """Return the columns of `write_revocations`."""
     rows = list(revocations)
     return {
         "serial": [revocation.serial for revocation in rows],
@@ -165,5 +169,5 @@ def revocation_columns(revocations: Iterable[Revocation]) -> Columns:
 
 
 def _array(values: Iterable[str]) -> str:
-    # As JSON: a list of arrays of different lengths is no array to PostgreSQL.
+    # As JSON: PostgreSQL does not accept an array of arrays of different lengths.
     return json.dumps([sanitize_text(value) for value in values], ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""How the record's database is reached: libpq's keywords in, connections with our own time limits out.
+"""Connections to PostgreSQL, from libpq's keywords, with timeouts of our own.
 
-The keywords come from the coordinator's `database.*` settings, which see to it that a network address means
-TLS with verify-full. They may hold a password: nothing here shows them.
+The keywords come from the coordinator's `database.*` settings, whose validation requires TLS with verify-full for
+network addresses. They may include a password: this module never logs or shows them.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 from coordinator.store.deadline import Connection
 from coordinator.store.errors import ProjectionUnavailable
 
-REACH = 30.0
-"""Seconds for reaching the database over all; `connect_timeout` limits one address, and no name look-up."""
+CONNECT_TIMEOUT_S = 30.0
+"""Limit for connecting in total; `connect_timeout` applies to one address, and not to the name look-up."""
 
-# A line that is dead is found within about ten seconds, whoever is waiting on it.
-_LINE = {
+# A dead TCP connection is detected within about ten seconds, on writes and reads.
+_TCP = {
     "keepalives": "1",
     "keepalives_idle": "4",
     "keepalives_interval": "2",
@@ -29,18 +29,18 @@ _LINE = {
 }
 _WRITER = {
     "search_path": "public",
-    # What was acknowledged is forgotten by the cluster: a commit must be on PostgreSQL's disk.
+    # The cluster evicts acknowledged events: a commit must be on PostgreSQL's disk.
     "synchronous_commit": "on",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
-    # A writer that froze in the middle of a batch must not keep the next leader's out for long.
+    # A writer that freezes within a batch must not block the next leader's writer for long.
     "idle_in_transaction_session_timeout": "10s",
 }
 _READER = {
     "search_path": "public",
     "default_transaction_read_only": "on",
     "statement_timeout": "3s",
-    # Readers keep their connections open; the server ends those that nobody has used.
+    # Readers keep their connections open; the server closes those that are idle for long.
     "idle_session_timeout": "5min",
 }
 
@@ -49,35 +49,49 @@ class Database:
     """Opens connections to one database."""
 
     def __init__(self, parameters: Mapping[str, str], *, application: str) -> None:
-        """parameters: libpq's keywords; application: our name in PostgreSQL's list of sessions."""
+        """Set the target; no connection is made.
+
+        Args:
+            parameters: libpq's keywords.
+            application: Prefix of `application_name` in pg_stat_activity.
+        """
         self._parameters = dict(parameters)
         self._application = application
 
     def __repr__(self) -> str:
-        return f"Database({self.place})"
+        return f"Database({self.location})"
 
     @property
-    def place(self) -> str:
-        """Where it is, for messages: NAME at HOST:PORT, without secrets."""
+    def location(self) -> str:
+        """NAME at HOST:PORT, for messages, without secrets."""
         hosts, ports = self._parameters.get("host", ""), self._parameters.get("port", "")
-        places = ",".join(f"[{host}]" if ":" in host else host for host in hosts.split(","))
-        return f"{self._parameters.get('dbname', '')} at {places}{':' if ports else ''}{ports}"
+        addresses = ",".join(f"[{host}]" if ":" in host else host for host in hosts.split(","))
+        return f"{self._parameters.get('dbname', '')} at {addresses}{':' if ports else ''}{ports}"
 
     async def connect_writer(self) -> Connection:
-        """A connection for the projection: autocommit, and READ COMMITTED in each explicit transaction.
+        """Open a connection for the projection, with autocommit, and READ COMMITTED in explicit transactions.
 
-        Raises psycopg.Error or ProjectionUnavailable. The caller closes it.
+        The caller closes it.
+
+        Raises:
+            psycopg.Error: The server refused the connection.
+            ProjectionUnavailable: There was no answer in time.
         """
         connection = await self._connect(f"{self._application} writer", _WRITER, target_session_attrs="read-write")
-        # The fence relies on it: an UPDATE that waited for a row sees what the row has become.
+        # For the fence: an UPDATE that waited for a row lock sees the updated row (PostgreSQL manual, 13.2.1).
         await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         return connection
 
     async def connect_reader(self) -> Connection:
-        """A read-only connection with dictionary rows. Raises psycopg.Error or ProjectionUnavailable."""
+        """Open a read-only connection with dictionary rows.
+
+        Raises:
+            psycopg.Error: The server refused the connection.
+            ProjectionUnavailable: There was no answer in time.
+        """
         connection = await self._connect(f"{self._application} reader", _READER)
         connection.row_factory = dict_row
-        # Planned with the parameters at hand: listings leave out the filters that are not used.
+        # Not prepared, so that plans use the actual parameters: listings omit the filters that are not used.
         connection.prepare_threshold = None
         return connection
 
@@ -86,22 +100,24 @@ class Database:
         options = " ".join(f"-c {name}={value}" for name, value in session.items())
         keywords: dict[str, Any] = {
             "connect_timeout": "5",
-            **_LINE,
+            **_TCP,
             **extra,
             **given,
             "application_name": application,
-            # Ours come last and win.
+            # These come last and take precedence.
             "options": f"{given.get('options', '')} {options}".strip(),
         }
         try:
-            async with asyncio.timeout(REACH):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await psycopg.AsyncConnection.connect(autocommit=True, **keywords)
         except TimeoutError:
-            raise ProjectionUnavailable(f"{self.place} could not be reached within {REACH:g} s") from None
+            raise ProjectionUnavailable(
+                f"{self.location} could not be reached within {CONNECT_TIMEOUT_S:g} s"
+            ) from None
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line. Of what PostgreSQL says only the message: its details quote rows."""
+    """Return an error as one line. Of a PostgreSQL error only the primary message: its details quote rows."""
     text = str(error)
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = f"{error.diag.message_primary} (SQLSTATE {error.sqlstate})"

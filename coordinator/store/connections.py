@@ -1,7 +1,7 @@
-"""A bounded number of read-only connections, kept open between uses.
+"""Bounded pool of read-only connections.
 
-An idle connection that was cut meanwhile is replaced on its next use, so that a restart of PostgreSQL is not
-seen; while PostgreSQL is away every read fails at once, with the reason.
+An idle connection that was closed by the server is replaced on its next use, so that callers do not notice a restart
+of PostgreSQL; while PostgreSQL is unavailable every read fails immediately, with the reason.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ import psycopg
 from psycopg.rows import DictRow
 
 from coordinator.store.connection import Database, describe
-from coordinator.store.deadline import Connection, answered
+from coordinator.store.deadline import Connection, with_deadline
 from coordinator.store.errors import ProjectionUnavailable
 from coordinator.store.observer import StoreObserver
 
-ANSWER = 5.0
-"""Seconds for one read, above the server's own limit of three."""
-WAIT = 2.0
-"""Seconds to wait for a free connection."""
+STATEMENT_TIMEOUT_S = 5.0
+"""Limit for one read, above the server's `statement_timeout` of 3 s."""
+POOL_TIMEOUT_S = 2.0
+"""Limit for the wait for a free connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """How many are open and unused, in use, and allowed."""
+    """Numbers of connections: idle, busy, and the maximum of both together."""
 
     idle: int
     busy: int
@@ -46,17 +46,21 @@ class Readers:
 
     @property
     def connections(self) -> ConnectionPool:
-        """As they are now."""
+        """The current numbers of connections."""
         return ConnectionPool(len(self._idle), self._busy, self._limit)
 
     async def fetch(self, statement: bytes, parameters: Mapping[str, object]) -> list[DictRow]:
-        """All rows; ProjectionUnavailable when PostgreSQL is away, hangs or refuses, or no connection is free."""
+        """Return all rows of a statement.
+
+        Raises:
+            ProjectionUnavailable: PostgreSQL is unavailable, hangs or refuses, or no connection is free.
+        """
         async with self._slot():
             try:
-                with self._observer.asking("read"):
+                with self._observer.query_timer("read"):
                     return await self._fetch(statement, parameters)
             except psycopg.errors.UndefinedTable:
-                raise ProjectionUnavailable("the database has no tables yet: a leader creates them") from None
+                raise ProjectionUnavailable("the projection has no tables yet: a leader creates them") from None
             except (psycopg.Error, OSError) as error:
                 raise ProjectionUnavailable(describe(error)) from error
 
@@ -68,7 +72,7 @@ class Readers:
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         try:
-            await asyncio.wait_for(self._slots.acquire(), WAIT)
+            await asyncio.wait_for(self._slots.acquire(), POOL_TIMEOUT_S)
         except TimeoutError:
             raise ProjectionUnavailable(f"all {self._limit} connections for reading are busy") from None
         self._busy += 1
@@ -85,7 +89,7 @@ class Readers:
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError:
-                # Cut while it was idle; so, most likely, were the others. Reading twice does no harm.
+                # Closed while it was idle, as most likely were the others. A read may safely be repeated.
                 await self.close()
         return await self._fetch_over(await self._database.connect_reader(), statement, parameters)
 
@@ -93,7 +97,7 @@ class Readers:
         self, connection: Connection, statement: bytes, parameters: Mapping[str, object]
     ) -> list[DictRow]:
         try:
-            rows = await answered(connection, ANSWER, _rows(connection, statement, parameters))
+            rows = await with_deadline(connection, STATEMENT_TIMEOUT_S, _rows(connection, statement, parameters))
         except BaseException:
             await connection.close()
             raise

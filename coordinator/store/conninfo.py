@@ -1,7 +1,7 @@
-"""Connection URLs and parameters, read and checked by libpq itself, through psycopg. No connection is made.
+"""Connection URLs and parameters, parsed and checked by libpq itself, through psycopg. No connection is made.
 
-libpq's own messages quote what they refuse, which is part of a password when that was not percent-encoded: no
-quoted value is repeated.
+libpq's messages quote the text that is invalid, which may be part of a password that is not percent-encoded: no
+quoted value is repeated here.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _DEFAULT_PORT = "5432"
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
-_NO_SOCKET = "/dev/null"  # no directory, so that no socket can be below it
+_NO_SOCKET = "/dev/null"  # not a directory, so that it cannot contain a socket
 _WHOLE_NUMBERS = (  # libpq checks these only once it is connected
     "connect_timeout",
     "keepalives",
@@ -28,16 +28,20 @@ _WHOLE_NUMBERS = (  # libpq checks these only once it is connected
 
 
 class ConninfoError(ValueError):
-    """libpq refuses the URL or a parameter. `what` and `cure` are for the operator and hold no secret."""
+    """libpq refuses the URL or a parameter. `what` and `hint` are for the operator and contain no secrets."""
 
-    def __init__(self, what: str, cure: str) -> None:
-        super().__init__(f"{what}; {cure}")
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(f"{what}; {hint}")
         self.what = what
-        self.cure = cure
+        self.hint = hint
 
 
 def parse_url(url: str) -> dict[str, str]:
-    """libpq's keywords in a connection URL, those with an empty value left out. Raises ConninfoError."""
+    """Return libpq's keywords in a connection URL, without those whose value is empty.
+
+    Raises:
+        ConninfoError: The URL is invalid.
+    """
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConninfoError("is not a postgresql:// URL", "write postgresql://USER@HOST:PORT/NAME")
     try:
@@ -52,7 +56,11 @@ def parse_url(url: str) -> dict[str, str]:
 
 
 def check_values(parameters: Mapping[str, str]) -> None:
-    """Raise ConninfoError for a value that libpq would refuse before it connects, such as an unknown sslmode."""
+    """Check every value that libpq checks before it connects, such as sslmode.
+
+    Raises:
+        ConninfoError: libpq would refuse a value.
+    """
     for keyword in _WHOLE_NUMBERS:
         if keyword in parameters and not re.fullmatch(r"-?[0-9]{1,9}", parameters[keyword]):
             raise ConninfoError(f"has a {keyword} that is not a whole number", "write a number")
@@ -60,7 +68,7 @@ def check_values(parameters: Mapping[str, str]) -> None:
         raise ConninfoError("has a port that is not a number", "write HOST:PORT, the password percent-encoded")
     if any(not _is_address(address) for address in parameters.get("hostaddr", "").split(",")):
         raise ConninfoError("has a hostaddr that is not an IP address", "write an IP address, or use host")
-    # libpq checks everything else when it begins to connect; to a socket that cannot exist, that ends at once.
+    # libpq checks everything else when it starts to connect; with a socket that cannot exist, that fails immediately.
     sockets = ",".join([_NO_SOCKET] * len(parameters.get("host", "").split(",")))
     probe = {**parameters, "host": sockets, "hostaddr": "", "password": ""}
     connection = pq.PGconn.connect_start(make_conninfo("", **probe).encode())
@@ -73,7 +81,7 @@ def check_values(parameters: Mapping[str, str]) -> None:
 
 def _unparsable(url: str) -> ConninfoError:
     query = url.partition("?")[2]
-    if "@" not in query:  # otherwise the query may be the rest of a password that was not percent-encoded
+    if "@" not in query:  # otherwise the query may be the rest of a password that is not percent-encoded
         known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
         for pair in filter(None, query.split("&")):
             name, equals, _ = pair.partition("=")
@@ -81,13 +89,13 @@ def _unparsable(url: str) -> ConninfoError:
             if not equals:
                 return ConninfoError("has a parameter without a value", "write NAME=VALUE after the ?")
             if name not in known and _NAME.fullmatch(name):
-                return ConninfoError(f"has the unknown parameter {name!r}", _cure_of_unknown(name, known))
+                return ConninfoError(f"has the unknown parameter {name!r}", _hint_for_unknown(name, known))
     return ConninfoError(
         "cannot be parsed by libpq", "write postgresql://USER@HOST:PORT/NAME, other characters percent-encoded"
     )
 
 
-def _cure_of_unknown(name: str, known: set[str]) -> str:
+def _hint_for_unknown(name: str, known: set[str]) -> str:
     if name == "ssl":
         return "write sslmode=verify-full"
     nearest = get_close_matches(name, known, n=1)

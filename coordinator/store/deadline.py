@@ -1,8 +1,8 @@
-"""A limit on how long an answer of PostgreSQL may take, for the case that it hangs instead of failing.
+"""A client-side limit on the time of a statement, for when PostgreSQL hangs instead of failing.
 
-`statement_timeout` is the server's own, and a server that is stopped, frozen or cut off does not keep it.
-Cancelling a psycopg call asks the server to cancel and waits for it, so that does not help either: what helps
-is to hang up.
+`statement_timeout` is enforced by the server, and a server that is stopped, frozen or disconnected does not do so.
+Cancelling a psycopg call sends a cancel request and waits for the server, which does not help either. Therefore the
+connection is closed.
 """
 
 import asyncio
@@ -16,32 +16,35 @@ import psycopg
 
 from coordinator.store.errors import ProjectionUnavailable
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Connection = psycopg.AsyncConnection[Any]
 
 
-async def answered(connection: Connection, seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """What `work`, which uses `connection`, returns.
+async def with_deadline(connection: Connection, seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of `work`, which uses `connection`.
 
-    When `seconds` have passed, or when the caller is cancelled, the line is cut: the connection is of no use
-    any more, and a transaction that was open on it is rolled back by the server, or was just being committed.
-    Raises ProjectionUnavailable after `seconds`, and whatever `work` raises.
+    After `seconds`, or when the caller is cancelled, the TCP connection is shut down: `connection` can no longer be
+    used, and the server rolls back its open transaction unless the commit was already in progress.
+
+    Raises:
+        ProjectionUnavailable: `work` took longer than `seconds`.
+        Exception: Any exception of `work`.
     """
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            raise ProjectionUnavailable(f"PostgreSQL has not answered for {seconds:g} s")
+            raise ProjectionUnavailable(f"PostgreSQL did not respond within {seconds:g} s")
         return task.result()
     finally:
         if not task.done():
-            _hang_up(connection)
+            _abort_connection(connection)
             await asyncio.wait({task})
             if not task.cancelled():
-                task.exception()  # it failed because of the cut: looked at, so that nobody warns of it
+                task.exception()  # retrieved, so that asyncio does not warn: it failed because of the shutdown
 
 
-def _hang_up(connection: Connection) -> None:
-    # A second descriptor of the same line: libpq sees the end of the stream and gives up by itself.
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+def _abort_connection(connection: Connection) -> None:
+    # A second descriptor of the same connection: libpq reads the end of the stream and fails.
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,33 +1,33 @@
-"""What can go wrong with the record. Messages are one line, say the cure, and hold no password."""
+"""Errors of the projection. Messages are one line, say what to do, and contain no password."""
 
 
 class ProjectionError(Exception):
-    """Base of every error of this room."""
+    """Base of every error of this package."""
 
 
 class ProjectionUnavailable(ProjectionError):
-    """PostgreSQL cannot be reached, or did not answer in time: try again later."""
+    """PostgreSQL cannot be reached, or did not respond in time; retry later."""
 
 
 class Fenced(ProjectionError):
-    """A later term writes the record: this leader has been deposed and must stop writing."""
+    """A leader of a later term writes the projection: this one has been deposed and must stop writing."""
 
 
 class ProjectionBehind(ProjectionError):
-    """The record lacks events that it once held, and that the cluster has forgotten since."""
+    """The projection lacks events that it once had and that the cluster has evicted since."""
 
 
 class ProjectionAhead(ProjectionError):
-    """The record holds events that the cluster does not know."""
+    """The projection has events that the cluster does not have."""
 
 
 class ProjectionForeign(ProjectionError):
-    """The record holds the history of another cluster."""
+    """The projection has the history of another cluster."""
 
 
 class DatabaseSchemaError(ProjectionError):
-    """The tables are not those that this release works with."""
+    """The schema of the database does not match this release."""
 
 
 class PageTokenError(ProjectionError):
-    """A page token that this listing did not hand out."""
+    """A page token that this listing did not return."""

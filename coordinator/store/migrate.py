@@ -1,8 +1,8 @@
-"""Brings the tables to the version that this release works with: plain SQL files, each applied once.
+"""Schema migrations: SQL files, each applied once.
 
-Done by the leader, before it writes. Each file is one transaction under an advisory lock. A file that was
-applied is never edited: its checksum is kept, and a difference, like a database newer than the code, is
-refused.
+The leader applies them before it writes. Each file is one transaction under an advisory lock. A file must not be
+edited once it has been applied: its checksum is stored, and a difference is an error, as is a newer
+database.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ log = logging.getLogger("zkp.store")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered file."""
+    """One numbered migration file."""
 
     version: int
     name: str
@@ -36,7 +36,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """One line of the database's list of what was applied."""
+    """One row of the table of applied migrations."""
 
     version: int
     name: str
@@ -44,7 +44,11 @@ class Applied:
 
 
 def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:
-    """The files NNNN_name.sql of `directory` (default: this release's), numbered from 1, or DatabaseSchemaError."""
+    """Return the files NNNN_name.sql of `directory` (default: those of this release), in order.
+
+    Raises:
+        DatabaseSchemaError: Their numbers are not 1, 2, 3, ….
+    """
     if directory is None:
         directory = resources.files(__package__).joinpath("migrations")
     found = []
@@ -60,32 +64,38 @@ def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ..
 
 
 def outstanding(known: Sequence[Migration], applied: Sequence[Applied]) -> Sequence[Migration]:
-    """What is still to apply, in order; DatabaseSchemaError when the database is no earlier state of ours."""
+    """Return the migrations that remain to be applied, in order.
+
+    Raises:
+        DatabaseSchemaError: The applied ones are not a prefix of the known ones.
+    """
     if len(applied) > len(known):
         raise DatabaseSchemaError(
             f"the tables are at version {applied[-1].version}, and this release knows {len(known)}: "
             "run the newer release"
         )
-    for ours, theirs in zip(known, applied, strict=False):
-        if (ours.version, ours.sha256) != (theirs.version, theirs.sha256):
+    for migration, done in zip(known, applied, strict=False):
+        if (migration.version, migration.sha256) != (done.version, done.sha256):
             raise DatabaseSchemaError(
-                f"migration {theirs.version:04}_{theirs.name} was applied with other content than here: "
-                "run the release that applied it, or put the file back as it was"
+                f"migration {done.version:04}_{done.name} has a different checksum from the applied one: "
+                "run the release that applied it, or restore the file"
             )
     return known[len(applied) :]
 
 
 async def migrate(connection: Connection, term: int, known: Sequence[Migration]) -> Sequence[Migration]:
-    """Apply what is outstanding of the `known` migrations, as the leader of `term`, and return it.
+    """Apply the outstanding migrations of `known` as the leader of `term`, and return them.
 
-    Raises DatabaseSchemaError as `outstanding` does, and Fenced when a later term has written to the record.
+    Raises:
+        DatabaseSchemaError: As `outstanding`, or the encoding of the database is not UTF-8.
+        Fenced: A leader of a later term has written the projection.
     """
     done: list[Migration] = []
     while True:
         async with connection.transaction():
             await connection.execute(QUERIES["lock_migrations"])
             await connection.execute(QUERIES["create_migrations"])
-            # Read again under the lock: another leader may have been faster.
+            # Read again under the lock: another leader may have migrated first.
             todo = await unapplied(connection, known)
             if not todo:
                 return done
@@ -95,7 +105,7 @@ async def migrate(connection: Connection, term: int, known: Sequence[Migration])
 
 
 async def unapplied(connection: Connection, known: Sequence[Migration]) -> Sequence[Migration]:
-    """What `outstanding` says of the database as it is now."""
+    """Return the outstanding migrations of the connected database, as `outstanding`."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(QUERIES["find_tables"])
         tables = await cursor.fetchone()
@@ -106,7 +116,7 @@ async def unapplied(connection: Connection, known: Sequence[Migration]) -> Seque
 
 
 async def _apply(connection: Connection, migration: Migration, term: int) -> None:
-    """One file, in the caller's transaction, fenced as every write is: it may change rows."""
+    """Apply one file in the caller's transaction, fenced like every write, since it may change rows."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(QUERIES["unlimited_statement"])
         await cursor.execute(QUERIES["use_term"], {"term": term})
@@ -115,7 +125,7 @@ async def _apply(connection: Connection, migration: Migration, term: int) -> Non
         if tables is not None and tables["projection"] is not None:
             await cursor.execute(QUERIES["raise_term"], {"term": term})
             if await cursor.fetchone() is None:
-                raise Fenced(f"term {term} may not migrate the database: a later term writes it")
+                raise Fenced(f"term {term} may not migrate the database: a leader of a later term writes it")
         else:
             await _check_encoding(connection)
         await cursor.execute(migration.sql)

@@ -1,19 +1,19 @@
-"""Who is told how the record is reached: nobody here, the metrics in a daemon."""
+"""Observation of the store; the coordinator's metrics implement it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class StoreObserver:
-    """Told of every question to PostgreSQL and of every batch; this one forgets it."""
+    """Receives every query and every batch; this base class does nothing."""
 
     @contextmanager
-    def asking(self, operation: str) -> Iterator[None]:  # noqa: ARG002 - for those who listen
-        """Within this context PostgreSQL is asked; operation: "connect", "read" or "write"."""
+    def query_timer(self, operation: str) -> Iterator[None]:  # noqa: ARG002 - for subclasses
+        """Measure a query, which runs within this context; operation: "connect", "read" or "write"."""
         yield
 
     def wrote(self, events: int) -> None:
-        """A batch of so many events is in the record."""
+        """Count a batch of `events` events that was written."""
 
     def refused(self) -> None:
-        """The record refused this node's write: somebody else's turn, or somebody else's history."""
+        """Count a refused write: this node was deposed, or the database has another history."""

@@ -1,4 +1,4 @@
-"""What the projector reads: the events that the record still lacks, as the replicated state holds them."""
+"""Outbox of events that are not yet in the projection, as the projector reads it from the replicated state."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,28 +13,28 @@ from coordinator.store.projection import Position
 
 
 class EventOutbox(Protocol):
-    """Events by their revision, which has no gaps."""
+    """Events by their revision, without gaps."""
 
     @property
     def revision(self) -> int:
-        """The last event's."""
+        """Revision of the last event."""
 
     @property
     def projected(self) -> int:
-        """The last one that the record is known to hold; `pending` may have forgotten events up to it."""
+        """Last revision that is acknowledged as projected; events up to it may have been evicted."""
 
     def pending(self, after: int, limit: int) -> Sequence[TaskEvent]:
-        """The first `limit` events after revision `after`, in order."""
+        """Return the first `limit` events after revision `after`, in order."""
 
     async def wait(self, after: int) -> None:
         """Return once there is an event after revision `after`."""
 
 
 class StateOutbox:
-    """The replicated state's outbox. Whoever applies commands calls `notify` after them, on the same loop."""
+    """The replicated state's outbox. After commands are applied, `notify` must be called on the same event loop."""
 
     def __init__(self, state: Callable[[], State]) -> None:
-        """state: gives the state as it is now; a node that loads a snapshot has a new one."""
+        """Args: state: Returns the current state; loading a snapshot replaces it."""
         self._state = state
         self._changed = asyncio.Event()
 
@@ -54,7 +54,7 @@ class StateOutbox:
         return tuple(islice(events, start, start + limit))
 
     def notify(self) -> None:
-        """Say that the state may have changed."""
+        """Wake up `wait`: the state may have changed."""
         self._changed.set()
 
     async def wait(self, after: int) -> None:
@@ -64,25 +64,29 @@ class StateOutbox:
 
 
 def check_continuity(position: Position, outbox: EventOutbox) -> None:
-    """Refuse a record of which the outbox is not the continuation: writing on would make a false history.
+    """Check that the outbox continues the projection; otherwise further writes would make a false history.
 
-    Raises ProjectionAhead, ProjectionBehind or ProjectionForeign. Needs a state that has applied everything that was
-    committed before this leader's term.
+    The state must have applied everything that was committed before this leader's term.
+
+    Raises:
+        ProjectionAhead: The projection has more events than the cluster.
+        ProjectionBehind: The projection lost events that it once had.
+        ProjectionForeign: The projection belongs to another cluster.
     """
     if position.revision > outbox.revision:
         raise ProjectionAhead(
-            f"the projection holds revision {position.revision}, the cluster has reached only {outbox.revision}: "
+            f"the projection is at revision {position.revision}, the cluster only at {outbox.revision}: "
             "the cluster's data was lost or restored; give it a new database, or restore its data"
         )
     if position.revision < outbox.projected:
         raise ProjectionBehind(
-            f"the projection ends at revision {position.revision} and has held {outbox.projected}: "
+            f"the projection is at revision {position.revision} and was at {outbox.projected}: "
             "it lost data or is an old backup; restore a newer backup"
         )
     if position.revision > outbox.projected:
         event = outbox.pending(position.revision - 1, 1)[0]
         if fingerprint(event) != position.fingerprint:
             raise ProjectionForeign(
-                f"the projection's event {position.revision} is not this cluster's: the database belongs to "
+                f"event {position.revision} of the projection is not this cluster's: the database belongs to "
                 "another or an earlier cluster; give this one its own database"
             )

@@ -1,8 +1,7 @@
-"""Writes batches of events into the record: as the one writer, in order, each exactly once.
+"""Writes of batches of events to the projection: by one writer, in order, each exactly once.
 
-The fence is in the database, not here: every transaction begins by moving the projection's revision on, in
-its own term and from the revision that it expects. A leader that was deposed finds no such row, whatever it
-believes.
+The fence is in the database: every transaction starts with an update of the projection's revision, on the condition
+that its term and revision are the expected ones. For a deposed leader that update finds no row.
 """
 
 import logging
@@ -30,7 +29,7 @@ Cursor = psycopg.AsyncCursor[DictRow]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a record has come: its last revision, that event's fingerprint, the term that may write it."""
+    """State of a projection: its last revision, the fingerprint of that event, the term that may write it."""
 
     term: int
     revision: int
@@ -38,10 +37,10 @@ class Position:
 
 
 class ProjectionWriter:
-    """The record as the leader of one term writes it, over one connection of its own.
+    """Writes the projection as the leader of one term, over a connection of its own.
 
-    Every method is one transaction; a psycopg.Error from any leaves it open whether the transaction was
-    committed: ask `begin` again, over a new connection.
+    Every method is one transaction. After a psycopg.Error it is unknown whether the transaction was committed: call
+    `begin` again, over a new connection.
     """
 
     def __init__(self, connection: Connection, term: int) -> None:
@@ -49,7 +48,7 @@ class ProjectionWriter:
         self._term = term
 
     async def position(self) -> Position | None:
-        """How far the record has come, without writing anything; None when it has no tables."""
+        """Return the position of the projection without writing anything; None if it has no tables."""
         async with self._connection.transaction(), self._cursor() as cursor:
             await cursor.execute(QUERIES["find_tables"])
             tables = await cursor.fetchone()
@@ -60,7 +59,11 @@ class ProjectionWriter:
         return None if row is None else Position(**row)
 
     async def begin(self) -> Position:
-        """Become the writer and shut out every earlier term. Raises Fenced when a later term has written."""
+        """Become the writer, and fence every earlier term.
+
+        Raises:
+            Fenced: A leader of a later term has written.
+        """
         async with self._connection.transaction(), self._cursor() as cursor:
             await cursor.execute(QUERIES["use_term"], {"term": self._term})
             await cursor.execute(QUERIES["raise_term"], {"term": self._term})
@@ -70,11 +73,14 @@ class ProjectionWriter:
         return Position(**row)
 
     async def write(self, batch: Batch, expected: int) -> frozenset[str]:
-        """Write the events after revision `expected`.
+        """Write the batch of events after revision `expected`.
 
-        Returns the ids of tasks that were left alone, because the record has held them as final before: an id
-        that was used again after the cluster had forgotten it. Raises Fenced when this is not the writer any
-        more.
+        Returns:
+            The ids of tasks that were skipped because the projection has a final task with the same id: a client
+            reused the id after the cluster had evicted the task.
+
+        Raises:
+            Fenced: This leader is no longer the writer.
         """
         async with self._connection.transaction(), self._cursor() as cursor:
             await cursor.execute(QUERIES["use_term"], {"term": self._term})
@@ -92,7 +98,11 @@ class ProjectionWriter:
             return await _write_rows(cursor, batch)
 
     async def check(self, expected: int) -> None:
-        """Raise Fenced unless this term is still the writer and the record stands at `expected`."""
+        """Check that this term is still the writer and the projection is at revision `expected`.
+
+        Raises:
+            Fenced: It is not.
+        """
         async with self._connection.transaction(), self._cursor() as cursor:
             await cursor.execute(QUERIES["position"])
             row = await cursor.fetchone()
@@ -105,10 +115,10 @@ class ProjectionWriter:
     async def _fenced(self, cursor: Cursor, expected: int | None = None) -> Fenced:
         await cursor.execute(QUERIES["position"])
         row = await cursor.fetchone()
-        found = f"term {row['term']}, revision {row['revision']}" if row else "nothing"
+        actual = f"term {row['term']}, revision {row['revision']}" if row else "nothing"
         mine = f"term {self._term}" + ("" if expected is None else f", revision {expected}")
         return Fenced(
-            f"no longer the writer: the projection is at {found}, this leader at {mine} "
+            f"no longer the writer: the projection is at {actual}, this leader at {mine} "
             "(a later leader writes it, or the database belongs to an earlier cluster)"
         )
 
@@ -124,7 +134,7 @@ async def _write_rows(cursor: Cursor, batch: Batch) -> frozenset[str]:
         return frozenset()
     await cursor.execute(QUERIES["write_tasks"], task_columns(batch.tasks.values()))
     written = {row["id"] for row in await cursor.fetchall()}
-    # An attempt speaks of a task in the same batch, and shares its fate.
+    # An attempt belongs to a task in the same batch, and is skipped with it.
     attempts = [attempt for attempt in batch.attempts.values() if attempt.task_id in written]
     if attempts:
         await cursor.execute(QUERIES["write_attempts"], attempt_columns(attempts))

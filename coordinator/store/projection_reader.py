@@ -1,4 +1,4 @@
-"""Reads of the record, for every node: what became of tasks, also of those that the cluster has forgotten."""
+"""Reads of the projection, on every node: tasks and their outcomes, evicted tasks included."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +28,9 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The record at a glance.
+    """Position and totals of the projection.
 
-    accepted_once: completed tasks with exactly one accepted result; less than `counts[COMPLETED]` would be a
-    fault.
+    `accepted_once` is the number of completed tasks with exactly one accepted result; it must be `counts[COMPLETED]`.
     """
 
     term: int
@@ -41,48 +40,60 @@ class Summary:
 
 
 class ProjectionReader:
-    """Read-only; may lag behind the replicated state. Its methods raise RecordUnavailable when it is away."""
+    """Reads of the projection, which may lag behind the replicated state.
+
+    Every method raises `ProjectionUnavailable` while PostgreSQL is unavailable.
+    """
 
     def __init__(self, database: Database, max_connections: int, observer: StoreObserver | None = None) -> None:
         self._readers = Readers(database, max_connections, observer or StoreObserver())
 
     @property
     def connections(self) -> ConnectionPool:
-        """Those for reading, as they are now."""
+        """The current numbers of connections for reading."""
         return self._readers.connections
 
     async def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the idle connections."""
         await self._readers.close()
 
     async def get_task(self, task_id: str) -> Task | None:
-        """The task, or None. Its `inputs` and `digest` are empty: the record does not hold them."""
+        """Return the task, or None. Its `inputs` and `digest` are empty: the projection does not store them."""
         rows = await self._readers.fetch(QUERIES["get_task"], {"id": sanitize_text(task_id)})
         return _task(rows[0]) if rows else None
 
     async def get_attempts(self, task_id: str) -> tuple[Attempt, ...]:
-        """Every attempt at the task, first to last; none for a task that is not there."""
+        """Return every attempt of the task, first to last; none for an unknown task."""
         rows = await self._readers.fetch(QUERIES["get_attempts"], {"id": sanitize_text(task_id)})
         return tuple(_attempt(row) for row in rows)
 
     async def list_tasks(
         self, state: TaskState | None, circuit: str | None, page_size: int, page_token: str
     ) -> TaskPage:
-        """One page, newest first; `page_size` is 1 to 1,000, the first page's token is empty.
+        """Return one page of tasks, newest first.
 
-        Tasks that come in while somebody pages push none from one page to the next. Raises PageTokenError.
+        New tasks do not move others from one page to the next.
+
+        Args:
+            state: Only tasks in this state, if given.
+            circuit: Only tasks of this circuit, if given.
+            page_size: 1–1,000.
+            page_token: Empty for the first page.
+
+        Raises:
+            PageTokenError: The token is invalid, or belongs to other filters.
         """
         if not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise ValueError(f"page_size: must be 1 to {MAX_PAGE_SIZE}")
+            raise ValueError(f"page_size: must be 1–{MAX_PAGE_SIZE}")
         filters = (state or "", circuit or "")
-        place = decode_token(page_token, filters) if page_token else None
+        cursor = decode_token(page_token, filters) if page_token else None
         rows = await self._readers.fetch(
             QUERIES["list_tasks"],
             {
                 "state": None if state is None else str(state),
                 "circuit": None if circuit is None else sanitize_text(circuit),
-                "before_ms": place and place.created_ms,
-                "before_id": place and place.task_id,
+                "before_ms": cursor and cursor.created_ms,
+                "before_id": cursor and cursor.task_id,
                 "limit": page_size + 1,
             },
         )
@@ -91,7 +102,7 @@ class ProjectionReader:
         return TaskPage(tasks, encode_token(Cursor(tasks[-1].created_ms, tasks[-1].id), filters) if more else "")
 
     async def summary(self) -> Summary:
-        """Counts over the whole record; reads all of it."""
+        """Return totals over the whole projection; scans all of it."""
         (row,) = await self._readers.fetch(QUERIES["summary"], {})
         counts = {state: int(row["counts"].get(state, 0)) for state in TaskState}
         return Summary(row["term"], row["revision"], counts, row["accepted_once"])

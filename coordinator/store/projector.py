@@ -1,7 +1,7 @@
-"""The leader's loop that keeps the record up with the replicated state, whatever PostgreSQL is doing.
+"""The leader's loop that writes the replicated state's events to the projection.
 
-PostgreSQL away is no error here: the events wait in the outbox and the loop tries again. What ends the loop
-is a record that must not be written: somebody else's turn, or somebody else's history.
+An unavailable PostgreSQL does not end the loop: the events wait in the outbox, and the loop retries. It ends if the
+projection must not be written: a later leader writes it, or it has another history.
 """
 
 import asyncio
@@ -14,35 +14,35 @@ import psycopg
 
 from coordinator.store.batch import collapse
 from coordinator.store.connection import Database, describe
-from coordinator.store.deadline import Connection, answered
+from coordinator.store.deadline import Connection, with_deadline
 from coordinator.store.errors import Fenced, ProjectionError, ProjectionUnavailable
 from coordinator.store.migrate import load_migrations, migrate, unapplied
 from coordinator.store.observer import StoreObserver
 from coordinator.store.outbox import EventOutbox, check_continuity
 from coordinator.store.projection import Position, ProjectionWriter
 
-BATCH = 1_000
-"""Events a transaction, at most."""
-GATHER = 0.01
-"""Seconds that events are gathered for after a batch that was not full: bounds the transactions a second."""
-ACKNOWLEDGE = 0.2
-"""Seconds between acknowledgments, each of which is a replicated command."""
-ACKNOWLEDGE_AGAIN = 1.0
-"""Seconds to the next when one has failed."""
-CHECK = 5.0
-"""Seconds without events after which the idle connection is checked."""
-ANSWER = 15.0
-"""Seconds after which PostgreSQL counts as hung; above the server's own limits, which report first."""
-MIGRATE = 3600.0
-"""Seconds that a migration may take."""
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0
-"""Seconds of the back-off between attempts to reach PostgreSQL, doubling from the first to the last."""
+MAX_BATCH_EVENTS = 1_000
+"""Maximum number of events per transaction."""
+BATCH_LINGER_S = 0.01
+"""Wait for further events after a batch that was not full; bounds the number of transactions per second."""
+ACK_INTERVAL_S = 0.2
+"""Time between acknowledgements, each of which is a replicated command."""
+ACK_RETRY_S = 1.0
+"""Time to the next acknowledgement after a failed one."""
+IDLE_CHECK_S = 5.0
+"""Time without events after which the connection is checked."""
+STATEMENT_TIMEOUT_S = 15.0
+"""Limit for a statement, above the server's own limits, whose errors are more specific."""
+MIGRATION_TIMEOUT_S = 3600.0
+"""Limit for the migrations."""
+MIN_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
+"""Backoff between attempts to connect, doubling from the minimum to the maximum."""
 
 log = logging.getLogger("zkp.store")
 
 
 class ProjectorStatus(StrEnum):
-    """How the record is kept; `CATCHING_UP` is more than one batch behind."""
+    """State of the projection; `CATCHING_UP` is more than one batch behind."""
 
     OK = "ok"
     CATCHING_UP = "catching_up"
@@ -51,16 +51,25 @@ class ProjectorStatus(StrEnum):
 
 
 def retry_delay(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row (1, 2, …); chance in [0, 1) spreads the upper half."""
-    whole = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 16))
+    """Return the backoff in seconds.
+
+    Args:
+        failures: Number of consecutive failures, at least 1.
+        chance: Random number in [0, 1), which spreads the upper half of the backoff.
+    """
+    whole = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2.0 ** min(failures - 1, 16))
     return whole * (1 + chance) / 2
 
 
 class Projector:
-    """Writes the outbox into the record while its node leads.
+    """Writes the outbox to the projection while its node is the leader.
 
-    acknowledge: makes the cluster forget events up to a revision (the replicated command `Projected`). When
-    it fails, in whatever way, it is called again later.
+    Args:
+        database: Database of the projection.
+        outbox: Events to write.
+        acknowledge: Proposes the command `Projected`, after which events up to a revision can be evicted. It is
+            called again later if it raises anything.
+        observer: Receives measurements.
     """
 
     def __init__(
@@ -74,53 +83,60 @@ class Projector:
         self._database = database
         self._outbox = outbox
         self._acknowledge = acknowledge
-        self._recorded: int | None = None
+        self._projected: int | None = None
         self._written = asyncio.Event()
         self._failures = 0
         self._running = False
         self._refused = False
         self._connected = False
         self.last_error = ""
-        """Why the record was last not written, in one line without secrets; empty while all is well."""
-        self.left_alone = 0
-        """Tasks that were not written because the record has held another, final one under the same id."""
+        """Last error, as one line without secrets; empty after a successful write."""
+        self.skipped = 0
+        """Number of tasks that were not written because the projection has a final one with the same id."""
 
     @property
     def status(self) -> ProjectorStatus:
-        """For health reports."""
+        """State for health reports."""
         if self._refused or not self._running:
             return ProjectorStatus.STOPPED
         if self._failures:
             return ProjectorStatus.DEGRADED
-        if not self._connected or self.lag > BATCH:
+        if not self._connected or self.lag > MAX_BATCH_EVENTS:
             return ProjectorStatus.CATCHING_UP
         return ProjectorStatus.OK
 
     @property
     def lag(self) -> int:
-        """Events that the record lacks, as far as this node knows."""
-        recorded = self._outbox.projected if self._recorded is None else self._recorded
-        return max(0, self._outbox.revision - recorded)
+        """Number of events that the projection lacks, as far as this node knows."""
+        projected = self._outbox.projected if self._projected is None else self._projected
+        return max(0, self._outbox.revision - projected)
 
     @property
     def connected(self) -> bool:
-        """The record is open for writing."""
+        """Whether the projection is open for writing."""
         return self._connected
 
     @property
     def lagging_since_ms(self) -> int | None:
-        """When the oldest event happened that the record lacks, milliseconds since the epoch; None: it lacks none."""
-        recorded = self._outbox.projected if self._recorded is None else self._recorded
-        oldest = self._outbox.pending(recorded, 1)
+        """Time of the oldest event that the projection lacks, in ms since the epoch; None if it lacks none."""
+        projected = self._outbox.projected if self._projected is None else self._projected
+        oldest = self._outbox.pending(projected, 1)
         return oldest[0].at_ms if oldest else None
 
     async def run(self, term: int) -> None:
-        """Keep the record as the leader of `term`, until cancelled, or until the record refuses.
+        """Write the projection as the leader of `term` until cancelled, or until it must not be written.
 
-        Call it once the state has applied what was committed in earlier terms. Raises Fenced, RecordBehind,
-        RecordAhead, RecordForeign or SchemaError; after any of these nothing was and nothing will be written.
+        The state must have applied everything that was committed in earlier terms. After any of these errors, nothing
+        more is written.
+
+        Raises:
+            Fenced: A leader of a later term writes the projection.
+            ProjectionBehind: The projection lost events.
+            ProjectionAhead: The projection has more events than the cluster.
+            ProjectionForeign: The projection belongs to another cluster.
+            DatabaseSchemaError: The schema does not match this release.
         """
-        self._running, self._failures, self._recorded = True, 0, None
+        self._running, self._failures, self._projected = True, 0, None
         self._written.clear()
         parts = {
             asyncio.create_task(self._keep_writing(term), name="projection writer"),
@@ -139,7 +155,7 @@ class Projector:
                 if self._refused:
                     self._observer.refused()
                 self.last_error = describe(result)
-                # Being fenced is what happens to a leader that was deposed; the rest needs an operator.
+                # A deposed leader is expected to be fenced; every other error needs an operator.
                 level = logging.WARNING if isinstance(result, Fenced) else logging.CRITICAL
                 log.log(level, "record not written: %s", self.last_error, extra={"term": term})
                 raise result
@@ -159,16 +175,16 @@ class Projector:
             await asyncio.sleep(retry_delay(self._failures, random.random()))  # noqa: S311 - spreads retries
 
     async def _write_while_connected(self, term: int) -> None:
-        """One connection's life; ends with an exception."""
-        with self._observer.asking("connect"):
+        """Write over one connection, until an exception."""
+        with self._observer.query_timer("connect"):
             connection = await self._database.connect_writer()
         try:
             projection = ProjectionWriter(connection, term)
             position = await self._open(connection, projection, term)
-            self._set_recorded(position.revision)
+            self._set_projected(position.revision)
             self._connected, self._refused = True, False
             log.info(
-                "record opened at revision %d, %d events behind",
+                "projection opened at revision %d, %d events behind",
                 position.revision,
                 self.lag,
                 extra={"term": term},
@@ -179,63 +195,63 @@ class Projector:
             await connection.close()
 
     async def _open(self, connection: Connection, projection: ProjectionWriter, term: int) -> Position:
-        """Make sure of the record, then of the tables, then of the term: nobody else's database is touched."""
+        """Check the projection, then migrate the schema, then raise the term: a foreign database is not changed."""
         known = load_migrations()
-        todo = await answered(connection, ANSWER, unapplied(connection, known))
-        found = await answered(connection, ANSWER, projection.position())
-        if found is not None:
-            check_continuity(found, self._outbox)
-        if todo:
-            await answered(connection, MIGRATE, migrate(connection, term, known))
-        position = await answered(connection, ANSWER, projection.begin())
-        # Once more: the leader before may have written until this moment.
+        outstanding = await with_deadline(connection, STATEMENT_TIMEOUT_S, unapplied(connection, known))
+        position = await with_deadline(connection, STATEMENT_TIMEOUT_S, projection.position())
+        if position is not None:
+            check_continuity(position, self._outbox)
+        if outstanding:
+            await with_deadline(connection, MIGRATION_TIMEOUT_S, migrate(connection, term, known))
+        position = await with_deadline(connection, STATEMENT_TIMEOUT_S, projection.begin())
+        # Again: the previous leader may have written until now.
         check_continuity(position, self._outbox)
         return position
 
     async def _write_next(self, connection: Connection, projection: ProjectionWriter) -> None:
-        after = self._recorded or 0
-        events = self._outbox.pending(after, BATCH)
+        after = self._projected or 0
+        events = self._outbox.pending(after, MAX_BATCH_EVENTS)
         if not events:
             self._recovered()
             try:
-                await asyncio.wait_for(self._outbox.wait(after), CHECK)
+                await asyncio.wait_for(self._outbox.wait(after), IDLE_CHECK_S)
             except TimeoutError:
-                await answered(connection, ANSWER, projection.check(after))
+                await with_deadline(connection, STATEMENT_TIMEOUT_S, projection.check(after))
             return
         batch = collapse(events, after)
-        with self._observer.asking("write"):
-            left_alone = await answered(connection, ANSWER, projection.write(batch, after))
+        with self._observer.query_timer("write"):
+            skipped = await with_deadline(connection, STATEMENT_TIMEOUT_S, projection.write(batch, after))
         self._observer.wrote(len(events))
         self._recovered()
-        self._set_recorded(batch.revision)
-        if left_alone:
-            self.left_alone += len(left_alone)
+        self._set_projected(batch.revision)
+        if skipped:
+            self.skipped += len(skipped)
             log.error(
-                "task ids reused; the projection keeps the existing rows",
-                extra={"task_id": ", ".join(sorted(left_alone))},
+                "task ids reused; keeping the existing rows",
+                extra={"task_id": ", ".join(sorted(skipped))},
             )
-        if len(events) < BATCH:
-            await asyncio.sleep(GATHER)
+        if len(events) < MAX_BATCH_EVENTS:
+            await asyncio.sleep(BATCH_LINGER_S)
 
-    def _set_recorded(self, revision: int) -> None:
-        self._recorded = revision
+    def _set_projected(self, revision: int) -> None:
+        self._projected = revision
         self._written.set()
 
     def _recovered(self) -> None:
         if self._failures:
-            log.info("record reached again, %d events behind", self.lag)
+            log.info("projection reached again, %d events behind", self.lag)
         self._failures, self.last_error = 0, ""
 
     async def _keep_acknowledging(self) -> None:
         while True:
             await self._written.wait()
             self._written.clear()
-            recorded = self._recorded
-            if recorded is not None and recorded > self._outbox.projected:
+            projected = self._projected
+            if projected is not None and projected > self._outbox.projected:
                 try:
-                    await self._acknowledge(recorded)
-                except Exception as error:  # noqa: BLE001 - replication fails in many ways, all passing
-                    log.warning("record not acknowledged at revision %d: %s", recorded, describe(error))
+                    await self._acknowledge(projected)
+                except Exception as error:  # noqa: BLE001 - replication has many errors, all transient
+                    log.warning("projection not acknowledged at revision %d: %s", projected, describe(error))
                     self._written.set()
-                    await asyncio.sleep(ACKNOWLEDGE_AGAIN)
-            await asyncio.sleep(ACKNOWLEDGE)
+                    await asyncio.sleep(ACK_RETRY_S)
+            await asyncio.sleep(ACK_INTERVAL_S)

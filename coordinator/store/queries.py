@@ -1,4 +1,4 @@
-"""The statements of `queries.sql`, by name: SQL is written in .sql files and nowhere else."""
+"""The statements of `queries.sql` by name. SQL is only in .sql files."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,11 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def parse(text: str) -> Mapping[str, bytes]:
-    """Split blocks that start with `-- name: NAME`, without comments; ValueError for a name given twice."""
+    """Return the statements of a text, by the names in its lines `-- name: NAME`, without comments.
+
+    Raises:
+        ValueError: Two statements have the same name.
+    """
     _, *parts = _NAME.split(text)
     statements: dict[str, bytes] = {}
     for name, block in zip(parts[::2], parts[1::2], strict=True):

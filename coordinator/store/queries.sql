@@ -1,22 +1,22 @@
--- Every statement of the record, by name. A block starts with its name and a sentence on what it is for.
--- Times cross this border as milliseconds since the epoch on the way in (0: not yet) and as timestamptz on the way
--- out; empty text stands for NULL on the way in.
+-- Every statement of the store, by name. A block starts with its name and its purpose.
+-- Parameters give times as milliseconds since the epoch (0: not yet) and NULL as empty text; results give times as
+-- timestamptz.
 
 -- name: use_term
--- Say in which term this transaction writes; the fence's triggers hold it against the projection.
+-- Set the term of this transaction; the fence's triggers compare it with that of the projection.
 SELECT set_config('zkp.term', %(term)s::text, true)
 
 -- name: raise_term
--- Become the writer; no row when a later term has written already.
+-- Become the writer; no row if a later term has written.
 UPDATE projection SET term = %(term)s WHERE term <= %(term)s
 RETURNING term, revision, fingerprint
 
 -- name: position
--- How far the record has come, and in whose term.
+-- Revision and term of the projection.
 SELECT term, revision, fingerprint FROM projection
 
 -- name: advance
--- The fence: first statement of every write. No row when another term, or another revision, has got there first.
+-- The fence: first statement of every write. No row if the term or the revision is not the expected one.
 UPDATE projection SET revision = %(revision)s, fingerprint = %(fingerprint)s
 WHERE term = %(term)s AND revision = %(expected)s
 RETURNING revision
@@ -31,7 +31,7 @@ FROM unnest(
 ON CONFLICT (name) DO NOTHING
 
 -- name: write_workers
--- Workers as they are after the batch.
+-- Workers after the batch.
 INSERT INTO workers (id, incarnation, capacity, circuits, version, state, reason, registered_at, revision)
 SELECT id, incarnation, capacity,
     ARRAY(SELECT e.value FROM jsonb_array_elements_text(circuits) WITH ORDINALITY AS e (value, place) ORDER BY place),
@@ -46,7 +46,7 @@ ON CONFLICT (id) DO UPDATE SET
     registered_at = excluded.registered_at, revision = excluded.revision
 
 -- name: write_revocations
--- A certificate is revoked once; one that was forgotten and is revoked again keeps its first date.
+-- A certificate is revoked once; one that was evicted and is revoked again keeps its first date.
 INSERT INTO revocations (serial, subject, reason, revoked_at, not_after, revision)
 SELECT serial, nullif(subject, ''), nullif(reason, ''), to_timestamp(revoked_ms / 1000.0),
     to_timestamp(not_after_ms / 1000.0), revision
@@ -57,8 +57,8 @@ FROM unnest(
 ON CONFLICT (serial) DO NOTHING
 
 -- name: write_tasks
--- Tasks as they are after the batch. Returns the ids that were written: a task that the record holds as final keeps
--- what it has.
+-- Tasks after the batch. Returns the ids that were written: a task that is already final in the projection is not
+-- changed.
 INSERT INTO tasks AS recorded (
     id, submitter, circuit, public_inputs, verifying_key_sha256, max_retries, state, attempt, retries, worker_id,
     term, proof, error_code, error_message, created_at, assigned_at, started_at, finished_at, revision
@@ -91,7 +91,7 @@ WHERE recorded.state NOT IN ('completed', 'failed', 'cancelled')
 RETURNING id
 
 -- name: write_attempts
--- Attempts as they are after the batch.
+-- Attempts after the batch.
 INSERT INTO attempts AS recorded (
     task_id, attempt, worker_id, term, state, error_code, error_message, assigned_at, started_at, ended_at, revision
 )
@@ -114,12 +114,12 @@ ON CONFLICT (task_id, attempt) DO UPDATE SET
 SELECT * FROM tasks WHERE id = %(id)s
 
 -- name: get_attempts
--- Every attempt at one task, first to last.
+-- Every attempt of one task, first to last.
 SELECT * FROM attempts WHERE task_id = %(id)s ORDER BY attempt
 
 -- name: list_tasks
--- One page, newest first, from just after (before_ms, before_id). The parameters are known when this is planned, so
--- a filter that is not used costs nothing and one that is used finds its index.
+-- One page, newest first, after (before_ms, before_id). The parameters are known when this is planned, so that an
+-- unused filter costs nothing and a used one has its index.
 SELECT * FROM tasks
 WHERE (%(state)s::text IS NULL OR state = %(state)s)
     AND (%(circuit)s::text IS NULL OR circuit = %(circuit)s)
@@ -129,8 +129,8 @@ ORDER BY created_at DESC, id DESC
 LIMIT %(limit)s
 
 -- name: summary
--- The whole record in one row and from one snapshot: where it stands, how many tasks are in each state, and how many
--- of the completed ones have exactly one completed attempt, the one that they name, by the worker that they name.
+-- Totals from one snapshot: position of the projection, number of tasks per state, and number of completed tasks with
+-- exactly one completed attempt that has the task's attempt number and worker.
 SELECT term, revision,
     (SELECT coalesce(jsonb_object_agg(state, tasks), '{}')
         FROM (SELECT state, count(*) AS tasks FROM tasks GROUP BY state) AS counted) AS counts,
@@ -141,15 +141,15 @@ SELECT term, revision,
 FROM projection
 
 -- name: find_tables
--- Which of the tables that come first are there; NULL for one that is missing.
+-- Which of the initial tables exist; NULL for a missing one.
 SELECT to_regclass('public.schema_migrations') AS migrations, to_regclass('public.projection') AS projection
 
 -- name: lock_migrations
--- One migrating leader at a time; released at the end of the transaction. The number is ours alone: "zkp" in ASCII.
+-- One migrating leader at a time; released at the end of the transaction. The number is "zkp" in ASCII.
 SELECT pg_advisory_xact_lock(8022896)
 
 -- name: create_migrations
--- The list of what was applied.
+-- The table of applied migrations.
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -158,17 +158,17 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 
 -- name: applied_migrations
--- What was applied, in order.
+-- Applied migrations, in order.
 SELECT version, name, sha256 FROM schema_migrations ORDER BY version
 
 -- name: record_migration
--- Note one as applied, in the transaction that applied it.
+-- Store one as applied, in the transaction that applied it.
 INSERT INTO schema_migrations (version, name, sha256) VALUES (%(version)s, %(name)s, %(sha256)s)
 
 -- name: database_encoding
--- The record holds text of every script.
+-- The projection stores text of every script, and therefore needs UTF-8.
 SELECT current_setting('server_encoding') AS encoding
 
 -- name: unlimited_statement
--- An index over many rows takes its time: within this transaction the server sets no limit.
+-- An index over many rows takes long: no limit within this transaction.
 SET LOCAL statement_timeout = 0

@@ -1,8 +1,8 @@
-"""The authority: a root, an issuing CA under it, and the leaves it certifies. Pure: no file, no clock.
+"""Certificate authority in memory: a root, an issuing CA under it, and the leaves that it certifies.
 
-Whoever asks says what time it is. Keys and serial numbers come from the operating system's random source,
-which is the one thing here that differs between two runs. Everything is signed in `signing.py`, and every leaf passes
-through `Authority.certify`, whoever made its key.
+There is no file access and no clock: callers pass the time. Only keys and serial numbers, which come from the
+operating system's random source, differ between two runs. `signing.py` signs, and every leaf goes through
+`Authority.certify`.
 """
 
 import secrets
@@ -29,10 +29,10 @@ __all__ = ["Authority", "AuthorityError", "CertifiedKey", "create_issuer", "crea
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """An issuing CA that can sign, with the roots its holders are told to trust.
+    """Issuing CA with its key, and the roots that certificate holders must trust.
 
-    `roots` is a bundle, so that two can be trusted during a change of root. `root` is present right after
-    `create` and whenever its key was read back to certify another issuing CA; daily work needs it nowhere.
+    `roots` holds two roots during a rotation of the root. `root` is set only after `create`, and when its key was
+    loaded to certify another issuing CA; other operations do not need it.
     """
 
     issuer: CertifiedKey
@@ -50,9 +50,9 @@ class Authority:
         domains: Iterable[str] = (),
         networks: Iterable[Network] = (),
     ) -> Self:
-        """A new root and issuing CA for `trust_domain`; `now` has a time zone.
+        """Create a root and an issuing CA for `trust_domain`; `now` must be timezone-aware.
 
-        Hosts may lie under the trust domain, `localhost`, `domains`, loopback and `networks`.
+        Hosts may be in the trust domain, `localhost`, `domains`, loopback and `networks`.
         """
         check_trust_domain(trust_domain)
         scope = NameConstraints.of(trust_domain, domains, networks)
@@ -68,13 +68,13 @@ class Authority:
         now: datetime,
         life: timedelta | None = None,
     ) -> IssuedIdentity:
-        """A new key and its certificate; raises `AuthorityError` or `IdentityError`, naming what is wrong."""
+        """Create a key and its certificate; raise `AuthorityError` or `IdentityError` for invalid names or hosts."""
         key = make_leaf_key()
         leaf = self.certify(key.public_key(), name, role, hosts, now=now, life=life)
         return self.deliver(leaf).with_key(key)
 
     def deliver(self, leaf: x509.Certificate) -> IssuedCertificate:
-        """What the holder of a leaf is given with it: its chain, the roots, and the revocation lists."""
+        """Return a leaf with its chain, the trusted roots and the CRLs."""
         return IssuedCertificate(
             identity=identity_of(leaf),
             certificate=leaf,
@@ -93,10 +93,10 @@ class Authority:
         now: datetime,
         life: timedelta | None = None,
     ) -> x509.Certificate:
-        """Sign a leaf for a key that somebody holds. The role's profile decides all but names and life.
+        """Sign a leaf for a public key; the role's profile sets everything except names and validity.
 
-        Beside `hosts` every leaf has its identity's DNS name: GnuTLS and Java take the common name of a leaf that
-        has no DNS name for one, and find it outside the issuing CA's name constraints.
+        Besides `hosts`, every leaf has the DNS name of its identity: without any DNS name, GnuTLS and Java treat the
+        common name as one and find it outside the issuing CA's name constraints.
         """
         identity = Identity(self.scope.trust_domain, role, name)
         profile = PROFILES[role]
@@ -131,12 +131,12 @@ class Authority:
     def crl(
         self, revocations: Iterable[CrlEntry], *, number: int, now: datetime, life: timedelta = CRL_LIFE
     ) -> x509.CertificateRevocationList:
-        """The issuing CA's list of what it takes back; `number` grows with each."""
+        """Sign the issuing CA's CRL; `number` must increase with each."""
         return sign_crl(self.issuer, revocations, number=number, now=now, life=life)
 
 
 def create_root(trust_domain: str, *, now: datetime) -> CertifiedKey:
-    """A self-signed P-384 root for `ROOT_LIFE`."""
+    """Create a self-signed P-384 root, valid for `ROOT_LIFE`."""
     key = make_ca_key()
     certificate = sign_certificate(
         None,
@@ -151,7 +151,7 @@ def create_root(trust_domain: str, *, now: datetime) -> CertifiedKey:
 
 
 def create_issuer(root: CertifiedKey, scope: NameConstraints, *, now: datetime) -> CertifiedKey:
-    """A P-384 issuing CA for `ISSUER_LIFE`, which can certify leaves within `scope` and no further CA."""
+    """Create a P-384 issuing CA, valid for `ISSUER_LIFE`, for leaves within `scope` (path length 0)."""
     key = make_ca_key()
     certificate = sign_certificate(
         root.certificate,

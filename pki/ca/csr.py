@@ -1,7 +1,7 @@
-"""Signing requests: a host asks for a certificate, and its key stays where it is.
+"""Certificate signing requests (CSR), with which a key never leaves its host.
 
-A request carries a public key, a name and hosts. Whoever signs says again which name and hosts are meant; a
-request that asks for others is refused. Whatever else it asks for is not looked at: the role's profile decides.
+A request carries a public key, a name and hosts. The operator who signs states name and hosts again, and a request
+for others is refused. All other requested extensions are ignored: the role's profile sets them.
 """
 
 import warnings
@@ -24,16 +24,16 @@ MAX_BYTES = 64 * 1024  # of a request; one with a hundred hosts has 3 KiB
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A new key and the request for its certificate, as PEM."""
+class NewRequest:
+    """New key and the CSR for it, as PEM."""
 
     name: str
     request_pem: bytes
     key_pem: bytes = field(repr=False)
 
 
-def ask(name: str, hosts: Sequence[str] = ()) -> Asked:
-    """Make a key and a request in `name`; raises `IdentityError` or `AuthorityError`."""
+def create_request(name: str, hosts: Sequence[str] = ()) -> NewRequest:
+    """Create a key and a CSR for `name`; raise `IdentityError` or `AuthorityError` for invalid names or hosts."""
     check_name(name)
     names = list(dict.fromkeys(parse_host(host) for host in hosts))
     key = make_leaf_key()
@@ -43,21 +43,21 @@ def ask(name: str, hosts: Sequence[str] = ()) -> Asked:
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     request = builder.sign(key, hashes.SHA256())
-    return Asked(name, request.public_bytes(serialization.Encoding.PEM), private_pem(key))
+    return NewRequest(name, request.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
 
 @dataclass(frozen=True, slots=True)
 class SigningRequest:
-    """What a request asks for, after its signature was checked."""
+    """Content of a CSR whose signature has been checked."""
 
     key: ec.EllipticCurvePublicKey
-    names: tuple[str, ...]  # common names: one in an honest request
+    names: tuple[str, ...]  # common names; a valid request has one
     hosts: frozenset[str]
     uris: tuple[str, ...]
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Read PEM or DER; raises `RequestError` for anything but a well-formed, self-signed request."""
+        """Parse PEM or DER; raise `RequestError` unless it is well-formed and signed by its own key."""
         if len(data) > MAX_BYTES:
             raise RequestError(f"is longer than {MAX_BYTES} bytes: not a request of `pki request`")
         try:
@@ -80,13 +80,13 @@ class SigningRequest:
         return cls(key, tuple(str(name.value) for name in common_names), hosts, uris)
 
     def check(self, identity: Identity, hosts: Iterable[str]) -> None:
-        """Raise `RequestError` unless it asks for this name, these hosts, and no other identity."""
+        """Raise `RequestError` unless the request is for this name, these hosts and no other identity."""
         if self.names != (identity.name,):
             asked = " and ".join(self.names) or "nobody"
             raise RequestError(f"asks for {asked}, not for {identity.name}: say --name as it asks, or make it again")
         if self.uris not in ((), (identity.uri,)):
             raise RequestError(f"asks for {', '.join(self.uris)}, not for {identity.uri}: make it again")
-        own = {identity.dns_name}  # in every certificate, whether it is asked for or not
+        own = {identity.dns_name}  # in every certificate, requested or not
         granted = frozenset(str(parse_host(host).value) for host in hosts) - own
         wanted = self.hosts - own
         for which, missing in (("asks for", wanted - granted), ("does not ask for", granted - wanted)):
@@ -108,6 +108,6 @@ def _subject_names(extensions: x509.Extensions) -> tuple[frozenset[str], tuple[s
             uris.append(name.value)
         elif isinstance(name, x509.DNSName):
             hosts.add(name.value.lower())
-        else:  # addresses; of other kinds none can be granted, so that they are refused by name
+        else:  # addresses; other kinds are never granted, so `check` refuses them with their value
             hosts.add(str(name.value))
     return frozenset(hosts), tuple(uris)

@@ -1,9 +1,9 @@
-"""An identity as it leaves the authority: PEM texts, and where they go on a disk.
+"""Issued identities as PEM, and their layout on disk.
 
 NAME/certificate.pem   the leaf, then the issuing CA
-NAME/key.pem           0600; where the host made its key, it is there alone
+NAME/key.pem           0600; present only on the host if the host made the key
 NAME/ca.pem            every trusted root
-NAME/crl.pem           the revocation lists, of an authority that keeps some
+NAME/crl.pem           the CRLs, if the authority has any
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from pki.x509.keys import private_pem
 
 @dataclass(frozen=True, slots=True)
 class IssuedIdentity:
-    """A certificate with its key and the roots to trust."""
+    """Certificate with its key and the trusted roots."""
 
     identity: Identity
     certificate: x509.Certificate
@@ -33,9 +33,9 @@ class IssuedIdentity:
     crl_pem: bytes | None = None
 
     def write(self, directory: Path, *, replace: bool = False) -> TlsFiles:
-        """Write `directory/NAME/`: all of it, or nothing.
+        """Write `directory/NAME/`, all or nothing.
 
-        Raises `StoreError` when NAME is there already, unless `replace` says that its key may go.
+        Raises `StoreError` when NAME exists, unless `replace` permits to overwrite its key.
         """
         write_all([self], directory, replace=replace)
         return TlsFiles.in_directory(directory / self.identity.name)
@@ -49,7 +49,7 @@ class IssuedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """The same for a key that is somewhere else."""
+    """Certificate for a key that is stored elsewhere, and the trusted roots."""
 
     identity: Identity
     certificate: x509.Certificate
@@ -58,7 +58,7 @@ class IssuedCertificate:
     crl_pem: bytes | None
 
     def with_key(self, key: ec.EllipticCurvePrivateKey) -> IssuedIdentity:
-        """Together with its key, when that was made here."""
+        """Return the certificate together with its key."""
         return IssuedIdentity(
             self.identity, self.certificate, self.certificate_pem, private_pem(key), self.ca_pem, self.crl_pem
         )
@@ -78,7 +78,7 @@ class IssuedCertificate:
             )
 
     def write(self, directory: Path) -> TlsFiles:
-        """Write `directory/NAME/` but for a key; one that is there must be the certificate's."""
+        """Write `directory/NAME/` without a key; an existing key must belong to the certificate."""
         self.check_place(directory)
         write_all([self], directory, replace=True)
         return TlsFiles.in_directory(directory / self.identity.name)
@@ -89,9 +89,10 @@ class IssuedCertificate:
 
 
 def write_all(made: Sequence[IssuedIdentity | IssuedCertificate], directory: Path, *, replace: bool = False) -> None:
-    """Write each to `directory/NAME/`: a directory appears whole, files in an old one are replaced together.
+    """Write each to `directory/NAME/`: new directories appear atomically, files of existing ones are replaced
+    together.
 
-    Raises `StoreError`; a NAME that is there is an error unless `replace`.
+    Raises `StoreError`, also when NAME exists and `replace` is false.
     """
     targets = {directory / one.identity.name: one.contents() for one in made}
     there = {target: new for target, new in targets.items() if replace and target.is_dir()}

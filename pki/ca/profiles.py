@@ -1,4 +1,4 @@
-"""What each role's certificates are good for, as one table. Requests cannot ask for anything else."""
+"""Certificate profile of each role: usages and validity. Requests cannot change them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,43 +13,46 @@ from pki.x509.identity import Role
 ROOT_LIFE = timedelta(days=3652)  # 10 years
 ISSUER_LIFE = timedelta(days=365)
 LEAF_LIFE = timedelta(days=30)
-CRL_LIFE = timedelta(days=30)  # as long as a leaf: whoever fetches new certificates in time also has a list in time
-ROOT_CRL_LIFE = ISSUER_LIFE + timedelta(days=90)  # a root signs when an issuing CA is made, and not between
+CRL_LIFE = timedelta(days=30)  # as long as a leaf: a timely renewal also brings a current CRL
+ROOT_CRL_LIFE = ISSUER_LIFE + timedelta(days=90)  # a root signs only when an issuing CA is created or retired
 BACKDATE = timedelta(minutes=5)  # hosts whose clock is a little behind accept a fresh certificate
 
 _JITTER_STEPS = 1 << 16
-_SERVES = ExtendedKeyUsageOID.SERVER_AUTH
-_DIALS = ExtendedKeyUsageOID.CLIENT_AUTH
+_SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
+_CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateProfile:
-    """The part of a certificate that its role decides."""
+    """Properties of a certificate that its role determines."""
 
     usages: tuple[ObjectIdentifier, ...]
-    needs_host: bool  # dialled by others, who verify the address they dialled
+    needs_host: bool  # peers dial it and verify the address
     life: timedelta = LEAF_LIFE
 
 
 PROFILES: Mapping[Role, CertificateProfile] = MappingProxyType(
     {
-        Role.COORDINATOR: CertificateProfile((_SERVES, _DIALS), needs_host=True),
-        Role.WORKER: CertificateProfile((_SERVES, _DIALS), needs_host=False),  # serves health and metrics only
-        Role.GATEWAY: CertificateProfile((_SERVES, _DIALS), needs_host=True),
-        Role.CLIENT: CertificateProfile((_DIALS,), needs_host=False),
-        Role.ADMIN: CertificateProfile((_DIALS,), needs_host=False),
+        Role.COORDINATOR: CertificateProfile((_SERVER_AUTH, _CLIENT_AUTH), needs_host=True),
+        Role.WORKER: CertificateProfile(
+            (_SERVER_AUTH, _CLIENT_AUTH), needs_host=False
+        ),  # serves health and metrics only
+        Role.GATEWAY: CertificateProfile((_SERVER_AUTH, _CLIENT_AUTH), needs_host=True),
+        Role.CLIENT: CertificateProfile((_CLIENT_AUTH,), needs_host=False),
+        Role.ADMIN: CertificateProfile((_CLIENT_AUTH,), needs_host=False),
         Role.PROMETHEUS: CertificateProfile(
-            (_SERVES, _DIALS), needs_host=False
+            (_SERVER_AUTH, _CLIENT_AUTH), needs_host=False
         ),  # scrapes, and may serve its own page
-        Role.POSTGRES: CertificateProfile((_SERVES,), needs_host=True),
+        Role.POSTGRES: CertificateProfile((_SERVER_AUTH,), needs_host=True),
     }
 )
 
 
 def renewal_at(certificate: x509.Certificate) -> datetime:
-    """When to renew: at two thirds of its life, or up to a fifteenth sooner, so that not all come at once.
+    """Return the time from which a certificate is due for renewal.
 
-    The jitter comes from the serial number: everybody who asks gets the same answer.
+    That is after two thirds of its validity period, less a jitter of up to a fifteenth of the period, which spreads
+    the renewals. The jitter is derived from the serial number, so that every caller gets the same time.
     """
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     jitter = certificate.serial_number % _JITTER_STEPS / _JITTER_STEPS / 15

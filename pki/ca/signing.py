@@ -1,6 +1,6 @@
-"""What signs: the one place where a certificate or a revocation list gets its signature.
+"""Signing of certificates and CRLs; no other module signs.
 
-Pure. Keys and serial numbers come from the operating system's random source, the time from whoever calls.
+There is no I/O. Serial numbers come from the operating system's random source, the time from the caller.
 """
 
 import secrets
@@ -24,7 +24,7 @@ _SERIAL_BITS = 128
 
 @dataclass(frozen=True, slots=True)
 class CertifiedKey:
-    """A CA certificate with its private key, which no repr shows."""
+    """CA certificate with its private key, which is excluded from the repr."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -32,14 +32,14 @@ class CertifiedKey:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when to when, in whole seconds of UTC."""
+    """Validity period, in whole seconds of UTC."""
 
     start: datetime
     end: datetime
 
     @classmethod
     def within(cls, issuer: x509.Certificate | None, now: datetime, life: timedelta) -> Self:
-        """`life` from `now`, a little backdated, and nowhere outside the issuer's own validity."""
+        """Return a period of `life` from `now`, backdated by `BACKDATE` and limited to the issuer's validity."""
         instant = now.replace(microsecond=0)
         if issuer is None:
             return cls(instant - BACKDATE, instant + life)
@@ -71,7 +71,9 @@ def sign_certificate(
     extensions: Sequence[x509.ExtensionType] = (),
     critical: Sequence[x509.ExtensionType] = (),
 ) -> x509.Certificate:
-    """Strict verifiers want both key identifiers (RFC 5280 4.2.1). No issuer means self-signed."""
+    """Sign a certificate, self-signed if `issuer` is None.
+
+    It has both key identifiers, which strict verifiers require (RFC 5280, sections 4.2.1.1 and 4.2.1.2)."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -95,7 +97,7 @@ def sign_certificate(
 def sign_crl(
     ca: CertifiedKey, revocations: Iterable[CrlEntry], *, number: int, now: datetime, life: timedelta
 ) -> x509.CertificateRevocationList:
-    """The list of what `ca` takes back; `number` grows from each of its lists to the next."""
+    """Sign a CRL of `ca`; `number` must increase from each of its CRLs to the next."""
     validity = Validity.within(ca.certificate, now, life)
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -111,13 +113,13 @@ def sign_crl(
 
 
 def pem_of(*signed: x509.Certificate | x509.CertificateRevocationList) -> bytes:
-    """One after the other, as PEM."""
+    """Return certificates or CRLs as concatenated PEM."""
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in signed)
 
 
 def _entry(revocation: CrlEntry) -> x509.RevokedCertificate:
     builder = x509.RevokedCertificateBuilder().serial_number(revocation.serial).revocation_date(revocation.at)
-    if revocation.reason is not Reason.UNSPECIFIED:  # RFC 5280 5.3.1 wants it left out
+    if revocation.reason is not Reason.UNSPECIFIED:  # RFC 5280, section 5.3.1: omit it
         builder = builder.add_extension(x509.CRLReason(revocation.reason.flag), critical=False)
     return builder.build()
 

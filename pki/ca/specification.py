@@ -1,4 +1,4 @@
-"""What is asked of an authority."""
+"""Specification of a certificate to issue."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,9 +8,9 @@ from pki.x509.identity import Role
 
 @dataclass(frozen=True, slots=True)
 class CertificateSpec:
-    """One certificate that is wanted."""
+    """Name, role, hosts and validity of one certificate to issue."""
 
     name: str
     role: Role
     hosts: tuple[str, ...] = ()
-    life: timedelta | None = None  # the role's own when None
+    life: timedelta | None = None  # None: the default of the role

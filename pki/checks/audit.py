@@ -1,4 +1,4 @@
-"""Does the authority's history hold together? The ledger against itself, its signatures, and the files beside it."""
+"""Audit of an authority: consistency of the ledger, its signatures, and the files beside it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ _MAKING = frozenset({LedgerEvent.CREATED, LedgerEvent.ISSUED, LedgerEvent.SIGNED
 
 
 def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Iterator[str]:
-    """Everything that is wrong, one line each. Opening the store has verified the chain of hashes already.
+    """Yield every fault as one line. Opening the store has already verified the hash chain.
 
-    `head` is one that an earlier audit gave: when it is not in the chain, lines were cut off or written anew, which
-    the chain alone cannot show.
+    `head` is the hash that an earlier audit ended with. If it is not in the chain, lines were cut off or rewritten,
+    which the chain alone cannot show.
     """
     if head is not None and head not in store.ledger.heads:
         yield f"ledger does not contain {head}: it was cut or rewritten since that was noted; restore an intact copy"
@@ -36,12 +36,12 @@ def faults(store: AuthorityStore, now: datetime, head: str | None = None) -> Ite
         path = store.directory.key_path(ca)
         if not ca.is_root and path.exists():
             yield f"{path} is of a retired CA: run the rotation's --finish again"
-    yield from _begin_faults(store, now)
+    yield from _validity_start_faults(store, now)
     yield from _list_faults(store, now)
 
 
 def notes(store: AuthorityStore, now: datetime) -> Iterator[str]:
-    """What other TLS stacks refuse of the certificates in use although the ledger is whole, one line each."""
+    """Yield a line for each certificate in use that other TLS stacks refuse; these are not faults of the ledger."""
     register = store.register
     leaves = (leaf.certificate for leaf in register.members() if now < leaf.certificate.not_valid_after_utc)
     yield from compatibility.chain_notes((register.signing.certificate, *leaves))
@@ -66,8 +66,8 @@ def _certificate_faults(store: AuthorityStore) -> Iterator[str]:
             yield f"{record.serial} was revoked and never issued"
 
 
-def _begin_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
-    """What was signed while the clock was ahead, and is not valid yet."""
+def _validity_start_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
+    """Yield certificates that were signed while the clock was ahead and are not valid yet."""
     register = store.register
     cures = [(root.certificate, "pki rotate-root") for root in register.roots]
     cures += [(ca.certificate, "pki rotate-issuer") for ca in register.issuers]
@@ -94,7 +94,7 @@ def _list_faults(store: AuthorityStore, now: datetime) -> Iterator[str]:
             yield f"the revocation list of {ca.stem} is missing: {cure}"
         elif not signed_by(one, ca.certificate):
             yield f"the revocation list of {ca.stem} is not its own: {cure}"
-        elif one.last_update_utc > now:  # may lack what has expired by then
+        elif one.last_update_utc > now:  # may lack certificates that expire before then
             begin = f"{one.last_update_utc:%Y-%m-%d %H:%M} UTC"
             yield f"the revocation list of {ca.stem} is not valid before {begin}: check the clock, then {cure}"
         elif not crls.is_complete(register, ca, one, now):

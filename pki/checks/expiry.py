@@ -1,7 +1,8 @@
-"""What expires, and what to do about it: CAs, revocation lists, and the certificate of every member.
+"""Expiry of CAs, CRLs and members' certificates, with the command that renews each.
 
-Two thresholds. *Due* is the time for the usual renewal. *Late* means that the usual renewal has not happened, and
-is what a monitor reacts to. What is not valid yet, because the clock was ahead when it was signed, is late.
+There are two thresholds. *Due* is the time of the regular renewal. *Late* means that the regular renewal did not
+happen, and is what monitoring alerts on. A certificate that is not valid yet, because the clock was ahead when it
+was signed, is late.
 """
 
 from collections.abc import Iterator
@@ -17,15 +18,15 @@ from pki.x509.compatibility import constrains_uris
 from pki.x509.crl import expiry
 
 _MONTH = timedelta(days=30)
-# An issuing CA must have a leaf's life left, or it cuts new leaves short; a root, an issuing CA's life.
+# An issuing CA with less than a leaf's validity left shortens new leaves; the same holds for a root and issuing CAs.
 _ISSUER_LATE, _ISSUER_DUE = LEAF_LIFE + _MONTH, LEAF_LIFE + 2 * _MONTH
 _ROOT_LATE, _ROOT_DUE = ISSUER_LIFE + _MONTH, ISSUER_LIFE + 6 * _MONTH
-_LEAF_LATE = 1 / 4  # of its life
-_LIST_LATE, _LIST_DUE = CRL_LIFE * _LEAF_LATE, CRL_LIFE / 3  # as leaves: whoever is renewed gets a new list, too
+_LEAF_LATE = 1 / 4  # fraction of its validity
+_LIST_LATE, _LIST_DUE = CRL_LIFE * _LEAF_LATE, CRL_LIFE / 3  # as for leaves: a renewal also brings a new CRL
 
 
 class Level(StrEnum):
-    """How urgent it is."""
+    """Urgency of a renewal."""
 
     OK = "ok"
     DUE = "due"
@@ -35,7 +36,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that expires. `cure` is a command, empty while there is nothing to do."""
+    """One certificate or CRL with its expiry. `cure` is a command, empty if nothing is to be done."""
 
     level: Level
     kind: str  # root, issuing CA, revocation list, or a role
@@ -46,12 +47,12 @@ class Row:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether a monitor should react."""
+        """Whether monitoring should alert."""
         return self.level in (Level.LATE, Level.EXPIRED)
 
 
-def look(store: AuthorityStore, now: datetime, within: timedelta | None = None) -> list[Row]:
-    """Everything that expires, the first first. `within` replaces the thresholds at which things are late."""
+def expiry_rows(store: AuthorityStore, now: datetime, within: timedelta | None = None) -> list[Row]:
+    """Return everything that expires, in order of expiry. `within` replaces the thresholds of *late*."""
     register = store.register
     rows = [
         *(_root_row(root, now, within) for root in register.roots),
@@ -63,7 +64,7 @@ def look(store: AuthorityStore, now: datetime, within: timedelta | None = None) 
 
 
 def next_step(register: AuthorityState) -> str | None:
-    """What a rotation under way is waiting for."""
+    """Return the next step of a rotation in progress, if any."""
     root = "rotate-root" if len(register.roots) > 1 else "rotate-issuer"
     if register.next is not None:
         return f"{register.next.stem} is prepared: hand out `pki bundle` everywhere, then `pki {root} --switch`"
@@ -83,7 +84,7 @@ def _level(now: datetime, not_after: datetime, due: timedelta, late: timedelta, 
 
 
 def _ca_level(ca: Ca, now: datetime, due: timedelta, late: timedelta, within: timedelta | None) -> tuple[Level, bool]:
-    """The level, and whether the CA is not valid yet: then it is to be replaced."""
+    """Return the level, and whether the CA is not valid yet, in which case it must be replaced."""
     if now < ca.certificate.not_valid_before_utc:
         return Level.LATE, True
     return _level(now, ca.certificate.not_valid_after_utc, due, late, within), False
@@ -97,7 +98,7 @@ def _root_row(root: Ca, now: datetime, within: timedelta | None) -> Row:
 
 def _issuer_row(register: AuthorityState, ca: Ca, now: datetime, within: timedelta | None) -> Row:
     end = ca.certificate.not_valid_after_utc
-    if ca in register.old:  # on its way out, and nothing new comes from it
+    if ca in register.old:  # being retired; it signs no new leaves
         return Row(Level.DUE if now < end else Level.EXPIRED, "issuing CA", ca.stem, end, next_step(register) or "")
     level, future = _ca_level(ca, now, _ISSUER_DUE, _ISSUER_LATE, within)
     if level is Level.OK and constrains_uris(ca.certificate) and register.next is None:  # rustls refuses its leaves
@@ -106,7 +107,7 @@ def _issuer_row(register: AuthorityState, ca: Ca, now: datetime, within: timedel
 
 
 def list_rows(store: AuthorityStore, now: datetime, within: timedelta | None = None) -> Iterator[Row]:
-    """The revocation lists alone."""
+    """Yield the rows of the CRLs."""
     register = store.register
     for ca in (*register.issuers, *register.roots):
         one = store.directory.revocation_list(ca)

@@ -1,8 +1,8 @@
-"""What is wrong with a certificate: everything, not only the first thing that a peer would trip over.
+"""Inspection of a certificate: all faults, not only the first one that a peer would find.
 
-The authority's own view goes further than a peer's: it knows in which networks it issues (peers cannot be told, see
-`x509/name_constraints.py`), what it revoked, and what it signed. A certificate that verifies and is not in the ledger
-means that somebody else has the issuing CA's key.
+The authority can check more than a peer: its networks (which name constraints cannot state, see
+`x509/name_constraints.py`), what it revoked, and what it signed. A certificate that verifies but is not in the ledger
+means that the issuing CA's key is compromised.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +31,11 @@ _PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the certificate is held against. Whatever is None or empty is not looked at."""
+    """Criteria for a certificate. Those that are None or empty are not checked."""
 
     roots: Sequence[x509.Certificate]
     lists: RevocationLists | None = None
-    hosts: tuple[str, ...] = ()  # addresses that others dial
+    hosts: tuple[str, ...] = ()  # addresses that peers dial
     role: Role | None = None
     name: str | None = None
     scope: NameConstraints | None = None  # of the authority, its networks included
@@ -44,16 +44,16 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found: the identity, the path to a root, and every fault and note as one line with the cure."""
+    """Result of an inspection: identity, path to a root, and each fault and note as one line with the fix."""
 
     identity: Identity | None
     path: tuple[x509.Certificate, ...]
     faults: tuple[str, ...] = field(default=())
-    notes: tuple[str, ...] = field(default=())  # what only other TLS stacks refuse
+    notes: tuple[str, ...] = field(default=())  # refused by other TLS stacks only
 
 
 def read_chain(path: Path) -> list[x509.Certificate]:
-    """The certificates of a PEM file, the leaf first; raises `StoreError`."""
+    """Return the certificates of a PEM file, leaf first; raise `StoreError` if it has none."""
     try:
         return read_certificates(read_file(path))
     except ValueError:
@@ -63,7 +63,7 @@ def read_chain(path: Path) -> list[x509.Certificate]:
 
 
 def inspect(chain: Sequence[x509.Certificate], expected: Expectation, now: datetime) -> Finding:
-    """Look at a leaf, with the CAs that came with it, as it will be at `now`."""
+    """Inspect a leaf, followed by its CAs in `chain`, as of `now`."""
     leaf, *issuers = chain
     path: tuple[x509.Certificate, ...] = ()
     faults: list[str] = []
@@ -84,18 +84,18 @@ def inspect(chain: Sequence[x509.Certificate], expected: Expectation, now: datet
         faults += _name_faults(identity, expected)
     faults += _host_faults(leaf, expected)
     faults += _revocation_faults(path or (*chain, *expected.roots), expected, now)
-    faults += _record_faults(leaf, expected, certified=bool(path))
+    faults += _ledger_faults(leaf, expected, certified=bool(path))
     return Finding(identity, path, tuple(dict.fromkeys(faults)), tuple(compatibility.chain_notes(chain)))
 
 
 def covers(leaf: x509.Certificate, host: str) -> bool:
-    """Whether a peer who dials `host` accepts the certificate's names. Names have no wildcards here."""
+    """Return whether the certificate is valid for `host`. There are no wildcard names."""
     wanted = parse_host(host)
     return wanted in _names(leaf)
 
 
 def serves(leaf: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
-    """Whether the certificate is good for a purpose: serving or dialling."""
+    """Return whether the extended key usage permits a purpose."""
     try:
         return purpose in leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (x509.ExtensionNotFound, ValueError):
@@ -110,9 +110,9 @@ def _collect(faults: list[str], check: Callable[[], object]) -> None:
 
 
 def _extension_faults(leaf: x509.Certificate, identity: Identity | None) -> Iterator[str]:
-    """What no profile of ours would have signed."""
+    """Yield extensions that differ from the role's profile."""
     if is_authority(leaf):
-        return  # said by the chain
+        return  # reported by the chain check
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     if life > LEAF_LIFE + BACKDATE:
         yield f"is valid for {life.days} days, and a leaf at most {LEAF_LIFE.days}: issue it with `pki issue`"
@@ -160,7 +160,7 @@ def _revocation_faults(path: Sequence[x509.Certificate], expected: Expectation, 
         yield from stale_faults(path, expected.lists, now)
 
 
-def _record_faults(leaf: x509.Certificate, expected: Expectation, *, certified: bool) -> Iterator[str]:
+def _ledger_faults(leaf: x509.Certificate, expected: Expectation, *, certified: bool) -> Iterator[str]:
     if expected.register is None:
         return
     revocation = expected.register.revocations.get(leaf.serial_number)
@@ -174,14 +174,14 @@ def _record_faults(leaf: x509.Certificate, expected: Expectation, *, certified: 
 
 
 def revoked_faults(path: Sequence[x509.Certificate], lists: RevocationLists) -> Iterator[str]:
-    """What of a path, the leaf first, is revoked by these lists."""
+    """Yield the certificates of a path that these CRLs revoke."""
     for certificate in path:
         if certificate.serial_number in lists.serials:
             yield f"{certificate.subject.rfc4514_string()} is revoked by the list: issue a new one"
 
 
 def stale_faults(path: Sequence[x509.Certificate], lists: RevocationLists, now: datetime) -> Iterator[str]:
-    """Why verifiers with these lists refuse a path, the leaf first, although nothing of it is revoked."""
+    """Yield reasons other than revocation for which verifiers with these CRLs refuse a path, leaf first."""
     for ca in path[1:]:
         try:
             one = lists.of(ca)

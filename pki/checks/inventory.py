@@ -1,16 +1,16 @@
-"""Who is in a network, from a YAML inventory as Ansible reads it: one file for both.
+"""Members of a network from a YAML inventory, in the format of Ansible inventories.
 
     coordinators:                 # a group named after a role, in the singular or plural, gives its hosts that role
       hosts:
         coordinator-1: {ansible_host: 192.168.1.10, pki_hosts: [node1.zkp.example]}
     database:
-      vars: {pki_role: postgres}  # any other group says its role; groups without one are not looked at
+      vars: {pki_role: postgres}  # other groups set their role; groups without one are ignored
       hosts:
         coordinator-1:            # a second role makes a second identity: postgres-coordinator-1
       children: …                 # groups in groups are followed
 
-An identity is called ROLE-HOST, or HOST itself where that begins with the role; `pki_names: {postgres: database-1}`
-chooses otherwise. HOST is the host's name up to its first dot. The hosts that a certificate is for are
+The name of an identity is ROLE-HOST, or HOST if that begins with the role; `pki_names: {postgres: database-1}`
+overrides it. HOST is the host's name up to its first dot. The hosts that a certificate is for are
 `ansible_host` (or the host's name, if it has a dot) and what `pki_hosts` adds.
 """
 
@@ -33,7 +33,7 @@ _GROUPS = {role.value: role for role in Role} | {f"{role.value}s": role for role
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the same, much faster
-    """Refuses a key that is duplicated; reads tags such as !vault as nothing."""
+    """YAML loader that refuses duplicate keys and reads tags such as !vault as null."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
@@ -49,14 +49,14 @@ _Loader.add_multi_constructor("!", lambda *_: None)
 
 @dataclass(slots=True)
 class _Host:
-    """What the groups of an inventory say about one host, together."""
+    """Roles and variables of one host, merged from all groups."""
 
     roles: dict[Role, None] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
 
 
 def read_inventory(path: Path) -> tuple[CertificateSpec, ...]:
-    """One order for each identity, in the order of the file; raises `InventoryError`."""
+    """Return a specification for each identity, in the order of the file; raise `InventoryError` if it is invalid."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +69,7 @@ def read_inventory(path: Path) -> tuple[CertificateSpec, ...]:
 
 
 def parse_inventory(text: str) -> tuple[CertificateSpec, ...]:
-    """The same from a text."""
+    """Return the specifications of an inventory as text; raise `InventoryError` if it is invalid."""
     try:
         groups = yaml.load(text, _Loader)  # noqa: S506  # derived from SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, for one
@@ -77,13 +77,13 @@ def parse_inventory(text: str) -> tuple[CertificateSpec, ...]:
     hosts: dict[str, _Host] = {}
     for name, body in _mapping("the inventory", groups).items():
         _walk(str(name), body, {}, (), hosts)
-    orders = [order for name, host in hosts.items() for order in _orders(name, host)]
-    if not orders:
+    specs = [spec for name, host in hosts.items() for spec in _specs(name, host)]
+    if not specs:
         raise InventoryError("no host has a role: put hosts into groups such as `coordinators`, or set pki_role")
-    for order in orders:
-        if sum(1 for other in orders if other.name == order.name) > 1:
-            raise InventoryError(f"{order.name} would be two identities: set pki_names for one of its hosts")
-    return tuple(orders)
+    for spec in specs:
+        if sum(1 for other in specs if other.name == spec.name) > 1:
+            raise InventoryError(f"{spec.name} would be two identities: set pki_names for one of its hosts")
+    return tuple(specs)
 
 
 def _walk(
@@ -112,7 +112,7 @@ def _walk(
         _walk(str(name), child, variables, roles, hosts)
 
 
-def _orders(host: str, said: _Host) -> Iterator[CertificateSpec]:
+def _specs(host: str, said: _Host) -> Iterator[CertificateSpec]:
     own = said.variables.get("pki_role")
     roles = tuple(said.roles) if own is None else tuple(_role(f"host {host}", one) for one in _listed(own))
     names = _mapping(f"pki_names of {host}", said.variables.get("pki_names"))

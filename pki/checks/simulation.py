@@ -1,8 +1,7 @@
-"""Will the network hold together at some later time? Every connection of a deployment, tried on paper.
+"""Simulation of every connection of a deployment at a given time, without network access.
 
-A link is one member that dials another at one of its addresses. Each end verifies the other with its own roots and
-its own revocation lists, as they lie on its disk: so what differs from host to host, in the middle of a rotation
-say, is found before it hurts.
+A link is one member that dials another at one of its addresses. Each end verifies the other with the roots and CRLs
+on its own disk, so that differences between hosts, for example during a rotation, are found before connections fail.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +34,14 @@ DIALS: Mapping[Role, tuple[Role, ...]] = MappingProxyType(
         Role.PROMETHEUS: (Role.COORDINATOR, Role.GATEWAY, Role.WORKER),
     }
 )
-"""Who connects to whom."""
+"""Roles that each role connects to."""
 
 
 class Cause(StrEnum):
-    """What breaks a link."""
+    """Cause of a broken link."""
 
     FILES = "files"  # missing or unreadable
-    IDENTITY = "identity"  # the certificate is another's
+    IDENTITY = "identity"  # the certificate of another member
     LEAF = "leaf"  # expired or not yet valid
     CHAIN = "chain"  # no path to a root that the other end trusts, at that time
     CRL = "crl"  # revoked, or a list that is expired or missing
@@ -52,7 +51,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFault:
-    """One reason, at one member."""
+    """Fault of one member."""
 
     cause: Cause
     member: str
@@ -61,7 +60,7 @@ class ConnectionFault:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCheck:
-    """One connection that the deployment needs."""
+    """One required connection of the deployment."""
 
     dialler: str
     server: str
@@ -73,7 +72,7 @@ class ConnectionCheck:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A fault with every link that it breaks; none when nobody dials the member, or it dials nobody."""
+    """Fault with every link that it breaks; empty if the member has no links."""
 
     fault: ConnectionFault
     links: tuple[ConnectionCheck, ...]
@@ -81,27 +80,27 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    order: CertificateSpec
+    spec: CertificateSpec
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
     lists: RevocationLists | None
 
 
-def simulate(orders: Sequence[CertificateSpec], certificates: Path, at: datetime) -> tuple[list[Break], int]:
-    """What breaks at `at`, and how many links there are in all.
+def simulate(specs: Sequence[CertificateSpec], certificates: Path, at: datetime) -> tuple[list[Break], int]:
+    """Return what breaks at the time `at`, and the total number of links.
 
-    `orders` say who is deployed under which addresses, `certificates`/NAME holds what lies on each one's disk.
+    `specs` are the deployed members with their addresses; `certificates`/NAME holds the files on each member's disk.
     """
     broken: dict[ConnectionFault, list[ConnectionCheck]] = {}
     members: dict[str, _Member] = {}
-    for order in orders:
-        found = _read(order, certificates / order.name)
+    for spec in specs:
+        found = _read(spec, certificates / spec.name)
         if isinstance(found, ConnectionFault):
             broken[found] = []
         else:
-            members[order.name] = found
-            broken |= {fault: [] for fault in _own_faults(found, at)}
-    links = list(_links(orders))
+            members[spec.name] = found
+            broken |= {fault: [] for fault in _member_faults(found, at)}
+    links = list(_links(specs))
     for link in links:
         dialler, server = members.get(link.dialler), members.get(link.server)
         for name, there in ((link.dialler, dialler), (link.server, server)):
@@ -114,9 +113,9 @@ def simulate(orders: Sequence[CertificateSpec], certificates: Path, at: datetime
     return [Break(fault, tuple(which)) for fault, which in broken.items()], len(links)
 
 
-def notes(orders: Sequence[CertificateSpec], certificates: Path) -> list[str]:
-    """What other TLS stacks refuse of the members' certificates although no link breaks by it, one line each."""
-    members = (_read(order, certificates / order.name) for order in orders)
+def notes(specs: Sequence[CertificateSpec], certificates: Path) -> list[str]:
+    """Return a line for each certificate that other TLS stacks refuse although no link breaks."""
+    members = (_read(spec, certificates / spec.name) for spec in specs)
     return list(
         compatibility.chain_notes(
             certificate for member in members if isinstance(member, _Member) for certificate in member.chain
@@ -124,36 +123,36 @@ def notes(orders: Sequence[CertificateSpec], certificates: Path) -> list[str]:
     )
 
 
-def _links(orders: Sequence[CertificateSpec]) -> Iterator[ConnectionCheck]:
-    for dialler in orders:
-        for server in orders:
+def _links(specs: Sequence[CertificateSpec]) -> Iterator[ConnectionCheck]:
+    for dialler in specs:
+        for server in specs:
             if server.role in DIALS.get(dialler.role, ()) and server is not dialler:
                 for address in server.hosts:
                     yield ConnectionCheck(dialler.name, server.name, address)
 
 
-def _read(order: CertificateSpec, directory: Path) -> _Member | ConnectionFault:
+def _read(spec: CertificateSpec, directory: Path) -> _Member | ConnectionFault:
     files = TlsFiles.in_directory(directory)
     lists = files.crl
     try:
         return _Member(
-            order,
+            spec,
             tuple(read_chain(files.certificate)),
             tuple(read_chain(files.ca)),
             RevocationLists.read(read_file(lists)) if lists is not None and lists.exists() else None,
         )
     except RevocationError as error:
-        return ConnectionFault(Cause.FILES, order.name, f"{lists} {error}")
+        return ConnectionFault(Cause.FILES, spec.name, f"{lists} {error}")
     except PkiError as error:
-        return ConnectionFault(Cause.FILES, order.name, str(error))
+        return ConnectionFault(Cause.FILES, spec.name, str(error))
 
 
-def _own_faults(member: _Member, at: datetime) -> Iterator[ConnectionFault]:
-    """What breaks every link of a member, whoever is at the other end, or nobody."""
-    name, leaf = member.order.name, member.chain[0]
+def _member_faults(member: _Member, at: datetime) -> Iterator[ConnectionFault]:
+    """Yield faults that break every link of a member, whatever the other end is."""
+    name, leaf = member.spec.name, member.chain[0]
     try:
         identity = identity_of(leaf)
-        if (identity.name, identity.role) != (name, member.order.role):
+        if (identity.name, identity.role) != (name, member.spec.role):
             yield ConnectionFault(Cause.IDENTITY, name, f"has the certificate of {identity}: give it its own")
     except IdentityError as error:
         yield ConnectionFault(Cause.IDENTITY, name, str(error))
@@ -166,21 +165,21 @@ def _own_faults(member: _Member, at: datetime) -> Iterator[ConnectionFault]:
 def _link_faults(dialler: _Member, server: _Member, address: str, at: datetime) -> Iterator[ConnectionFault]:
     if not covers(server.chain[0], address):
         reason = f"its certificate does not cover {address}: issue it again with --host {address}"
-        yield ConnectionFault(Cause.SAN, server.order.name, reason)
+        yield ConnectionFault(Cause.SAN, server.spec.name, reason)
     for member, purpose, use in (
         (server, ExtendedKeyUsageOID.SERVER_AUTH, "serving"),
         (dialler, ExtendedKeyUsageOID.CLIENT_AUTH, "dialling"),
     ):
         if not serves(member.chain[0], purpose):
-            reason = f"its certificate is not for {use}: issue it as the {member.order.role} it is"
-            yield ConnectionFault(Cause.PURPOSE, member.order.name, reason)
-    yield from _refusals(server, dialler, at)
-    yield from _refusals(dialler, server, at)
+            reason = f"its certificate is not for {use}: issue it as the {member.spec.role} it is"
+            yield ConnectionFault(Cause.PURPOSE, member.spec.name, reason)
+    yield from _rejections(server, dialler, at)
+    yield from _rejections(dialler, server, at)
 
 
-def _refusals(shown: _Member, verifier: _Member, at: datetime) -> Iterator[ConnectionFault]:
-    """Why `verifier` would refuse what `shown` shows, blamed on the one who can mend it."""
-    own = list(_own_faults(shown, at))
+def _rejections(shown: _Member, verifier: _Member, at: datetime) -> Iterator[ConnectionFault]:
+    """Yield why `verifier` refuses the certificate of `shown`, attributed to the member that must be fixed."""
+    own = list(_member_faults(shown, at))
     if own:
         yield from own
         return
@@ -188,23 +187,23 @@ def _refusals(shown: _Member, verifier: _Member, at: datetime) -> Iterator[Conne
     if isinstance(path, str):
         at_home = _path(shown.chain, shown.roots, at)
         if isinstance(at_home, str):
-            yield ConnectionFault(Cause.CHAIN, shown.order.name, at_home)
+            yield ConnectionFault(Cause.CHAIN, shown.spec.name, at_home)
         else:
             reason = f"does not trust {at_home[-1].subject.rfc4514_string()}: give it the `pki bundle` of today"
-            yield ConnectionFault(Cause.CHAIN, verifier.order.name, reason)
+            yield ConnectionFault(Cause.CHAIN, verifier.spec.name, reason)
         return
     if verifier.lists is not None:
         for reason in revoked_faults(path, verifier.lists):
-            yield ConnectionFault(Cause.CRL, shown.order.name, reason)
+            yield ConnectionFault(Cause.CRL, shown.spec.name, reason)
         for reason in stale_faults(path, verifier.lists, at):
-            yield ConnectionFault(Cause.CRL, verifier.order.name, reason)
+            yield ConnectionFault(Cause.CRL, verifier.spec.name, reason)
 
 
 @lru_cache(maxsize=4096)
 def _path(
     chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...], at: datetime
 ) -> tuple[x509.Certificate, ...] | str:
-    """The path to a root, or why there is none: the same for all who trust the same roots."""
+    """Return the path to a root, or the error; cached per set of trusted roots."""
     try:
         return verify_chain(chain[0], chain[1:], roots, at)
     except ChainError as error:

@@ -1,1 +1,1 @@
-"""The `pki` command, by what an operator wants to do. Arguments in, lines or a table out; work is done below."""
+"""Subcommands of `pki`: they parse arguments and print results; the other packages do the work."""

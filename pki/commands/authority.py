@@ -1,4 +1,4 @@
-"""Making an authority, changing its CAs, and what it gives to everybody."""
+"""`pki init`, `bundle`, `rotate-issuer` and `rotate-root`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -33,12 +33,12 @@ from pki.x509.serials import format_serial
 
 SwitchOption = Annotated[bool, typer.Option("--switch", help="Second step: the next issuing CA signs from now on.")]
 FinishOption = Annotated[bool, typer.Option("--finish", help="Last step: the old one is no longer accepted.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Finish although members would be cut off.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Finish even if members would be cut off.")]
 
 
 @app.command(short_help="Make a root and an issuing CA.")
 def init(
-    directory: Annotated[Path, typer.Argument(help="Where the authority will live.")],
+    directory: Annotated[Path, typer.Argument(help="Directory to create.")],
     *,
     trust_domain: Annotated[str, typer.Option(help="Name of the network, a DNS name: zkp.example.")],
     domain: Annotated[
@@ -85,7 +85,7 @@ def init(
         print(f"next: move {directory / 'root.key'} to a safe place offline; issuing does not need it")
 
 
-@app.command(short_help="Write what everybody trusts.")
+@app.command(short_help="Write the trusted roots and the CRLs.")
 def bundle(
     authority: AuthorityOption,
     *,
@@ -107,7 +107,7 @@ def bundle(
         print(file)
 
 
-@app.command(short_help="Change the issuing CA, without a gap.")
+@app.command(short_help="Replace the issuing CA without interruption.")
 def rotate_issuer(
     authority: AuthorityOption,
     *,
@@ -143,7 +143,7 @@ def rotate_issuer(
     _report(store, done, finished=finish, as_json=as_json)
 
 
-@app.command(short_help="Change the root, without a gap.")
+@app.command(short_help="Replace the root without interruption.")
 def rotate_root(
     authority: AuthorityOption,
     *,

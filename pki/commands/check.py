@@ -1,4 +1,4 @@
-"""Whether a certificate, or a whole deployment, will do."""
+"""`pki verify` and `pki simulate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from pki.commands.common import HostOption, JsonOption, app, now, print_json
 from pki.errors import PkiError, RevocationError, StoreError
 from pki.files import TlsFiles, read_file
 from pki.store.store import AuthorityStore
-from pki.timespans import day, parse_moment
+from pki.timespans import day, parse_time
 from pki.tls.credential import Credential
 from pki.x509.crl import RevocationLists
 from pki.x509.identity import Role
@@ -27,13 +27,13 @@ def verify(
     *,
     authority: Annotated[
         Path | None,
-        typer.Option("--authority", "-a", envvar="PKI_AUTHORITY", help="Hold it against this authority's record."),
+        typer.Option("--authority", "-a", envvar="PKI_AUTHORITY", help="Check it against this authority's ledger."),
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="Trusted roots; by default ca.pem beside it.")] = None,
     crl: Annotated[Path | None, typer.Option(help="Revocation lists; by default crl.pem beside it.")] = None,
     host: HostOption = None,
-    role: Annotated[Role | None, typer.Option(help="The role that it has to have.")] = None,
-    name: Annotated[str | None, typer.Option(help="The name that it has to have.")] = None,
+    role: Annotated[Role | None, typer.Option(help="Required role.")] = None,
+    name: Annotated[str | None, typer.Option(help="Required name.")] = None,
     at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +45,7 @@ def verify(
     the key and the other files are looked at, too; with --authority also what only the record can know. A note says
     what other TLS stacks refuse (rustls, GnuTLS, Java) although nothing of this network does.
     """
-    moment = now() if at is None else parse_moment(at, now())
+    moment = now() if at is None else parse_time(at, now())
     files = TlsFiles.in_directory(certificate) if certificate.is_dir() else None
     path = certificate if files is None else files.certificate
     chain = read_chain(path)
@@ -88,10 +88,10 @@ def simulate(
     """
     from pki.checks.inventory import read_inventory  # noqa: PLC0415  # YAML is a fifth of every command's start-up
 
-    moment = parse_moment(at, now())
-    orders = read_inventory(inventory)
-    breaks, links = simulation.simulate(orders, certs, moment)
-    notes = simulation.notes(orders, certs)
+    moment = parse_time(at, now())
+    specs = read_inventory(inventory)
+    breaks, links = simulation.simulate(specs, certs, moment)
+    notes = simulation.notes(specs, certs)
     if as_json:
         found = [_break_json(one) for one in breaks]
         print_json({"at": moment.isoformat(), "links": links, "breaks": found, "notes": notes})

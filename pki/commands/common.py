@@ -1,4 +1,4 @@
-"""What every command shares: its options, and how it speaks to people and to programs."""
+"""Options and output functions shared by the commands."""
 
 import getpass
 import json
@@ -58,12 +58,12 @@ def _options(*, _version: VersionOption = False) -> None:
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def user() -> str:
-    """Who is recorded as having done it."""
+    """Return the operator's name for the ledger."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a user without an entry in the passwd file, as in containers
@@ -72,7 +72,7 @@ def user() -> str:
 
 
 def warn_of_clock(store: AuthorityStore) -> AuthorityStore:
-    """The same authority, after a warning when the clock is behind the last entry of its ledger."""
+    """Return `store`, after a warning if the clock is behind the last ledger entry."""
     last, moment = store.records()[-1].at, now()
     if moment < last:
         print(
@@ -85,14 +85,14 @@ def warn_of_clock(store: AuthorityStore) -> AuthorityStore:
 
 
 def open_store(directory: Path) -> AuthorityStore:
-    """The authority, for commands that sign or write."""
+    """Open an authority for commands that sign or write."""
     return warn_of_clock(AuthorityStore.open(directory))
 
 
-def look_at(directory: Path) -> AuthorityStore:
-    """The authority, after a warning for each revocation list that nobody has signed again in time.
+def open_for_reading(directory: Path) -> AuthorityStore:
+    """Open an authority for reading, after a warning for each CRL that was not renewed in time.
 
-    For commands that only look: those that hand something out sign the lists themselves.
+    Commands that distribute files use `open_store`: they renew the CRLs themselves.
     """
     store = open_store(directory)
     for row in list_rows(store, now()):
@@ -107,7 +107,7 @@ def look_at(directory: Path) -> AuthorityStore:
 
 
 def names(context: typer.Context, incomplete: str) -> list[str]:
-    """Completions of a member's name."""
+    """Return completions of a member's name."""
     directory = context.params.get("authority") or os.environ.get("PKI_AUTHORITY")
     try:
         known = AuthorityStore.open(Path(directory)).register.newest if directory else {}
@@ -117,12 +117,12 @@ def names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def life(days: int | None) -> timedelta | None:
-    """The span of --days."""
+    """Return the validity for --days."""
     return None if days is None else timedelta(days=days)
 
 
 def new_passphrase(file: Path | None, *, plain: bool, development: bool) -> bytes | None:
-    """The passphrase for a root key that is about to be made; None for none, which takes two flags."""
+    """Return the passphrase for a new root key; None for an unencrypted one, which requires two flags."""
     if plain != development:
         raise typer.BadParameter("--no-passphrase and --development go together: give both or neither")
     if plain and file:
@@ -136,7 +136,7 @@ def new_passphrase(file: Path | None, *, plain: bool, development: bool) -> byte
 
 
 def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    """The passphrase from a file, the environment or a prompt. StoreError for one that OpenSSL cannot use."""
+    """Return the passphrase from a file, the environment or a prompt; raise StoreError if it is unusable."""
     if file is not None:
         text = read_private(file).decode("utf-8", "replace").rstrip("\r\n")
     elif _PASSPHRASE_VARIABLE in os.environ:
@@ -157,12 +157,12 @@ def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
 
 
 def print_json(value: object) -> None:
-    """One document."""
+    """Print one JSON document."""
     print(json.dumps(value, indent=2))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, where a row that begins with a level has its colour; tabs in a pipe."""
+    """Print a table on a terminal, with rows coloured by level; otherwise tab-separated rows."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(row))

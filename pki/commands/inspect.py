@@ -1,4 +1,4 @@
-"""What was issued, what expires, and whether the record is whole."""
+"""`pki list`, `show`, `status` and `audit`."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +10,16 @@ from pki.checks import audit as auditing
 from pki.checks import expiry as expiring
 from pki.checks.expiry import Row
 from pki.checks.inspection import serves
-from pki.commands.common import AuthorityOption, JsonOption, app, look_at, names, now, print_json, print_table
+from pki.commands.common import (
+    AuthorityOption,
+    JsonOption,
+    app,
+    names,
+    now,
+    open_for_reading,
+    print_json,
+    print_table,
+)
 from pki.errors import StoreError
 from pki.store.ledger import LedgerEvent, LedgerRecord
 from pki.store.state import AuthorityState, LeafEntry
@@ -28,7 +37,7 @@ def list_(authority: AuthorityOption, as_json: JsonOption = False) -> None:
 
     List the certificates that were issued, the first to expire first.
     """
-    register, moment = look_at(authority).register, now()
+    register, moment = open_for_reading(authority).register, now()
     leaves = sorted(register.leaves, key=lambda leaf: leaf.certificate.not_valid_after_utc)
     if as_json:
         print_json([_leaf_json(register, leaf, moment) for leaf in leaves])
@@ -40,7 +49,7 @@ def list_(authority: AuthorityOption, as_json: JsonOption = False) -> None:
             " ".join(leaf.record.hosts),
             day(leaf.certificate.not_valid_after_utc),
             leaf.record.serial,
-            str(register.standing(leaf, moment)),
+            str(register.status_of(leaf, moment)),
         )
         for leaf in leaves
     ]
@@ -62,7 +71,7 @@ def show(
 
     Show one certificate: who, until when, by whom it was issued, what it is good for, and the PEM.
     """
-    store = look_at(authority)
+    store = open_for_reading(authority)
     fields = _found(store, which, now())
     if as_json:
         print_json(fields)
@@ -92,8 +101,8 @@ def status(
     renewal should have happened (a leaf's last quarter).
     """
     span = None if within is None else parse_span(within)
-    store, moment = look_at(authority), now()
-    rows = expiring.look(store, moment, span)
+    store, moment = open_for_reading(authority), now()
+    rows = expiring.expiry_rows(store, moment, span)
     step = expiring.next_step(store.register)
     if as_json:
         items = [
@@ -136,7 +145,7 @@ def audit(
     List who did what and when, and verify it: the chain of hashes, every signature, and the files beside it.
     Note the hash it ends with: given back as --head later, it also shows whether lines were cut off.
     """
-    store, moment = look_at(authority), now()
+    store, moment = open_for_reading(authority), now()
     faults, notes = list(auditing.faults(store, moment, head)), list(auditing.notes(store, moment))
     if as_json:
         events = [record.to_json() for record in store.records()]
@@ -191,7 +200,7 @@ def _leaf_json(register: AuthorityState, leaf: LeafEntry, moment: datetime) -> d
     pem = fields.pop("certificate")
     fields["issuer"] = leaf.certificate.issuer.rfc4514_string()
     fields["good_for"] = [use for use, purpose in _USES.items() if serves(leaf.certificate, purpose)]
-    fields["standing"] = register.standing(leaf, moment)
+    fields["standing"] = register.status_of(leaf, moment)
     if revocation is not None:
         fields |= {"revoked": revocation.at.isoformat(), "reason": revocation.reason}
     return {**fields, "certificate": pem}

@@ -1,4 +1,4 @@
-"""Certificates: with a key made here, for a key made on a host, and again before they expire."""
+"""`pki issue`, `request`, `sign` and `renew`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.issued import IssuedCertificate, IssuedIdentity
 from pki.ca.specification import CertificateSpec
 from pki.commands.common import (
@@ -64,17 +64,17 @@ def issue(
             raise typer.BadParameter("Missing NAME or --role: give both, or --inventory")
         if missing:
             raise typer.BadParameter("--missing belongs to --inventory")
-        orders = [CertificateSpec(name, role, tuple(host or ()), life(days))]
+        specs = [CertificateSpec(name, role, tuple(host or ()), life(days))]
     else:
         if name or role or host:
             raise typer.BadParameter("--inventory gives names, roles and hosts: omit the options for these")
         from pki.checks.inventory import read_inventory  # noqa: PLC0415  # YAML is a fifth of the command's start-up
 
-        orders = [CertificateSpec(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
+        specs = [CertificateSpec(one.name, one.role, one.hosts, life(days)) for one in read_inventory(inventory)]
         if missing:
-            orders = [order for order in orders if not (out / order.name).exists()]
+            specs = [spec for spec in specs if not (out / spec.name).exists()]
     store = open_store(authority)
-    issued = store.issue(orders, out, now=now(), by=user(), replace=replace) if orders else []
+    issued = store.issue(specs, out, now=now(), by=user(), replace=replace) if specs else []
     _report(issued, out, as_json=as_json)
 
 
@@ -93,7 +93,7 @@ def request(
     On the host: make OUT/NAME/ with key.pem, which stays there, and request.csr, which goes to the authority
     (`pki sign`). The certificate that comes back is put beside the key.
     """
-    asked = ask(name, host or ())
+    asked = create_request(name, host or ())
     target = out / asked.name
     contents = {"key.pem": (asked.key_pem, 0o600), "request.csr": (asked.request_pem, 0o644)}
     create_directory(target, contents, mode=0o755)
@@ -122,10 +122,10 @@ def sign(
     Certify a key that was made elsewhere, and write OUT/NAME/ without a key. The request has to ask for this name
     and these hosts; whatever else it asks for is ignored, the role decides.
     """
-    order = CertificateSpec(name, role, tuple(host or ()), life(days))
+    spec = CertificateSpec(name, role, tuple(host or ()), life(days))
     try:
         asked = SigningRequest.read(read_file(file))
-        certified = open_store(authority).sign(asked, order, out, now=now(), by=user())
+        certified = open_store(authority).sign(asked, spec, out, now=now(), by=user())
     except RequestError as error:
         raise RequestError(f"{file} {error}") from None
     _report([certified], out, as_json=as_json)

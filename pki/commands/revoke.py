@@ -1,4 +1,4 @@
-"""Taking certificates back."""
+"""`pki revoke` and `pki crl`."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -12,7 +12,7 @@ from pki.timespans import day
 from pki.x509.crl import Reason, expiry
 
 
-@app.command(short_help="Take certificates back.")
+@app.command(short_help="Revoke certificates.")
 def revoke(
     which: Annotated[
         list[str] | None,
@@ -27,7 +27,7 @@ def revoke(
     superseded: Annotated[
         bool, typer.Option("--superseded", help="All that are still valid although a newer one was issued.")
     ] = False,
-    reason: Annotated[Reason | None, typer.Option(help="Why, for the list.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="Reason, stated in the revocation list.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -35,8 +35,8 @@ def revoke(
       pki revoke worker-1 --reason key-compromise --authority ca
       pki revoke --superseded --authority ca
 
-    Take certificates back and sign the revocation lists that say so. Hand them out with `pki bundle`; running
-    coordinators also learn a serial number from `zkp admin revoke`.
+    Revoke certificates and sign new revocation lists. Distribute them with `pki bundle`; running coordinators also
+    accept a serial number with `zkp admin revoke`.
     """
     if bool(which) is superseded:
         raise typer.BadParameter("Missing NAME or SERIAL: give some, or --superseded")

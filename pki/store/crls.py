@@ -1,8 +1,8 @@
-"""The revocation lists of an authority: which it gives to everybody, which are due, and signing them.
+"""CRLs of an authority: which it distributes, which are due, and signing them.
 
-Whatever is handed out carries lists that are at most a day old and name everything that was revoked. A leaf lives
-as long as a list does: who is renewed in time has a good list, too. (An authority made before there were lists has
-none until the first `pki crl`.)
+Every distribution includes CRLs that are at most a day old and complete. A leaf and a CRL have the same validity, so
+a timely renewal also brings a current CRL. (An authority from before CRLs were supported has none until the first
+`pki crl`.)
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ Crls = dict[Ca, x509.CertificateRevocationList]
 
 
 def in_use(directory: AuthorityDirectory, register: AuthorityState) -> Crls:
-    """The lists that every holder is given; none until the CA that signs has one.
+    """Return the CRLs to distribute; none until the signing CA has one.
 
-    Retired issuing CAs keep theirs until it expires: it names the leaves that verifiers might still know.
+    CRLs of retired issuing CAs are included until they expire, for verifiers that still accept their leaves.
     """
     signing = directory.revocation_list(register.signing)
     if register.signing.serial not in register.numbers or signing is None:
@@ -41,7 +41,7 @@ def in_use(directory: AuthorityDirectory, register: AuthorityState) -> Crls:
 
 
 def due(directory: AuthorityDirectory, register: AuthorityState, now: datetime) -> list[Ca]:
-    """The issuing CAs whose list has to be signed before anything is handed out."""
+    """Return the issuing CAs whose CRL must be signed before any distribution."""
     if register.signing.serial not in register.numbers:
         return []
     late = []
@@ -54,13 +54,13 @@ def due(directory: AuthorityDirectory, register: AuthorityState, now: datetime) 
     return late
 
 
-def begun(register: AuthorityState, held: Crls, now: datetime) -> Crls:
-    """The lists of `held` that may be handed out at `now`: verifiers refuse everybody while a list has not begun.
+def effective(register: AuthorityState, held: Crls, now: datetime) -> Crls:
+    """Return the CRLs of `held` that are valid at `now`; verifiers refuse all peers while a CRL is not valid yet.
 
-    Left out is the list of a CA that nobody uses: one that is retired, or not valid yet and not the one that signs.
+    CRLs of unused CAs are omitted: retired ones, and those that are not valid yet and do not sign.
 
     Raises:
-        StoreError: the list of another CA begins after `now`.
+        StoreError: the CRL of a CA in use begins after `now`.
     """
     for ca, one in held.items():
         if one.last_update_utc > now and (ca.is_root or ca == register.signing or _is_used(register, ca, now)):
@@ -72,15 +72,15 @@ def begun(register: AuthorityState, held: Crls, now: datetime) -> Crls:
 
 
 def is_fresh(one: x509.CertificateRevocationList, now: datetime) -> bool:
-    """Whether a list is valid at `now` and at most a day old.
+    """Return whether a CRL is valid at `now` and at most a day old.
 
-    A list that a clock ahead of time has signed begins in the future, and verifiers refuse it until then.
+    A CRL that was signed while the clock was ahead begins in the future, and verifiers refuse it until then.
     """
     return one.last_update_utc <= now < one.last_update_utc + _AGE
 
 
 def is_complete(register: AuthorityState, ca: Ca, one: x509.CertificateRevocationList, now: datetime) -> bool:
-    """Whether a CA's list is its last one, and names all that the ledger takes back."""
+    """Return whether a CRL is the CA's latest and contains all revocations of the ledger."""
     number = one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if number < register.numbers.get(ca.serial, 0):
         return False
@@ -95,9 +95,9 @@ def sign(
     now: datetime,
     life: timedelta = CRL_LIFE,
 ) -> Crls:
-    """New lists of issuing CAs, complete by `register`.
+    """Sign new CRLs of issuing CAs with all revocations in `register`.
 
-    A CA whose life is over or has not begun signs none.
+    CAs that are not valid at `now` are skipped.
     """
     return {
         ca: sign_crl(
@@ -128,10 +128,10 @@ def _is_valid(ca: Ca, now: datetime) -> bool:
 
 
 def records(register: AuthorityState, lists: Crls, now: datetime, by: str) -> list[LedgerRecord]:
-    """The lines that tell of new lists; `register` is as it was before them."""
+    """Return the ledger records of new CRLs; `register` is the state before them."""
     return [LedgerRecord(LedgerEvent.CRL, now, by, ca.certificate, number=next_number(register, ca)) for ca in lists]
 
 
 def next_number(register: AuthorityState, ca: Ca) -> int:
-    """The number of the next list of a CA."""
+    """Return the number of a CA's next CRL."""
     return register.numbers.get(ca.serial, 0) + 1

@@ -1,16 +1,16 @@
-"""An authority's directory: its files, and in which order they are written.
+"""Directory of an authority: its files and the order of writes.
 
     root.pem  root.key       0400, encrypted; may be kept elsewhere, daily work never reads it
     issuer.pem  issuer.key   0400
     root.crl  issuer.crl     the last revocation list of each
     root-2.*  issuer-2.*     the same after a rotation; a retired issuing CA's key is removed
     authority.json           the networks it issues for
-    ledger.jsonl             what happened: the only state there is
-    lock                     held by whoever writes
+    ledger.jsonl             the operations: the only state
+    lock                     held by the process that writes
 
-The order is: lock, read the ledger, sign, record, sync, and only then write what leaves. So a crash anywhere may
-leave a record without its certificate, which harms nobody, and never a certificate without its record. A new
-CA's files come before its record: until that line is there, they are nobody's, and are overwritten.
+The order is: lock, read the ledger, sign, record, sync, and only then write the output. So a crash may leave a record
+without its certificate, which is harmless, but never a certificate without its record. A new CA's files are written
+before its record; without the record they are unused, and are overwritten.
 """
 
 import json
@@ -42,13 +42,13 @@ _SETTINGS, _LEDGER, _LOCK = "authority.json", "ledger.jsonl", "lock"
 
 @dataclass(frozen=True, slots=True)
 class AuthorityDirectory:
-    """Where an authority lives. Every method that can fail raises `StoreError` or `TlsError` with the file."""
+    """Directory of an authority. Methods raise `StoreError` or `TlsError` that names the file."""
 
     path: Path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else writes in the meantime."""
+        """Hold the authority's lock against other writers."""
         with locked(self.path / _LOCK):
             yield
 
@@ -61,7 +61,7 @@ class AuthorityDirectory:
         now: datetime,
         by: str,
     ) -> None:
-        """Write a new authority and its first revocation lists, whole or not at all."""
+        """Write a new authority and its first CRLs, all or nothing."""
         issuer = authority.issuer
         records = [
             *(LedgerRecord(LedgerEvent.CREATED, now, by, ca.certificate) for ca in (root, issuer)),
@@ -76,19 +76,19 @@ class AuthorityDirectory:
         create_directory(self.path, contents, mode=0o700)
 
     def ledger_bytes(self) -> bytes:
-        """The ledger as it is on the disk."""
+        """Return the bytes of the ledger."""
         if not (self.path / _LEDGER).exists():
             raise StoreError(f"{self.path} holds no authority: make one with `pki init {self.path} …`")
         return read_file(self.path / _LEDGER)
 
     def append(self, ledger: Ledger, records: Sequence[LedgerRecord]) -> Ledger:
-        """Add lines, and return the longer ledger when they are on the disk."""
+        """Append records durably and return the extended ledger."""
         text, after = ledger.extended(records)
         append_durably(self.path / _LEDGER, text, at=ledger.size)
         return after
 
     def networks(self) -> list[Network]:
-        """The networks in which it issues."""
+        """Return the networks for which the authority issues."""
         path = self.path / _SETTINGS
         try:
             settings = json.loads(read_file(path))
@@ -100,7 +100,7 @@ class AuthorityDirectory:
         return [parse_network(network) for network in networks]
 
     def write_networks(self, networks: Sequence[Network]) -> None:
-        """Issue in these networks from now on."""
+        """Replace the networks for which the authority issues."""
         replace_files({self.path / _SETTINGS: (_settings(networks), 0o644)})
 
     def add(
@@ -110,12 +110,12 @@ class AuthorityDirectory:
         first_list: x509.CertificateRevocationList,
         passphrase: bytes | None = None,
     ) -> None:
-        """Write a new CA's certificate, key and first list."""
+        """Write a new CA's certificate, key and first CRL."""
         contents = _ca_contents(stem, ca, first_list, passphrase)
         replace_files({self.path / name: content for name, content in contents.items()})
 
     def check(self, ca: Ca) -> None:
-        """Raise `StoreError` unless the CA's certificate is there as the ledger has it."""
+        """Raise `StoreError` unless the CA's certificate file matches the ledger."""
         path = self.path / f"{ca.stem}.pem"
         try:
             held = read_certificates(read_file(path))
@@ -125,11 +125,11 @@ class AuthorityDirectory:
             raise StoreError(f"{path} is not the certificate that the ledger names: restore a copy")
 
     def key_path(self, ca: Ca) -> Path:
-        """Where a CA's key is, if it was not moved away."""
+        """Return the path of a CA's key, which may have been moved elsewhere."""
         return self.path / f"{ca.stem}.key"
 
     def issuer_key(self, ca: Ca) -> CertifiedKey:
-        """An issuing CA with its key."""
+        """Load an issuing CA with its key."""
         if not self.key_path(ca).exists():
             raise StoreError(
                 f"{self.key_path(ca)} is missing: restore a copy, or replace the issuing CA with `pki rotate-issuer`"
@@ -137,7 +137,7 @@ class AuthorityDirectory:
         return _read_key(self.key_path(ca), ca, None)
 
     def root_key(self, root: Ca, path: Path | None, passphrase: Callable[[], bytes]) -> CertifiedKey:
-        """A root with its key, from `path` when it is kept elsewhere; asks for the passphrase if there is one."""
+        """Load a root with its key, from `path` if given; call `passphrase` only if the key is encrypted."""
         here = self.key_path(root) if path is None else path
         if not here.exists():
             raise StoreError(
@@ -147,11 +147,11 @@ class AuthorityDirectory:
         return _read_key(here, root, passphrase)
 
     def remove_key(self, ca: Ca) -> None:
-        """Destroy the key of a retired issuing CA."""
+        """Remove the key of a retired issuing CA."""
         remove_file(self.key_path(ca))
 
     def revocation_list(self, ca: Ca) -> x509.CertificateRevocationList | None:
-        """The last list that a CA signed."""
+        """Return the latest CRL of a CA, if it has one."""
         path = self.path / f"{ca.stem}.crl"
         if not path.exists():
             return None
@@ -161,7 +161,7 @@ class AuthorityDirectory:
             raise StoreError(f"{path} holds no revocation list: remove it, and run `pki crl`") from None
 
     def write_lists(self, lists: dict[Ca, x509.CertificateRevocationList]) -> None:
-        """Replace the lists of these CAs."""
+        """Replace the CRLs of these CAs."""
         replace_files({self.path / f"{ca.stem}.crl": (pem_of(one), 0o644) for ca, one in lists.items()})
 
 

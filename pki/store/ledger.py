@@ -1,8 +1,7 @@
-"""The record of everything an authority did: JSON lines, each with the hash of the line before.
+"""Ledger of an authority's operations: JSON lines, each with the SHA-256 of the previous line.
 
-A certificate is in here before it leaves the authority, and what a line says has happened: there is no other
-state (`state.py` reads it). Lines are only ever added; a change or a gap anywhere shows as a hash that does
-not match. Pure: bytes in, bytes out.
+A certificate is recorded before it leaves the authority, and the ledger is the only state (`state.py` replays it).
+Lines are only appended; a change or a gap shows as a hash that does not match. There is no I/O.
 """
 
 import hashlib
@@ -23,25 +22,25 @@ from pki.x509.parsing import UNREADABLE
 from pki.x509.serials import format_serial
 
 _GENESIS = "0" * 64
-_TOLD = 3
+_SUMMARY_LIMIT = 3
 
 
 class LedgerEvent(StrEnum):
-    """What happened."""
+    """Kind of a ledger record."""
 
     CREATED = "created"  # a root or an issuing CA
     ISSUED = "issued"  # a leaf, with the key made here
     SIGNED = "signed"  # a leaf for a request, the key made elsewhere
-    RENEWED = "renewed"  # a leaf in the place of an earlier one of that name
+    RENEWED = "renewed"  # a leaf that replaces an earlier one of that name
     REVOKED = "revoked"  # a leaf
     CRL = "crl"  # a revocation list, by the CA of the line
-    SWITCHED = "switched"  # leaves come from the issuing CA of the line from now on
-    RETIRED = "retired"  # nobody shall trust the CA of the line any more
+    SWITCHED = "switched"  # the issuing CA of the line signs leaves from now on
+    RETIRED = "retired"  # the CA of the line is no longer trusted
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRecord:
-    """One line: what happened, when, by whom, and to which certificate."""
+    """One line of the ledger: the event, its time, the operator and the certificate."""
 
     event: LedgerEvent
     at: datetime
@@ -52,7 +51,7 @@ class LedgerRecord:
 
     @property
     def identity(self) -> Identity | None:
-        """Who the certificate names; a CA names nobody."""
+        """Identity of the certificate; None for a CA."""
         try:
             return identity_of(self.certificate)
         except IdentityError:
@@ -60,12 +59,12 @@ class LedgerRecord:
 
     @property
     def serial(self) -> str:
-        """Hexadecimal in whole octets, as openssl prints it apart from case."""
+        """Serial number in lower-case hexadecimal, in whole octets."""
         return format_serial(self.certificate.serial_number)
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The addresses and DNS names of the certificate."""
+        """Addresses and DNS names of the certificate."""
         try:
             names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
@@ -73,7 +72,7 @@ class LedgerRecord:
         return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
 
     def to_json(self) -> dict[str, object]:
-        """The line's fields, in the words of an operator; the certificate itself is the truth behind them."""
+        """Return the fields of the line; those derived from the certificate are for readers of the file."""
         identity = self.identity
         details = {"reason": self.reason, "number": self.number}
         return {
@@ -94,19 +93,20 @@ class LedgerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The whole record, and where the next line goes."""
+    """All records, and the offset of the next line."""
 
     records: tuple[LedgerRecord, ...] = ()
-    size: int = 0  # bytes of whole lines; a torn tail behind them is to be overwritten
+    size: int = 0  # bytes of complete lines; a truncated line after them is overwritten
     head: str = _GENESIS  # SHA-256 of the last line
     heads: frozenset[str] = frozenset()  # SHA-256 of every line
     torn: int = 0  # bytes of truncated last line
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Check the chain; raises `StoreError` with the line. Half a line at the end is a crash: forgiven.
+        """Parse the lines and verify the hash chain; raise `StoreError` with the number of a bad line.
 
-        Its certificate never left: an append returns only when the whole line is on the disk.
+        A truncated last line comes from a crash and is ignored: its certificate never left the authority, because an
+        append returns only when the whole line is on disk.
         """
         records: list[LedgerRecord] = []
         head, size = _GENESIS, 0
@@ -125,11 +125,11 @@ class Ledger:
         return cls(tuple(records), size, head, frozenset(heads), len(torn))
 
     def lines(self, records: Iterable[LedgerRecord]) -> bytes:
-        """What to write at `size` to add `records`."""
+        """Return the bytes to write at `size` to add `records`."""
         return self.extended(list(records))[0]
 
     def extended(self, records: Sequence[LedgerRecord]) -> tuple[bytes, Self]:
-        """What to write at `size` to add `records`, and the ledger once that is written."""
+        """Return the bytes to write at `size` to add `records`, and the resulting ledger."""
         lines: list[bytes] = []
         heads: list[str] = [self.head]
         for record in records:
@@ -149,10 +149,10 @@ class Ledger:
 
 
 def summary(records: Iterable[LedgerRecord]) -> str:
-    """What the lines say has happened, for people: "revoked worker-1, revoked worker-2, …"."""
+    """Summarize records for an error message: "revoked worker-1, revoked worker-2, …"."""
     told = [f"{record.event} {record.identity.name}" for record in records if record.identity is not None]
     told = told or [f"{record.event} of {record.certificate.subject.rfc4514_string()}" for record in records]
-    shown, more = told[:_TOLD], len(told) - _TOLD
+    shown, more = told[:_SUMMARY_LIMIT], len(told) - _SUMMARY_LIMIT
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 

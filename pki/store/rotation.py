@@ -1,11 +1,11 @@
-"""Changing the issuing CA, or the root with it, while the network runs. Three steps, so that nobody is ever cut off.
+"""Rotation of the issuing CA, or of the root with it, without interruption. It has three steps.
 
-    prepare   a next issuing CA (and root) is made. Everybody is given the new roots and lists; nothing else changes.
-    switch    the next one signs from now on. Everybody is renewed; leaves of the old one are still accepted.
-    finish    the old one is retired: its leaves are revoked, its key is destroyed, its root is trusted no more.
+    prepare   create the next issuing CA (and root). The new roots and CRLs are distributed; nothing else changes.
+    switch    the next one signs from now on. All members are renewed; leaves of the old one are still accepted.
+    finish    retire the old one: its leaves are revoked, its key is removed, its root is no longer trusted.
 
-Without the first step, a leaf of the new CA would reach peers that do not know its root, or have no revocation
-list of its issuing CA, and refuse it. Each step can be repeated after a crash.
+Without the first step, peers that lack the root of the new CA, or its CRL, would refuse its leaves. Each step can be
+repeated after a crash.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ from pki.x509.name_constraints import NameConstraints, Network
 
 @dataclass(frozen=True, slots=True)
 class RootKey:
-    """How to get at a root's key: where it is when not in the authority's directory, and its passphrase."""
+    """Location of a root's key if it is not in the authority's directory, and its passphrase."""
 
     passphrase: Callable[[], bytes]  # asked for only when the key is encrypted
     path: Path | None = None
@@ -45,16 +45,16 @@ def prepare_issuer(
     domains: Iterable[str] = (),
     networks: Iterable[Network] = (),
 ) -> Ca:
-    """Make the next issuing CA under the newest root. `domains` and `networks` are permitted from then on, too."""
+    """Create the next issuing CA under the newest root, with `domains` and `networks` permitted in addition."""
     with store.changing():
         _check_idle(store.register, now)
         root = store.register.roots[-1]
         signer = store.directory.root_key(root, key.path, key.passphrase)
-        return _add_issuer(store, signer, root, _wider(store, domains, networks), now=now, by=by)
+        return _add_issuer(store, signer, root, _extend_constraints(store, domains, networks), now=now, by=by)
 
 
 def prepare_root(store: AuthorityStore, new_passphrase: bytes | None, *, now: datetime, by: str) -> Ca:
-    """Make a new root, trusted beside the old one, and the next issuing CA under it. Needs no old key."""
+    """Create a new root, trusted beside the old one, and an issuing CA under it. The old key is not needed."""
     with store.changing():
         register, scope = store.register, store.scope
         _check_idle(register, now)
@@ -74,7 +74,7 @@ def prepare_root(store: AuthorityStore, new_passphrase: bytes | None, *, now: da
 
 
 def switch(store: AuthorityStore, *, now: datetime, by: str) -> Ca:
-    """Let the next issuing CA sign from now on."""
+    """Make the next issuing CA the signing one."""
     with store.changing():
         following = store.register.next
         if following is None:
@@ -90,7 +90,7 @@ def switch(store: AuthorityStore, *, now: datetime, by: str) -> Ca:
 
 
 def unrenewed(register: AuthorityState, now: datetime) -> list[LeafEntry]:
-    """Members whose certificate is valid, and ends with the old issuing CAs."""
+    """Return the members whose valid certificate is from an old issuing CA."""
     return [
         leaf
         for leaf in register.members()
@@ -99,16 +99,16 @@ def unrenewed(register: AuthorityState, now: datetime) -> list[LeafEntry]:
 
 
 def finish_issuer(store: AuthorityStore, key: RootKey, *, now: datetime, by: str, force: bool = False) -> list[Ca]:
-    """Retire the old issuing CAs: their leaves and themselves are revoked, their keys destroyed.
+    """Retire the old issuing CAs: revoke them and their leaves, and remove their keys.
 
-    The root's key is needed: it signs the list that names them. `force` cuts off who was not renewed.
+    The root's key is needed to sign its CRL. `force` also revokes members that were not renewed.
     """
     with store.changing():
         register, directory = store.register, store.directory
         if len(register.roots) > 1:
             raise StoreError("the root is changing too: finish both with `pki rotate-root --finish`")
         root = register.roots[-1]
-        leaving = [*register.old, *_unwiped(store, root)]
+        leaving = [*register.old, *_with_key_left(store, root)]
         held = directory.revocation_list(root)
         current = held is not None and held.last_update_utc <= now and crls.is_complete(register, root, held, now)
         if not leaving and current:
@@ -126,12 +126,12 @@ def finish_issuer(store: AuthorityStore, key: RootKey, *, now: datetime, by: str
 
 
 def finish_root(store: AuthorityStore, *, now: datetime, by: str, force: bool = False) -> list[Ca]:
-    """Trust the old roots no more, and retire the issuing CAs under them. Needs no root's key."""
+    """Retire the old roots and the issuing CAs under them. No root key is needed."""
     with store.changing():
         register = store.register
         current = register.root_of(register.signing)
         roots = [root for root in register.roots if root != current]
-        leaving = [*register.old, *_unwiped(store, None)]
+        leaving = [*register.old, *_with_key_left(store, None)]
         if not roots and register.old:
             raise StoreError("the root does not change: finish with `pki rotate-issuer --finish`")
         if not roots and not leaving:
@@ -150,7 +150,7 @@ def _is_future(ca: Ca, now: datetime) -> bool:
 
 
 def _check_idle(register: AuthorityState, now: datetime) -> None:
-    """Raise `StoreError` during a rotation, unless its CA was made by a clock ahead of time: another replaces it."""
+    """Raise `StoreError` during a rotation, unless its CA is not valid yet (the clock was ahead) and is replaced."""
     if _is_future(register.next or register.signing, now):
         return
     if register.next is not None:
@@ -168,7 +168,9 @@ def _nothing_to_finish(register: AuthorityState) -> StoreError:
     return StoreError("no rotation is under way: begin with `pki rotate-issuer` or `pki rotate-root`")
 
 
-def _wider(store: AuthorityStore, domains: Iterable[str], networks: Iterable[Network]) -> NameConstraints:
+def _extend_constraints(
+    store: AuthorityStore, domains: Iterable[str], networks: Iterable[Network]
+) -> NameConstraints:
     scope = store.scope
     return NameConstraints.of(scope.trust_domain, (*scope.domains, *domains), (*scope.networks, *networks))
 
@@ -181,8 +183,8 @@ def _check_renewed(register: AuthorityState, now: datetime, *, force: bool) -> N
         )
 
 
-def _unwiped(store: AuthorityStore, root: Ca | None) -> list[Ca]:
-    """Issuing CAs under `root`, or under none that is trusted, whose retirement was interrupted by a crash."""
+def _with_key_left(store: AuthorityStore, root: Ca | None) -> list[Ca]:
+    """Return retired issuing CAs under `root`, or under no trusted root, whose key a crash left in place."""
     register = store.register
     return [
         ca
@@ -192,7 +194,7 @@ def _unwiped(store: AuthorityStore, root: Ca | None) -> list[Ca]:
 
 
 def _retirement(register: AuthorityState, cas: Sequence[Ca], now: datetime, by: str) -> list[LedgerRecord]:
-    """Lines that revoke what is left of these CAs, and then themselves."""
+    """Return the records that revoke the remaining leaves of these CAs, then the CAs."""
     left = [
         leaf.certificate
         for leaf in register.leaves
@@ -207,7 +209,7 @@ def _retirement(register: AuthorityState, cas: Sequence[Ca], now: datetime, by: 
 
 
 def _sign_held(store: AuthorityStore, after: AuthorityState, cas: Iterable[Ca], now: datetime) -> Crls:
-    """Lists of the issuing CAs whose key is there: one that was lost is replaced without its help."""
+    """Sign CRLs of the issuing CAs whose key exists; a CA with a lost key can still be replaced."""
     held = [ca for ca in cas if store.directory.key_path(ca).exists()]
     return crls.sign(store.directory, after, held, now)
 
@@ -229,7 +231,7 @@ def _add_issuer(
     by: str,
     created: Sequence[LedgerRecord] = (),
 ) -> Ca:
-    """Certify another issuing CA, prolong the lists of all, and record it."""
+    """Create and record an issuing CA, and renew the CRLs of all."""
     directory, register = store.directory, store.register
     made = create_issuer(signer, scope, now=now)
     issuer = Ca(made.certificate, register.next_stem("issuer"))

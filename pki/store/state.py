@@ -1,9 +1,9 @@
-"""What the ledger says is so: which CAs are trusted, which one signs, who holds what, what was taken back.
+"""State of an authority, replayed from the ledger: trusted CAs, the signing CA, certificates, revocations.
 
-Pure, and the only reading of the ledger: nothing else remembers a state, so a crash cannot leave two that differ.
+There is no I/O, and no other state is stored, so that a crash cannot leave two that differ.
 
-An issuing CA goes from next (made, and trusted by everybody before it is used) over signing and old (its leaves
-are still accepted) to retired. A root is trusted from its creation until it is retired.
+An issuing CA is first `next` (created, and distributed before it signs), then `signing`, then `old` (its leaves are
+still accepted), then `retired`. A root is trusted from its creation until it is retired.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ _LEAF_EVENTS = frozenset({LedgerEvent.ISSUED, LedgerEvent.SIGNED, LedgerEvent.RE
 
 
 class CertificateStatus(StrEnum):
-    """What a leaf is good for."""
+    """Status of a leaf."""
 
     VALID = "valid"
     SUPERSEDED = "superseded"  # still valid, and a newer one of that name exists
@@ -39,7 +39,7 @@ class CertificateStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ca:
-    """A root or an issuing CA. `stem` begins the names of its files: root, root-2, issuer, issuer-2, …"""
+    """Root or issuing CA. `stem` is the stem of its file names: root, root-2, issuer, issuer-2, …"""
 
     certificate: x509.Certificate
     stem: str
@@ -51,21 +51,21 @@ class Ca:
 
     @property
     def is_root(self) -> bool:
-        """Whether it is a root, and not an issuing CA."""
+        """Whether it is a root rather than an issuing CA."""
         return _is_root(self.certificate)
 
     def signed(self, certificate: x509.Certificate) -> bool:
-        """Whether a certificate of this authority is its own. Subjects of CAs are random, and never used twice."""
+        """Return whether this CA issued a certificate of this authority. Subjects of CAs are random and unique."""
         return certificate.issuer == self.certificate.subject
 
 
 @dataclass(frozen=True, slots=True)
 class LeafEntry:
-    """One certificate of a member."""
+    """Certificate of a member, with its ledger record."""
 
     record: LedgerRecord
     identity: Identity
-    key_elsewhere: bool  # made on a host, so that only the host can make another
+    key_elsewhere: bool  # made on a host, so that only the host can replace it
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -80,7 +80,7 @@ class LeafEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityState:
-    """The authority's state. Tuples are oldest first."""
+    """State of the authority. Tuples are oldest first."""
 
     roots: tuple[Ca, ...]  # trusted
     signing: Ca
@@ -88,45 +88,45 @@ class AuthorityState:
     old: tuple[Ca, ...]
     retired: tuple[Ca, ...]  # roots and issuing CAs
     leaves: tuple[LeafEntry, ...]
-    newest: Mapping[str, LeafEntry]  # each name's last certificate, whatever became of it
+    newest: Mapping[str, LeafEntry]  # each name's last certificate, whatever its status
     revocations: Mapping[int, CrlEntry]  # of leaves and issuing CAs, by serial number
     numbers: Mapping[int, int]  # of the last list that each CA signed, by the CA's serial number
 
     @classmethod
     def read(cls, records: Iterable[LedgerRecord]) -> Self:
-        """Fold the ledger; raises `StoreError` when it tells no possible story."""
-        story = _Replay()
+        """Replay the ledger; raise `StoreError` if it is inconsistent."""
+        replay = _Replay()
         for record in records:
-            story.tell(record)
-        issuers = [ca for ca in story.cas.values() if not ca.is_root]
-        signing = story.cas.get(story.signing or 0)
+            replay.apply(record)
+        issuers = [ca for ca in replay.cas.values() if not ca.is_root]
+        signing = replay.cas.get(replay.signing or 0)
         if signing is None:
             raise StoreError("ledger names no issuing CA: restore an intact copy")
         at = issuers.index(signing)
-        later = [ca for ca in issuers[at + 1 :] if ca not in story.retired]
+        later = [ca for ca in issuers[at + 1 :] if ca not in replay.retired]
         return cls(
-            roots=tuple(ca for ca in story.cas.values() if ca.is_root and ca not in story.retired),
+            roots=tuple(ca for ca in replay.cas.values() if ca.is_root and ca not in replay.retired),
             signing=signing,
             next=later[-1] if later else None,
-            old=tuple(ca for ca in issuers[:at] if ca not in story.retired),
-            retired=tuple(story.retired),
-            leaves=tuple(story.leaves),
-            newest={leaf.identity.name: leaf for leaf in story.leaves},
-            revocations=story.revocations,
-            numbers=story.numbers,
+            old=tuple(ca for ca in issuers[:at] if ca not in replay.retired),
+            retired=tuple(replay.retired),
+            leaves=tuple(replay.leaves),
+            newest={leaf.identity.name: leaf for leaf in replay.leaves},
+            revocations=replay.revocations,
+            numbers=replay.numbers,
         )
 
     @property
     def issuers(self) -> tuple[Ca, ...]:
-        """The issuing CAs whose leaves are accepted, or soon will be; the one that signs is the first."""
+        """Issuing CAs whose leaves are or will be accepted, the signing one first."""
         return (self.signing, *self.old, *(() if self.next is None else (self.next,)))
 
     def root_of(self, issuer: Ca) -> Ca | None:
-        """The trusted root that certified an issuing CA."""
+        """Return the trusted root that certified an issuing CA."""
         return next((root for root in self.roots if root.signed(issuer.certificate)), None)
 
-    def standing(self, leaf: LeafEntry, now: datetime) -> CertificateStatus:
-        """What a leaf is good for at `now`."""
+    def status_of(self, leaf: LeafEntry, now: datetime) -> CertificateStatus:
+        """Return the status of a leaf at `now`."""
         if leaf.serial in self.revocations:
             return CertificateStatus.REVOKED
         if now >= leaf.certificate.not_valid_after_utc:
@@ -136,21 +136,21 @@ class AuthorityState:
         return CertificateStatus.VALID if self.newest[leaf.identity.name] is leaf else CertificateStatus.SUPERSEDED
 
     def members(self) -> tuple[LeafEntry, ...]:
-        """Each name's last certificate unless it is revoked: who is in the network, expired ones included."""
+        """Return the members: each name's last certificate unless it is revoked, including expired ones."""
         return tuple(leaf for leaf in self.newest.values() if leaf.serial not in self.revocations)
 
     def is_due(self, leaf: LeafEntry, now: datetime) -> bool:
-        """Whether a member's last certificate is to be renewed at `now`.
+        """Return whether a member's last certificate is due for renewal at `now`.
 
-        It is past two thirds of its life or not valid yet, its issuing CA is on its way out, or it was issued before
-        leaves had the DNS name of their identity.
+        That is so after `renewal_at`, when it is not valid yet, when its issuing CA no longer signs, or when it
+        lacks the DNS name of its identity.
         """
         certificate = leaf.certificate
         in_time = certificate.not_valid_before_utc <= now < renewal_at(certificate)
         return not in_time or not self.signing.signed(certificate) or lacks_dns_name(certificate)
 
     def superseded(self, now: datetime) -> tuple[LeafEntry, ...]:
-        """Every leaf that would still be accepted although its name has a newer one."""
+        """Return the leaves that are still accepted although their name has a newer one."""
         return tuple(
             leaf
             for leaf in self.leaves
@@ -160,12 +160,12 @@ class AuthorityState:
         )
 
     def role_of(self, name: str) -> Role | None:
-        """The role that a name has had."""
+        """Return the role of a name, if it has certificates."""
         leaf = self.newest.get(name)
         return None if leaf is None else leaf.identity.role
 
     def revoked_by(self, ca: Ca, now: datetime) -> Iterator[CrlEntry]:
-        """What a CA's list has to name at `now`: all that it takes back, until after they have expired."""
+        """Yield the entries of a CA's CRL at `now`: its revoked certificates, until a day after they expire."""
         certificates = (*(leaf.certificate for leaf in self.leaves), *(one.certificate for one in self.retired))
         for certificate in certificates:
             revocation = self.revocations.get(certificate.serial_number)
@@ -174,13 +174,13 @@ class AuthorityState:
                 yield revocation
 
     def next_stem(self, kind: str) -> str:
-        """What the files of another root or issuing CA are to be called."""
+        """Return the file name stem for the next root or issuing CA."""
         known = (*self.roots, *self.issuers, *self.retired)
         return _stem(kind, sum(1 for ca in known if ca.is_root is (kind == "root")))
 
 
 class _Replay:
-    """The fold, line by line."""
+    """Replay of the ledger, record by record."""
 
     def __init__(self) -> None:
         self.cas: dict[int, Ca] = {}
@@ -191,7 +191,7 @@ class _Replay:
         self.numbers: dict[int, int] = {}
         self._keys_elsewhere: set[bytes] = set()
 
-    def tell(self, record: LedgerRecord) -> None:
+    def apply(self, record: LedgerRecord) -> None:
         serial = record.certificate.serial_number
         if record.event in _LEAF_EVENTS:
             self._certified(record)

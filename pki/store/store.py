@@ -1,7 +1,7 @@
-"""An authority on a disk, at work: issue, sign, renew, revoke.
+"""Operations of an authority on disk: issue, sign, renew, revoke.
 
-Each operation checks everything first, records it under the lock, and only then lets anything leave (see
-`directory.py`). The state is what the ledger says (`state.py`), the signing is `authority.py`.
+Each operation checks its input, records the result under the lock, and only then writes output (see `directory.py`).
+The state comes from the ledger (`state.py`); `ca/authority.py` signs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ __all__ = ["AuthorityStore", "CertificateSpec"]
 
 
 class AuthorityStore:
-    """An authority's directory, open for work. Operations raise `PkiError`, and then nothing has left."""
+    """Open directory of an authority. An operation that raises `PkiError` before its record has written no output."""
 
     def __init__(self, directory: AuthorityDirectory) -> None:
         self.directory = directory
@@ -47,9 +47,9 @@ class AuthorityStore:
     def create(
         cls, directory: Path, authority: Authority, *, passphrase: bytes | None, now: datetime, by: str
     ) -> Self:
-        """Write a new authority, whole or not at all. `passphrase` encrypts the root's key, None does not.
+        """Write a new authority, all or nothing. `passphrase` encrypts the root's key, None does not.
 
-        Raises `StoreError` when something is in `directory` already.
+        Raises `StoreError` when `directory` exists and is not empty.
         """
         root = authority.root
         if root is None:
@@ -60,37 +60,37 @@ class AuthorityStore:
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Read an authority back; raises `StoreError` or `TlsError` naming the file."""
+        """Open an authority; raise `StoreError` or `TlsError` naming the file if it is damaged."""
         store = cls(AuthorityDirectory(directory))
-        _ = store.authority  # whatever is damaged is found now
+        _ = store.authority  # loads and checks every file now
         return store
 
     @property
     def register(self) -> AuthorityState:
-        """What the ledger says is so."""
+        """State of the authority according to the ledger."""
         if self._register is None:
             self._register = AuthorityState.read(self.ledger.records)
         return self._register
 
     @property
     def authority(self) -> Authority:
-        """What signs now, and what it gives to everybody."""
+        """Signing CA with the roots and CRLs to distribute."""
         if self._authority is None:
             self._authority = self._assemble()
         return self._authority
 
     @property
     def scope(self) -> NameConstraints:
-        """What it may certify; known without any key."""
+        """Names that it may certify; no key is needed."""
         return NameConstraints.read(self.register.signing.certificate, self.directory.networks())
 
     def records(self) -> tuple[LedgerRecord, ...]:
-        """Everything that happened, oldest first."""
+        """Return all ledger records, oldest first."""
         return self.ledger.records
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lock, and see what others did before it was had."""
+        """Hold the lock, with the ledger reloaded if another process has changed it."""
         with self.directory.locked():
             data = self.directory.ledger_bytes()
             if b"\n" in data[self.ledger.size :] or len(data) < self.ledger.size:
@@ -99,7 +99,7 @@ class AuthorityStore:
             yield
 
     def record(self, records: Sequence[LedgerRecord], fresh: Crls | None = None) -> None:
-        """Add to the ledger, and after it write revocation lists; under the lock.
+        """Append to the ledger, then write CRLs; the caller must hold the lock.
 
         Raises:
             StoreError: the ledger could not be written, and nothing has changed; or the lists could not be, and the
@@ -118,7 +118,7 @@ class AuthorityStore:
 
     @contextmanager
     def _completing(self, records: Sequence[LedgerRecord], missing: str, cure: str) -> Iterator[None]:
-        """The second write of an operation: a failure says what the first one has recorded, and what to do."""
+        """Extend an error of an operation's second write by what the first one recorded, and the fix."""
         try:
             yield
         except StoreError as error:
@@ -126,20 +126,18 @@ class AuthorityStore:
             raise StoreError(f"{error}. The ledger has recorded: {done}; {missing}: {cure}") from None
 
     def issue(
-        self, orders: Sequence[CertificateSpec], out: Path, *, now: datetime, by: str, replace: bool = False
+        self, specs: Sequence[CertificateSpec], out: Path, *, now: datetime, by: str, replace: bool = False
     ) -> list[IssuedIdentity]:
-        """Certify, record, then write each to `out/NAME`; all are checked before one is recorded.
+        """Certify, record, then write each to `out/NAME`; all are checked before any is recorded.
 
-        `replace` lets the key of a NAME that is there already be overwritten.
+        `replace` permits to overwrite the key of an existing NAME.
         """
         with self.changing():
-            self._check_names(orders)
+            self._check_names(specs)
             if not replace:
-                _check_free(out, orders)
+                _check_free(out, specs)
             authority, fresh = self._with_current_lists(now)
-            issued = [
-                authority.issue(order.name, order.role, order.hosts, now=now, life=order.life) for order in orders
-            ]
+            issued = [authority.issue(spec.name, spec.role, spec.hosts, now=now, life=spec.life) for spec in specs]
             records = [LedgerRecord(LedgerEvent.ISSUED, now, by, one.certificate) for one in issued]
             self.record([*records, *crls.records(self.register, fresh, now, by)], fresh)
             missing = f"keys and certificates are not in {out}"
@@ -148,17 +146,17 @@ class AuthorityStore:
         return issued
 
     def sign(
-        self, request: SigningRequest, order: CertificateSpec, out: Path, *, now: datetime, by: str
+        self, request: SigningRequest, spec: CertificateSpec, out: Path, *, now: datetime, by: str
     ) -> IssuedCertificate:
-        """Certify the key of a request that asks for just this, and write all but the key to `out/NAME`."""
+        """Certify the key of a CSR that matches `spec`, and write all files except the key to `out/NAME`."""
         with self.changing():
-            self._check_names([order])
-            request.check(Identity(self.scope.trust_domain, order.role, order.name), order.hosts)
+            self._check_names([spec])
+            request.check(Identity(self.scope.trust_domain, spec.role, spec.name), spec.hosts)
             for held in self.register.leaves:
                 if held.certificate.public_key() == request.key:
-                    self._check_key_again(held, order.name)
+                    self._check_key_again(held, spec.name)
             authority, fresh = self._with_current_lists(now)
-            leaf = authority.certify(request.key, order.name, order.role, order.hosts, now=now, life=order.life)
+            leaf = authority.certify(request.key, spec.name, spec.role, spec.hosts, now=now, life=spec.life)
             certified = authority.deliver(leaf)
             certified.check_place(out)
             records = [LedgerRecord(LedgerEvent.SIGNED, now, by, leaf), *crls.records(self.register, fresh, now, by)]
@@ -168,9 +166,10 @@ class AuthorityStore:
         return certified
 
     def due(self, now: datetime, out: Path | None = None) -> list[str]:
-        """Names of the members that are to be renewed.
+        """Return the names of the members that are due for renewal.
 
-        Also those whose certificate in `out/NAME` is an earlier one: their last renewal was recorded and not written.
+        They include those whose certificate in `out/NAME` is an earlier one: the last renewal was recorded but not
+        written.
         """
         return [
             leaf.identity.name
@@ -185,7 +184,7 @@ class AuthorityStore:
         try:
             held = read_certificates(read_file(path))[0]
         except ValueError:
-            return False  # not one of ours; renewing by name replaces it
+            return False  # not from this authority; renewing by name replaces it
         return held != leaf.certificate and any(held == other.certificate for other in self.register.leaves)
 
     def renew(
@@ -198,13 +197,13 @@ class AuthorityStore:
         keep_key: bool = False,
         life: timedelta | None = None,
     ) -> list[IssuedIdentity | IssuedCertificate]:
-        """Certify these names again as they were, None for all that are due, and write to `out/NAME`.
+        """Renew the certificates of these names, or of all that are due if None, and write to `out/NAME`.
 
-        Keys are new, unless `keep_key`; a key that a host made is kept, as only the host can make another.
+        Keys are new unless `keep_key`; a key that a host made is kept, because only the host can replace it.
         """
         with self.changing():
             wanted = self.due(now, out) if names is None else names
-            leaves = [self._renewable(name) for name in dict.fromkeys(wanted)]
+            leaves = [self._renewable_leaf(name) for name in dict.fromkeys(wanted)]
             authority, fresh = self._with_current_lists(now)
             renewed: list[IssuedIdentity | IssuedCertificate] = []
             for leaf in leaves:
@@ -225,9 +224,9 @@ class AuthorityStore:
         return renewed
 
     def find(self, which: str, now: datetime) -> list[LeafEntry]:
-        """What revoking `which` takes back: of a name every valid certificate, of a serial number that one.
+        """Return the certificates to revoke for `which`: every valid one of a name, or the one with a serial number.
 
-        Raises `StoreError` when there is no such name or number, or it is a CA's.
+        Raises `StoreError` when the name or number is unknown, or is a CA's.
         """
         named = [leaf for leaf in self.register.leaves if leaf.identity.name == which]
         if named:
@@ -242,9 +241,9 @@ class AuthorityStore:
         raise StoreError(f"{which!r} is neither a name nor a serial number of this authority: see `pki list`")
 
     def revoke(self, leaves: Sequence[LeafEntry], reason: Reason, *, now: datetime, by: str) -> list[LeafEntry]:
-        """Take certificates back, and sign the lists that say so; returns those that were not revoked before.
+        """Revoke certificates and sign the CRLs; return those that were not revoked before.
 
-        A compromised key takes every certificate with it that was given to that key. A list that lacks an earlier
+        With the reason key compromise, every certificate of the same key is revoked. A CRL that lacks an earlier
         revocation, because it could not be written, is signed again.
         """
         with self.changing():
@@ -265,26 +264,26 @@ class AuthorityStore:
         return taken
 
     def _lacks(self, register: AuthorityState, ca: Ca, now: datetime) -> bool:
-        """Whether a CA's list on the disk is missing, or lacks what the ledger has revoked."""
+        """Return whether a CA's CRL on disk is missing or lacks revocations of the ledger."""
         if ca.serial not in register.numbers:
             return False
         one = self.directory.revocation_list(ca)
         return one is None or not crls.is_complete(register, ca, one, now)
 
     def sign_lists(self, *, now: datetime, by: str, life: timedelta = CRL_LIFE) -> None:
-        """Sign the list of every issuing CA again; raises `AuthorityError` when the one that signs is not valid."""
+        """Sign the CRL of every issuing CA; raise `AuthorityError` when the signing CA is not valid."""
         with self.changing():
             check_can_sign(self.register.signing.certificate, now)
             fresh = crls.sign(self.directory, self.register, self.register.issuers, now, life)
             self.record(crls.records(self.register, fresh, now, by), fresh)
 
     def write_bundle(self, out: Path, *, now: datetime, by: str) -> list[Path]:
-        """Write `out/ca.pem` and `out/crl.pem`, with lists that are made current first."""
+        """Write `out/ca.pem` and `out/crl.pem`, with CRLs that are renewed first if due."""
         if crls.due(self.directory, self.register, now):
             with self.changing():
                 authority, fresh = self._with_current_lists(now)
                 self.record(crls.records(self.register, fresh, now, by), fresh)
-        else:  # an authority on a read-only disk can be handed out
+        else:  # works for an authority on a read-only disk
             authority, _ = self._with_current_lists(now)
         texts = {"ca.pem": pem_of(*authority.roots)}
         if authority.crls:
@@ -293,7 +292,7 @@ class AuthorityStore:
         return [out / name for name in texts]
 
     def _assemble(self) -> Authority:
-        """The keys and lists that belong to the ledger's state, from the files."""
+        """Load the keys and CRLs for the state of the ledger."""
         register = self.register
         if self._signing is None or self._signing.certificate != register.signing.certificate:
             for ca in (register.signing, *register.roots):
@@ -307,24 +306,24 @@ class AuthorityStore:
         )
 
     def _with_current_lists(self, now: datetime) -> tuple[Authority, Crls]:
-        """The authority with lists that may be handed out at `now`, and those of them that are new."""
+        """Return the authority with CRLs that are valid at `now`, and those of them that are new."""
         fresh = crls.sign(self.directory, self.register, crls.due(self.directory, self.register, now), now)
         held = crls.in_use(self.directory, self.register) | fresh
-        begun = tuple(crls.begun(self.register, held, now).values())
-        return replace(self.authority, crls=begun), fresh
+        effective = tuple(crls.effective(self.register, held, now).values())
+        return replace(self.authority, crls=effective), fresh
 
-    def _check_names(self, orders: Sequence[CertificateSpec]) -> None:
+    def _check_names(self, specs: Sequence[CertificateSpec]) -> None:
         taken: dict[str, Role] = {}
-        for order in orders:
+        for spec in specs:
             # Software that maps the common name (PostgreSQL) could not tell two roles of one name apart.
-            held = self.register.role_of(order.name) or taken.get(order.name, order.role)
-            if held != order.role:
-                raise StoreError(f"{order.name} is {held.with_article} already: give the {order.role} another name")
-            if order.name in taken:
-                raise StoreError(f"{order.name} is duplicated: name each once")
-            taken[order.name] = order.role
+            held = self.register.role_of(spec.name) or taken.get(spec.name, spec.role)
+            if held != spec.role:
+                raise StoreError(f"{spec.name} is {held.with_article} already: give the {spec.role} another name")
+            if spec.name in taken:
+                raise StoreError(f"{spec.name} is duplicated: name each once")
+            taken[spec.name] = spec.role
 
-    def _renewable(self, name: str) -> LeafEntry:
+    def _renewable_leaf(self, name: str) -> LeafEntry:
         leaf = self.register.newest.get(name)
         if leaf is None:
             raise StoreError(f"{name!r} has no certificate that could be renewed: see `pki list`")
@@ -333,7 +332,7 @@ class AuthorityStore:
         return leaf
 
     def _check_key_again(self, leaf: LeafEntry, name: str) -> None:
-        """A key belongs to one name, and one that somebody stole belongs to nobody."""
+        """Raise `RequestError` if the key belongs to another name or was revoked as compromised."""
         if leaf.identity.name != name:
             raise RequestError(f"has the key of {leaf.identity.name}: make one of its own with `pki request`")
         revocation = self.register.revocations.get(leaf.serial)
@@ -350,7 +349,7 @@ class AuthorityStore:
         return list({leaf.serial: leaf for leaf in (*leaves, *others)}.values())
 
     def _life(self, leaf: LeafEntry) -> timedelta | None:
-        """As long as last time, unless that was cut short by the issuing CA's own end."""
+        """Return the previous validity, or None if the issuing CA's expiry had limited it."""
         certificate = leaf.certificate
         cut = {ca.certificate.not_valid_after_utc for ca in (*self.register.issuers, *self.register.retired)}
         if certificate.not_valid_after_utc in cut:
@@ -359,7 +358,7 @@ class AuthorityStore:
 
 
 def serial_argument(which: str) -> int:
-    """The serial number of an argument that is not a name; raises `StoreError`."""
+    """Parse an argument that is not a name as a serial number; raise `StoreError` if it is none."""
     try:
         return parse_serial(which)
     except SerialError as error:
@@ -368,9 +367,9 @@ def serial_argument(which: str) -> int:
         ) from None
 
 
-def _check_free(out: Path, orders: Sequence[CertificateSpec]) -> None:
-    for order in orders:
-        if (out / order.name).exists():
+def _check_free(out: Path, specs: Sequence[CertificateSpec]) -> None:
+    for spec in specs:
+        if (out / spec.name).exists():
             raise StoreError(
-                f"{out / order.name} already exists and is kept; --replace overwrites it, --out writes elsewhere"
+                f"{out / spec.name} already exists and is kept; --replace overwrites it, --out writes elsewhere"
             )

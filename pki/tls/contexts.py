@@ -1,9 +1,9 @@
-"""SSL contexts of one generation of files, and connections that check the peer once more than OpenSSL does.
+"""SSL contexts of one generation of files, and connections with checks beyond those of OpenSSL.
 
-OpenSSL verifies chain, dates, name and the revocation lists that were loaded with the context. What was revoked
-since is known to the process alone, and the trust domain of an identity is in no name constraint
-(`x509/name_constraints.py`): the connection itself looks at both when its handshake ends, so that no listener and no
-dialler can forget to. Every refusal is counted by its reason on the way.
+OpenSSL verifies the chain, dates, name and the CRLs that were loaded with the context. Later revocations are known
+only to the process, and the trust domain of an identity is not in the name constraints (`x509/name_constraints.py`).
+The connection checks both when its handshake ends, so that every listener and client does. Every refusal is counted
+by its reason.
 """
 
 import _ssl
@@ -23,7 +23,7 @@ from pki.x509.parsing import read_peer_certificate
 
 _NOT_YET_VALID_CODE, _EXPIRED_CODE, _REVOKED_CODE = 9, 10, 23
 _FOREIGN_CODE = 50  # X509_V_ERR_APPLICATION_VERIFICATION
-_REFUSALS = {  # OpenSSL's verification results, x509_vfy.h; all others mean that the chain is not acceptable
+_REFUSALS = {  # OpenSSL's verification results, x509_vfy.h; all others are UNTRUSTED
     _NOT_YET_VALID_CODE: RejectReason.NOT_YET_VALID,
     _EXPIRED_CODE: RejectReason.EXPIRED,
     _REVOKED_CODE: RejectReason.REVOKED,
@@ -39,79 +39,79 @@ _REASONS = {
 
 @dataclass(slots=True)
 class TlsStatistics:
-    """Plain counts since the process began, for metrics."""
+    """Counts since the start of the process, for metrics."""
 
-    reloads: int = 0  # that brought something new
+    reloads: int = 0  # with changed files
     reload_failures: int = 0
     refused: dict[RejectReason, int] = field(default_factory=lambda: dict.fromkeys(RejectReason, 0))
 
 
 @dataclass(slots=True)
 class PeerPolicy:
-    """What a process's connections ask beyond OpenSSL: the same object for all contexts, through every reload."""
+    """Checks beyond OpenSSL's: one object for all contexts of a process, kept across reloads."""
 
     statistics: TlsStatistics = field(default_factory=TlsStatistics)
     learned: frozenset[int] = frozenset()  # serial numbers revoked at run time
     revoked: frozenset[int] = frozenset()  # these, and those of the lists on the disk
 
     def count(self, refusal: RejectReason) -> None:
-        """One more peer was refused."""
+        """Count a refused peer."""
         self.statistics.refused[refusal] += 1
 
 
 def refusal_of(error: ssl.SSLError) -> RejectReason:
-    """Why a handshake failed, from the error that it raised."""
+    """Return why a handshake failed, from the error that it raised."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _REFUSALS.get(getattr(error, "verify_code", 0), RejectReason.UNTRUSTED)
     return _REASONS.get(getattr(error, "reason", None) or "", RejectReason.BROKEN_TLS)
 
 
 class PolicyCheckedObject(ssl.SSLObject):
-    """A connection in memory, as event loops make them, which refuses more peers than OpenSSL (see `_admitting`).
+    """Connection on memory buffers, as event loops use, with the checks of `_apply_policy`.
 
-    Whoever sets another class on a context of this room derives it from this one.
+    Another class that is set on a context of this package must derive from this one.
     """
 
     def do_handshake(self) -> None:
         """As in `ssl`; a refused peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
-        with _admitting(self):
+        with _apply_policy(self):
             super().do_handshake()
 
 
-class AdmittedSocket(ssl.SSLSocket):
-    """The same for blocking sockets."""
+class PolicyCheckedSocket(ssl.SSLSocket):
+    """Blocking socket with the checks of `_apply_policy`."""
 
     def do_handshake(self, block: bool = False) -> None:
         """As in `ssl`; a refused peer raises `ssl.SSLCertVerificationError` like any other bad certificate."""
-        with _admitting(self):
+        with _apply_policy(self):
             super().do_handshake(block)
 
 
-class AdmittingContext(ssl.SSLContext):
-    """A context whose connections check the peer's trust domain and ask `admission` when their handshake ends."""
+class PolicyCheckingContext(ssl.SSLContext):
+    """Context whose connections check the peer's trust domain and `policy` when their handshake ends."""
 
     sslobject_class = PolicyCheckedObject
-    sslsocket_class = AdmittedSocket
-    admission: PeerPolicy
+    sslsocket_class = PolicyCheckedSocket
+    policy: PeerPolicy
     trust_domain: str
 
 
 @contextmanager
-def _admitting(connection: PolicyCheckedObject | AdmittedSocket) -> Iterator[None]:
-    # a server's connection moves to the newest context during its handshake; both have the same admission and
+def _apply_policy(connection: PolicyCheckedObject | PolicyCheckedSocket) -> Iterator[None]:
+    # a server's connection moves to the newest context during its handshake; both have the same policy and
     # trust domain
     context = connection.context
     try:
         yield
-        if isinstance(context, AdmittingContext):
+        if isinstance(context, PolicyCheckingContext):
             _check_trust_domain(connection, context.trust_domain)
-            _check_revocation(connection, context.admission.revoked)
+            _check_revocation(connection, context.policy.revoked)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise
     except ssl.SSLError as error:
-        if isinstance(context, AdmittingContext):
+        if isinstance(context, PolicyCheckingContext):
             _correct_verdict(connection, error, datetime.now(UTC))
-            context.admission.count(refusal_of(error))
+            context.policy.count(refusal_of(error))
         raise
 
 
@@ -123,9 +123,9 @@ def _check_trust_domain(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain:
 
 
 def _correct_verdict(connection: ssl.SSLObject | ssl.SSLSocket, error: ssl.SSLError, now: datetime) -> None:
-    """Name the expired certificate where OpenSSL complains of a list: it looks at lists before it looks at dates.
+    """Replace a CRL error by the expired certificate that caused it: OpenSSL checks CRLs before dates.
 
-    The list of a CA that has expired is out of date too, or no longer handed out.
+    The CRL of an expired CA is out of date too, or no longer distributed.
     """
     if not isinstance(error, ssl.SSLCertVerificationError) or refusal_of(error) is not RejectReason.CRL:
         return
@@ -142,12 +142,12 @@ def _correct_verdict(connection: ssl.SSLObject | ssl.SSLSocket, error: ssl.SSLEr
 
 
 def _chain_of(connection: ssl.SSLObject | ssl.SSLSocket) -> list[x509.Certificate]:
-    """The chain that OpenSSL built for the peer, leaf first, also when it then refused it."""
+    """Return the chain that OpenSSL built for the peer, leaf first, even if it refused it."""
     # Python 3.13 has the method on the connection itself.
     built = connection._sslobj.get_verified_chain()  # type: ignore[union-attr]
     try:
         return [read_peer_certificate(one.public_bytes(_ssl.ENCODING_DER)) for one in built or ()]
-    except ValueError:  # whatever is wrong with it, OpenSSL's own words stay
+    except ValueError:  # keep OpenSSL's message
         return []
 
 
@@ -155,13 +155,13 @@ def _check_revocation(connection: ssl.SSLObject | ssl.SSLSocket, revoked: frozen
     try:
         peer_certificate(connection).check_revocation(revoked)
     except IdentityError as error:
-        if error.refusal is not RejectReason.REVOKED:  # no certificate, or a stranger's: whoever serves it decides
+        if error.refusal is not RejectReason.REVOKED:  # no certificate or identity: the server decides
             return
         raise _refused(error, _REVOKED_CODE, "certificate revoked") from None
 
 
 def _refused(error: IdentityError, code: int, message: str) -> ssl.SSLCertVerificationError:
-    """What OpenSSL raises for a bad certificate, with one of its verification results."""
+    """Return the error that OpenSSL raises for a bad certificate, with one of its verification results."""
     refused = ssl.SSLCertVerificationError(1, f"certificate verify failed: {error}")
     refused.library, refused.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
     refused.verify_code, refused.verify_message = code, message
@@ -169,32 +169,32 @@ def _refused(error: IdentityError, code: int, message: str) -> ssl.SSLCertVerifi
 
 
 def server_context(
-    files: TlsFiles, credential: Credential, admission: PeerPolicy, verify_mode: ssl.VerifyMode
+    files: TlsFiles, credential: Credential, policy: PeerPolicy, verify_mode: ssl.VerifyMode
 ) -> ssl.SSLContext:
-    """To listen with: TLS 1.3, no session tickets."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential, admission)
+    """Make a context for listeners: TLS 1.3, no session tickets."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential, policy)
     context.verify_mode = verify_mode
     context.num_tickets = 0
     return context
 
 
-def client_context(files: TlsFiles, credential: Credential, admission: PeerPolicy) -> ssl.SSLContext:
-    """To dial with: TLS 1.3, the peer's name or address verified."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential, admission)
+def client_context(files: TlsFiles, credential: Credential, policy: PeerPolicy) -> ssl.SSLContext:
+    """Make a context for clients: TLS 1.3, the peer's name or address verified."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, credential, policy)
     context.check_hostname = True
     context.hostname_checks_common_name = False
     return context
 
 
-def _context(protocol: int, files: TlsFiles, credential: Credential, admission: PeerPolicy) -> AdmittingContext:
-    context = AdmittingContext(protocol)
-    context.admission = admission
+def _context(protocol: int, files: TlsFiles, credential: Credential, policy: PeerPolicy) -> PolicyCheckingContext:
+    context = PolicyCheckingContext(protocol)
+    context.policy = policy
     context.trust_domain = credential.identity.trust_domain
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(cadata=credential.ca_pem.decode("ascii"))
     if credential.revocations is not None and files.crl is not None:
-        # A file of lists alone, as `RevocationLists.read` saw to: a certificate in it would become a root.
+        # `RevocationLists.read` has checked that the file holds only CRLs: a certificate in it would become a root.
         context.load_verify_locations(cafile=files.crl)
         context.verify_flags |= _revocation_flags(credential)
     context.load_cert_chain(files.certificate, files.key)
@@ -202,7 +202,7 @@ def _context(protocol: int, files: TlsFiles, credential: Credential, admission: 
 
 
 def _revocation_flags(credential: Credential) -> ssl.VerifyFlags:
-    """Check leaves, and CAs too where every root has its list: OpenSSL refuses whom it finds no list for."""
+    """Check leaves, and CAs only if every CA has a CRL: OpenSSL refuses a certificate without one."""
     if _all_listed(credential, credential.issuers):
         return ssl.VERIFY_CRL_CHECK_CHAIN
     return ssl.VERIFY_CRL_CHECK_LEAF

@@ -1,6 +1,6 @@
-"""What an identity's files hold, read once and checked before anything uses it.
+"""Content of an identity's files, read once and checked before use.
 
-Each refusal is one line: which file, what is wrong, what to do. Nothing here ever shows a key.
+Each error is one line: the file, the problem and the fix. No error or repr contains a key.
 """
 
 import os
@@ -26,7 +26,7 @@ from pki.x509.parsing import read_certificates
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An identity that can be served and dialled with. Two are equal when their files hold the same bytes."""
+    """Checked key and certificates of an identity. Two are equal when their files hold the same bytes."""
 
     identity: Identity = field(compare=False)
     leaf: x509.Certificate = field(compare=False)
@@ -39,7 +39,7 @@ class Credential:
 
     @classmethod
     def read(cls, files: TlsFiles, now: datetime) -> Self:
-        """Read and check; raises `TlsError`."""
+        """Read and check the files; raise `TlsError` if they cannot be used."""
         certificate_pem = _read(files.certificate)
         ca_pem = _read(files.ca)
         crl_pem = _read_crl(files.crl)
@@ -66,9 +66,10 @@ class Credential:
 
 
 def read_private(path: Path) -> bytes:
-    """The bytes of a key file, unless others can read it. Raises `TlsError`.
+    """Return the bytes of a key file; raise `TlsError` if other users can read it.
 
-    The rule is PostgreSQL's: 0600, or 0640 when root owns it (a service's group may then read it).
+    The rule is PostgreSQL's for `ssl_key_file`: 0600, or 0640 if root owns it, so that the service's group can read
+    it.
     """
     try:
         with path.open("rb") as file:
@@ -91,7 +92,7 @@ def _read(path: Path) -> bytes:
 
 
 def _read_crl(path: Path | None) -> bytes | None:
-    """No list is not a mistake: a network without revocations has none."""
+    """Read the CRLs; a missing file is not an error, because a network without revocations has none."""
     return _read(path) if path is not None and path.exists() else None
 
 

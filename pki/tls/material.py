@@ -1,8 +1,7 @@
-"""The one maker of SSL contexts and gRPC credentials, and of their reload.
+"""SSL contexts and gRPC credentials of a process, and their reload.
 
-TLS 1.3 only, both sides show a certificate, no session tickets (a ticket would outlive a revocation). What
-was handed out follows `reload()`: server contexts and gRPC server credentials by themselves, whatever dials
-by asking again at each new connection.
+TLS 1.3 only, mutual authentication, no session tickets (a ticket would outlive a revocation). Server contexts and
+gRPC server credentials follow `reload()`; clients must request a context or credentials for each new connection.
 """
 
 import ssl
@@ -60,7 +59,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class _Generation:
-    """One reading of the files, and everything that is made from it: replaced as a whole, never changed."""
+    """Immutable result of one read of the files: the credential and everything made from it."""
 
     credential: Credential
     required: ssl.SSLContext
@@ -70,14 +69,14 @@ class _Generation:
 
 
 class TlsMaterial:
-    """A process's identity on the network: what it serves with, dials with, and reloads."""
+    """TLS identity of a process: contexts and credentials to serve and dial with, and their reload."""
 
     def __init__(
-        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, admission: PeerPolicy
+        self, files: TlsFiles, clock: Callable[[], datetime], generation: _Generation, policy: PeerPolicy
     ) -> None:
         self._files = files
         self._clock = clock
-        self._admission = admission
+        self._policy = policy
         self._generation = generation
         self._apply_revocations()
         generation.required.sni_callback = self._serve_current_required
@@ -87,9 +86,9 @@ class TlsMaterial:
 
     @classmethod
     def load(cls, files: TlsFiles, *, clock: Callable[[], datetime] = _utc_now) -> Self:
-        """Read and check the files; raises `TlsError`: one line with the file and the cure."""
-        admission = PeerPolicy()
-        return cls(files, clock, _read_generation(files, clock(), admission), admission)
+        """Read and check the files; raise `TlsError`, one line with the file and the fix."""
+        policy = PeerPolicy()
+        return cls(files, clock, _read_generation(files, clock(), policy), policy)
 
     def __repr__(self) -> str:
         return f"TlsMaterial({self.identity}, {self._files.certificate})"
@@ -114,32 +113,32 @@ class TlsMaterial:
         return (self.certificate.not_valid_after_utc - self._clock()).total_seconds()
 
     def crl_seconds_to_expiry(self) -> dict[int, float]:
-        """Seconds until each revocation list of this process's own chain and roots expires, by its CA's serial."""
+        """Return the seconds until each CRL of this process's own chain and roots expires, by its CA's serial."""
         lists, now = self._generation.credential.revocations, self._clock()
         ends = {} if lists is None else lists.next_updates(self._generation.credential.issuers)
         return {serial: (end - now).total_seconds() for serial, end in ends.items()}
 
     @property
     def statistics(self) -> TlsStatistics:
-        """Reloads and refusals so far: one object, which goes on counting."""
-        return self._admission.statistics
+        """Counts of reloads and refusals; the object is updated in place."""
+        return self._policy.statistics
 
     def revoked_serials(self) -> frozenset[int]:
-        """Serial numbers that are refused: those of the revocation lists, and those learned since."""
-        return self._admission.revoked
+        """Return the refused serial numbers: those of the CRLs, and those given to `revoke`."""
+        return self._policy.revoked
 
     def revoke(self, serials: Iterable[int]) -> None:
-        """Refuse these too, at once and through every reload: handshakes, and every checked call after.
+        """Refuse these serial numbers from now on, across reloads, in handshakes and checked calls.
 
-        A process that starts again has to be told again.
+        They are not stored: a restarted process must be given them again.
         """
-        self._admission.learned |= frozenset(serials)
+        self._policy.learned |= frozenset(serials)
         self._apply_revocations()
 
     def reload(self) -> bool:
-        """Read the files again, revocation lists included; whether they hold something new.
+        """Read the files again, CRLs included; return whether they have changed.
 
-        Raises `TlsError` when they are broken or name somebody else, and goes on with what it has.
+        Raises `TlsError` if they are invalid or belong to another identity; the old credentials stay active.
         """
         try:
             fresh = self._read_again()
@@ -154,15 +153,15 @@ class TlsMaterial:
         return True
 
     def check_peer(self, connection: ssl.SSLObject | ssl.SSLSocket, now: datetime) -> PeerCertificate:
-        """The certificate behind a verified connection, if its holder may still be served at `now`.
+        """Return the peer's certificate of a verified connection, if it is still accepted at `now`.
 
-        Raises `IdentityError` when there is none, or it is of another trust domain, not valid now, or revoked.
-        Ask at each request: that is how expiry and revocation act on open connections.
+        Raises `IdentityError` when there is none, or it is of another trust domain, not valid at `now`, or revoked.
+        Call it for each request, so that expiry and revocation act on open connections.
         """
         return self._checked(lambda: (peer_certificate(connection), ()), now)
 
     def check_grpc_peer(self, auth_context: Mapping[str, Iterable[bytes]], now: datetime) -> PeerCertificate:
-        """The same for a gRPC call, from `context.auth_context()`. gRPC checks revocation nowhere else."""
+        """As `check_peer`, for a gRPC call, from `context.auth_context()`. gRPC itself does not check revocation."""
         trust_domain = self.identity.trust_domain
         return self._checked(
             lambda: (
@@ -173,19 +172,19 @@ class TlsMaterial:
         )
 
     def server_context(self, *, require_client: bool = True) -> ssl.SSLContext:
-        """The context to listen with, for as long as the process lives: each handshake uses the newest files.
+        """Return the context for listeners, valid for the life of the process: each handshake uses the newest files.
 
-        `require_client=False` also lets in who shows no certificate (who shows one is still verified). Do not
-        change it: what is set on it, ALPN for one, is lost with the first reload.
+        `require_client=False` also accepts clients without a certificate; a certificate that is sent is verified. Do
+        not modify the context: settings such as ALPN are lost with the first reload.
         """
         return self._required if require_client else self._optional
 
     def client_context(self) -> ssl.SSLContext:
-        """The context to dial with; verifies the peer's name or address. Ask again for each connection."""
+        """Return the context for one client connection; it verifies the peer's name or address."""
         return self._generation.client
 
     def grpc_server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials for `add_secure_port`: each handshake uses the newest files, open streams go on."""
+        """Return credentials for `add_secure_port`: each handshake uses the newest files, open streams continue."""
         held = self._generation
 
         def newer() -> grpc.ServerCertificateConfiguration | None:
@@ -197,17 +196,17 @@ class TlsMaterial:
 
         return grpc.dynamic_ssl_server_credentials(
             held.grpc_server,
-            newer,  # type: ignore[arg-type]  # the stub forgets that None means "unchanged"
+            newer,  # type: ignore[arg-type]  # the stub omits that None means "unchanged"
             require_client_authentication=True,
         )
 
     def grpc_channel_credentials(self) -> grpc.ChannelCredentials:
-        """Credentials to dial with; they verify the target's name or address. Ask again for each channel."""
+        """Return credentials for one client channel; they verify the target's name or address."""
         credential = self._generation.credential
         return grpc.ssl_channel_credentials(credential.ca_pem, credential.key_pem, credential.certificate_pem)
 
     def _read_again(self) -> _Generation:
-        fresh = _read_generation(self._files, self._clock(), self._admission)
+        fresh = _read_generation(self._files, self._clock(), self._policy)
         if fresh.credential.identity != self.identity:
             raise TlsError(
                 f"{self._files.certificate} names {fresh.credential.identity}, and this process is "
@@ -221,7 +220,7 @@ class TlsMaterial:
 
     def _apply_revocations(self) -> None:
         lists = self._generation.credential.revocations
-        self._admission.revoked = self._admission.learned | (lists.serials if lists is not None else frozenset())
+        self._policy.revoked = self._policy.learned | (lists.serials if lists is not None else frozenset())
 
     def _checked(
         self, shown: Callable[[], tuple[PeerCertificate, tuple[int, ...]]], now: datetime
@@ -229,9 +228,9 @@ class TlsMaterial:
         try:
             certificate, issuers = shown()
             certificate.check(self.identity.trust_domain, now)
-            certificate.check_revocation(self._admission.revoked, issuers)
+            certificate.check_revocation(self._policy.revoked, issuers)
         except IdentityError as error:
-            self._admission.count(error.refusal)
+            self._policy.count(error.refusal)
             raise
         return certificate
 
@@ -245,16 +244,16 @@ class TlsMaterial:
         connection.context = self._generation.optional
 
 
-def _read_generation(files: TlsFiles, now: datetime, admission: PeerPolicy) -> _Generation:
-    """Python loads keys and lists from paths alone: read until the files were the same before and after."""
+def _read_generation(files: TlsFiles, now: datetime, policy: PeerPolicy) -> _Generation:
+    """Read the files until two reads agree, because Python loads keys and CRLs from paths only."""
     for _ in range(_READ_ATTEMPTS):
         credential = Credential.read(files, now)
         try:
             generation = _Generation(
                 credential,
-                required=server_context(files, credential, admission, ssl.CERT_REQUIRED),
-                optional=server_context(files, credential, admission, ssl.CERT_OPTIONAL),
-                client=client_context(files, credential, admission),
+                required=server_context(files, credential, policy, ssl.CERT_REQUIRED),
+                optional=server_context(files, credential, policy, ssl.CERT_OPTIONAL),
+                client=client_context(files, credential, policy),
                 grpc_server=grpc.ssl_server_certificate_configuration(
                     [(credential.key_pem, credential.certificate_pem)], credential.ca_pem
                 ),

@@ -1,8 +1,8 @@
-"""Who is at the other end of a connection, from the certificate that its handshake verified.
+"""Identity of a connection's peer, from the certificate that the handshake verified.
 
-A handshake is verified once; a connection lives on. So whoever serves calls asks again at each one, and an
-expired certificate stops working on open connections too. Parsed certificates are kept, which makes asking
-cheap. Revocation counts there too: gRPC's own handshakes know no revocation lists.
+The handshake verifies a certificate once, but the connection stays open. Servers therefore check the peer again at
+each call, so that expiry and revocation act on open connections too. Parsed certificates are cached, which keeps the
+check cheap. Revocation must be checked here because gRPC's handshakes do not use CRLs.
 """
 
 import ssl
@@ -19,13 +19,13 @@ from pki.x509.identity import Identity, identity_of
 from pki.x509.parsing import read_certificates, read_peer_certificate
 from pki.x509.serials import format_serial
 
-_REMEMBERED = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
+_CACHE_SIZE = 4096  # certificates; a network has fewer members, and a parse costs well under a millisecond
 _TLS = b"TLSv1.3"
 
 
 @dataclass(frozen=True, slots=True)
 class PeerCertificate:
-    """What is asked about a peer's verified certificate."""
+    """Fields of a peer's verified certificate."""
 
     identity: Identity
     serial: int
@@ -34,7 +34,7 @@ class PeerCertificate:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Self:
-        """Raises `IdentityError` when the certificate names nobody."""
+        """Extract the fields; raise `IdentityError` when the certificate has no identity."""
         return cls(
             identity_of(certificate),
             certificate.serial_number,
@@ -73,7 +73,7 @@ class PeerCertificate:
 
 
 def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertificate:
-    """The peer's certificate after a verified handshake; raises `IdentityError` when it showed none."""
+    """Return the peer's certificate after a verified handshake; raise `IdentityError` when there is none."""
     der = connection.getpeercert(binary_form=True)
     if not der:
         raise _no_certificate()
@@ -83,8 +83,8 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> PeerCertifica
 def check_peer_uris(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> None:
     """Raise `IdentityError` when the peer's certificate has a URI that is not an identity of `trust_domain`.
 
-    A URI name constraint of the issuing CA would do the same, and make rustls refuse the whole chain. A certificate
-    without a URI, or one that cannot be read, passes: it is refused where an identity is needed.
+    A URI name constraint of the issuing CA would do the same, but makes rustls refuse the whole chain. A certificate
+    without a URI, or a malformed one, passes: it is refused where an identity is needed.
     """
     der = connection.getpeercert(binary_form=True)
     if der:
@@ -93,7 +93,7 @@ def check_peer_uris(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str
 
 
 def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) -> Identity:
-    """Who the peer is, right after a handshake (which checked the validity); raises `IdentityError`."""
+    """Return the peer's identity directly after a handshake, which checked the validity; raise `IdentityError`."""
     identity = peer_certificate(connection).identity
     _check_trust_domain(identity, trust_domain)
     return identity
@@ -102,10 +102,10 @@ def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) 
 def grpc_peer_certificate(
     auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime
 ) -> PeerCertificate:
-    """The certificate behind a gRPC call, from `context.auth_context()`, valid at `now` (with time zone).
+    """Return the certificate of a gRPC caller, from `context.auth_context()`; `now` must be timezone-aware.
 
-    Raises `IdentityError` when there is none, it names nobody of `trust_domain`, is not valid now, or the
-    connection is not TLS 1.3 (gRPC has no setting that says so; see `pki.tls`).
+    Raises `IdentityError` when there is none, it has no identity in `trust_domain`, it is not valid at `now`, or the
+    connection is not TLS 1.3 (gRPC has no such setting; see `pki/__init__.py`).
     """
     pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
     if pem is None:
@@ -120,14 +120,14 @@ def grpc_peer_certificate(
 
 
 def grpc_peer_identity(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, now: datetime) -> Identity:
-    """Who makes a gRPC call: `grpc_peer_certificate`, and of that the identity."""
+    """Return the identity of a gRPC caller; see `grpc_peer_certificate`."""
     return grpc_peer_certificate(auth_context, trust_domain, now).identity
 
 
 def grpc_issuer_serials(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[int, ...]:
-    """The serial numbers of the CAs that a gRPC peer showed with its certificate; raises `IdentityError`.
+    """Return the serial numbers of the CAs that a gRPC peer sent; raise `IdentityError` if one is malformed.
 
-    The path that the handshake verified runs over these, because listeners hold roots alone.
+    They include every CA of the verified path below the root, because listeners hold only roots.
     """
     return _parse_issuers(b"".join(auth_context.get("x509_pem_cert_chain", ())))
 
@@ -141,7 +141,7 @@ def _check_trust_domain(identity: Identity, trust_domain: str) -> None:
         raise IdentityError(f"{identity} is not of the trust domain {trust_domain}", RejectReason.WRONG_TRUST_DOMAIN)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHE_SIZE)
 def _parse(data: bytes) -> PeerCertificate:
     try:
         return PeerCertificate.of(read_peer_certificate(data))
@@ -149,7 +149,7 @@ def _parse(data: bytes) -> PeerCertificate:
         raise IdentityError("client certificate cannot be read") from None
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHE_SIZE)
 def _parse_uris(der: bytes) -> tuple[Identity, ...]:
     try:
         names = read_peer_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -157,13 +157,13 @@ def _parse_uris(der: bytes) -> tuple[Identity, ...]:
         return ()
     try:
         return tuple(Identity.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier))
-    except IdentityError:  # without the URI, which the peer may have made as long as it likes
+    except IdentityError:  # without the URI, whose length the peer controls
         raise IdentityError(
             "certificate has a URI that is not a SPIFFE identity: issue it with `pki issue`"
         ) from None
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHE_SIZE)
 def _parse_issuers(pem: bytes) -> tuple[int, ...]:
     if not pem:
         return ()

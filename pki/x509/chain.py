@@ -1,7 +1,7 @@
-"""Does a leaf lead to a trusted root? A TLS peer's questions, with answers that an operator can act on.
+"""Verification of a certificate chain as a TLS peer does it, with errors that an operator can act on.
 
-Peers verify again, with OpenSSL or BoringSSL: this is how a process learns at its start, and not from its
-peers' refusals, that its own certificate is of no use.
+Peers verify again, with OpenSSL or BoringSSL. This check lets a process detect an unusable certificate of its own at
+start-up instead of by refused connections.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pki.x509.identity import identity_of
 from pki.x509.name_constraints import NameConstraints
 from pki.x509.parsing import UNREADABLE
 
-_LONGEST_PATH = 4  # certificates: leaf, issuing CA, root, and one to spare for a cross-signed root
+_MAX_PATH_LENGTH = 4  # certificates: leaf, issuing CA, root, and one more for a cross-signed root
 
 
 def verify_chain(
@@ -24,11 +24,11 @@ def verify_chain(
     roots: Sequence[x509.Certificate],
     now: datetime,
 ) -> tuple[x509.Certificate, ...]:
-    """The path from `leaf` over `issuers` to one of `roots`, both included; raises `ChainError`, saying why."""
+    """Return the path from `leaf` over `issuers` to one of `roots`; raise `ChainError` if there is none."""
     check_validity(leaf, now)
     if is_authority(leaf):
         raise ChainError("it is a CA certificate, not a leaf: use one from `pki issue`")
-    return _climb((leaf,), issuers, roots, now)
+    return _build_path((leaf,), issuers, roots, now)
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
@@ -41,20 +41,20 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
         raise ChainError(f"{who} expired at {last:%Y-%m-%d %H:%M} UTC: issue a new one with `pki issue --replace`")
 
 
-def _climb(
+def _build_path(
     path: tuple[x509.Certificate, ...],
     issuers: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     now: datetime,
 ) -> tuple[x509.Certificate, ...]:
-    """Add an issuer for the last of `path`, one for that, up to a root; else say what was in the way."""
+    """Extend `path` by issuers up to a root; raise `ChainError` with the first obstacle if none is reached."""
     below = path[-1]
     refusal = ChainError(
         f"no trusted root and no issuing CA signed {below.subject.rfc4514_string()} "
         f"(its issuer is {below.issuer.rfc4514_string()}): "
         "the certificate and the roots are of different authorities"
     )
-    if len(path) >= _LONGEST_PATH:
+    if len(path) >= _MAX_PATH_LENGTH:
         raise refusal
     obstacle = None
     for candidate in (*roots, *issuers):
@@ -64,7 +64,7 @@ def _climb(
             _check_issuer(candidate, path, now)
             if candidate in roots:
                 return (*path, candidate)
-            return _climb((*path, candidate), issuers, roots, now)
+            return _build_path((*path, candidate), issuers, roots, now)
         except ChainError as error:
             obstacle = obstacle or error
     raise obstacle or refusal
@@ -73,7 +73,7 @@ def _climb(
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *UNREADABLE):  # another signature, another name, an unsupported key
+    except (InvalidSignature, *UNREADABLE):  # wrong signature or name, or an unsupported key
         return False
     return True
 
@@ -88,7 +88,7 @@ def _check_issuer(issuer: x509.Certificate, path: tuple[x509.Certificate, ...], 
         raise ChainError(f"{who} may have at most {constraints.path_length} CAs below it")
     try:
         scope = NameConstraints.read(issuer)
-    except AuthorityError:  # a root, or another operator's CA: TLS peers hold it to whatever it states
+    except AuthorityError:  # a root or a foreign CA: TLS peers enforce its own constraints
         return
     _check_names(path[0], scope, who)
 
@@ -107,7 +107,7 @@ def _check_names(leaf: x509.Certificate, scope: NameConstraints, issuer: str) ->
 
 
 def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether the certificate is a CA's."""
+    """Return whether the certificate is a CA certificate."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -1,7 +1,8 @@
-"""What TLS stacks other than those of this network refuse, in certificates that it uses itself without fault.
+"""Incompatibilities with TLS stacks that this network does not use itself.
 
 Issuing CAs made before November 2026 state a URI name constraint, and leaves made before then lack the DNS name of
-their identity. Both are replaced without a gap, and this network accepts them until then: they are notes, not faults.
+their identity. Both are replaced without a gap, and this network accepts them until then: they are reported as
+notes, not as faults.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from pki.x509.identity import identity_of
 
 
 def constrains_uris(ca: x509.Certificate) -> bool:
-    """Whether the CA states a URI name constraint, below which rustls refuses every certificate with a URI."""
+    """Return whether the CA has a URI name constraint, below which rustls refuses every certificate with a URI."""
     try:
         stated = ca.extensions.get_extension_for_class(x509.NameConstraints).value
     except (x509.ExtensionNotFound, ValueError):
@@ -23,7 +24,7 @@ def constrains_uris(ca: x509.Certificate) -> bool:
 
 
 def lacks_dns_name(leaf: x509.Certificate) -> bool:
-    """Whether a leaf that has an identity lacks that identity's DNS name."""
+    """Return whether a leaf with an identity lacks that identity's DNS name."""
     try:
         wanted = identity_of(leaf).dns_name
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -33,7 +34,7 @@ def lacks_dns_name(leaf: x509.Certificate) -> bool:
 
 
 def leaf_notes(leaf: x509.Certificate) -> Iterator[str]:
-    """What other stacks refuse of a leaf, with the cure."""
+    """Yield incompatibilities of a leaf, with the fix."""
     if lacks_dns_name(leaf):
         identity = identity_of(leaf)
         yield (
@@ -43,7 +44,7 @@ def leaf_notes(leaf: x509.Certificate) -> Iterator[str]:
 
 
 def issuer_notes(ca: x509.Certificate) -> Iterator[str]:
-    """What other stacks refuse of a CA, with the cure."""
+    """Yield incompatibilities of a CA, with the fix."""
     if constrains_uris(ca):
         yield (
             f"{ca.subject.rfc4514_string()} has a URI name constraint, below which rustls refuses every certificate: "
@@ -52,7 +53,7 @@ def issuer_notes(ca: x509.Certificate) -> Iterator[str]:
 
 
 def chain_notes(chain: Iterable[x509.Certificate]) -> Iterator[str]:
-    """The same of leaves and CAs in any order, each said once."""
+    """Yield incompatibilities of leaves and CAs in any order, each certificate once."""
     for certificate in dict.fromkeys(chain):
         yield from leaf_notes(certificate)
         yield from issuer_notes(certificate)

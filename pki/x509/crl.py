@@ -1,7 +1,7 @@
-"""Revocation lists (CRLs): one that is signed, and the file of several that verifiers are given.
+"""Certificate revocation lists (CRLs), and the file with the CRLs of several CAs that verifiers load.
 
-A file holds the list of every CA that a peer's chain may pass: the issuing CA in use, the next or the last one
-during a rotation, and the root (PostgreSQL, HAProxy and curl look for the root's list too). Serial numbers are
+A file holds the CRL of every CA that a peer's chain may contain: the issuing CA in use, the next or previous one
+during a rotation, and the root (PostgreSQL, HAProxy and curl require the root's CRL too). Serial numbers are
 128 random bits, so that one set of numbers serves all CAs.
 """
 
@@ -19,7 +19,7 @@ from pki.x509.parsing import read_lists
 
 
 class Reason(StrEnum):
-    """Why a certificate is taken back, in the words of RFC 5280."""
+    """Reason for a revocation, named as in RFC 5280, section 5.3.1."""
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "key-compromise"
@@ -30,13 +30,13 @@ class Reason(StrEnum):
 
     @property
     def flag(self) -> x509.ReasonFlags:
-        """The same as the list carries it."""
+        """The reason as encoded in a CRL."""
         return x509.ReasonFlags[self.name.lower()]
 
 
 @dataclass(frozen=True, slots=True)
 class CrlEntry:
-    """One certificate that is taken back: its serial number, when (with time zone), and why."""
+    """Revoked certificate: its serial number, the time (timezone-aware) and the reason."""
 
     serial: int
     at: datetime
@@ -45,7 +45,7 @@ class CrlEntry:
 
 @dataclass(frozen=True, slots=True)
 class RevocationLists:
-    """The lists of one file."""
+    """CRLs of one file."""
 
     lists: tuple[x509.CertificateRevocationList, ...]
     serials: frozenset[int]  # of every revoked certificate, whichever CA signed it
@@ -60,7 +60,7 @@ class RevocationLists:
         return cls(lists, frozenset(entry.serial_number for one in lists for entry in one))
 
     def of(self, ca: x509.Certificate) -> x509.CertificateRevocationList | None:
-        """The newest list in the name of `ca`; raises `RevocationError` when `ca` did not sign it."""
+        """Return the newest CRL with `ca` as issuer, if any; raise `RevocationError` when `ca` did not sign it."""
         named = [one for one in self.lists if one.issuer == ca.subject]
         if not named:
             return None
@@ -82,12 +82,12 @@ class RevocationLists:
             check_current(one, now)
 
     def next_updates(self, issuers: Iterable[x509.Certificate]) -> dict[int, datetime]:
-        """When the list of each of these CAs expires, by the CA's serial number; those without one are left out."""
+        """Return the nextUpdate of each of these CAs' CRLs by the CA's serial number, omitting CAs without a CRL."""
         return {ca.serial_number: expiry(one) for ca in issuers if (one := self.of(ca)) is not None}
 
 
 def signed_by(one: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
-    """Whether the key of `ca` signed the list."""
+    """Return whether the key of `ca` signed the CRL."""
     try:
         return one.is_signature_valid(ca.public_key())  # type: ignore[arg-type]  # other kinds raise TypeError
     except (TypeError, ValueError, UnsupportedAlgorithm):
@@ -95,14 +95,14 @@ def signed_by(one: x509.CertificateRevocationList, ca: x509.Certificate) -> bool
 
 
 def expiry(one: x509.CertificateRevocationList) -> datetime:
-    """The nextUpdate of a list; raises `RevocationError` when it states none."""
+    """Return the nextUpdate of a CRL; raise `RevocationError` when it has none."""
     if one.next_update_utc is None:
         raise RevocationError("holds a list without nextUpdate: write it again with `pki bundle`")
     return one.next_update_utc
 
 
 def check_current(one: x509.CertificateRevocationList, now: datetime) -> None:
-    """Raise `RevocationError` when `now` is outside the list's life."""
+    """Raise `RevocationError` when `now` is outside the CRL's validity."""
     who, last = one.issuer.rfc4514_string(), expiry(one)
     if now < one.last_update_utc:
         raise RevocationError(

@@ -1,4 +1,4 @@
-"""Who a certificate names: one SPIFFE URI, `spiffe://<trust domain>/<role>/<name>`, and nothing else.
+"""Identity in a certificate: exactly one SPIFFE URI, `spiffe://<trust domain>/<role>/<name>`.
 
 The common name carries the same name for software that maps it (PostgreSQL), and is never read here.
 """
@@ -18,12 +18,12 @@ __all__ = ["Identity", "IdentityError", "Role", "check_name", "check_trust_domai
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(_LABEL)
 _TRUST_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?!\d+\Z){_LABEL}")  # a DNS name, not an IPv4 address
-_TRUST_DOMAIN_LENGTH = 64  # it is the organisation (O) of every subject, which X.520 bounds at 64
+_TRUST_DOMAIN_LENGTH = 64  # characters; it is the organisation (O) of every subject, which X.520 limits to 64
 _SCHEME = "spiffe://"
 
 
 class Role(StrEnum):
-    """What the holder of a certificate is, and thereby what it may do."""
+    """Role of a certificate's holder, which determines its permissions."""
 
     COORDINATOR = "coordinator"
     WORKER = "worker"
@@ -35,13 +35,13 @@ class Role(StrEnum):
 
     @property
     def with_article(self) -> str:
-        """For a sentence: "a worker", "an admin"."""
+        """The role with its article: "a worker", "an admin"."""
         return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One member of one network. Raises `IdentityError` when a part is malformed."""
+    """Member of a network. Raises `IdentityError` when a part is malformed."""
 
     trust_domain: str
     role: Role
@@ -82,8 +82,8 @@ class Identity:
 
 
 def check_name(text: str) -> None:
-    """Raise `IdentityError` unless `text` can name a member."""
-    # One label, no dots: OpenSSL takes a dotted common name for a DNS name and holds it against the
+    """Raise `IdentityError` unless `text` is a valid member name."""
+    # One label, no dots: OpenSSL treats a dotted common name as a DNS name and checks it against the
     # issuer's name constraints.
     if not _NAME.fullmatch(text):
         raise IdentityError(
@@ -92,7 +92,7 @@ def check_name(text: str) -> None:
 
 
 def check_trust_domain(text: str) -> None:
-    """Raise `IdentityError` unless `text` can name a network."""
+    """Raise `IdentityError` unless `text` is a valid trust domain."""
     if not _TRUST_DOMAIN.fullmatch(text) or len(text) > _TRUST_DOMAIN_LENGTH:
         raise IdentityError(
             f"trust domain {text!r}: write a lower-case DNS name of at most {_TRUST_DOMAIN_LENGTH} "
@@ -101,12 +101,12 @@ def check_trust_domain(text: str) -> None:
 
 
 def identity_of(certificate: x509.Certificate) -> Identity:
-    """The identity that a leaf certificate carries; raises `IdentityError` unless there is exactly one."""
+    """Return the identity of a leaf certificate; raise `IdentityError` unless there is exactly one."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise IdentityError("certificate has no subject alternative name: issue it with `pki issue`") from None
-    except UNREADABLE as error:  # malformed or doubled extensions
+    except UNREADABLE as error:  # malformed or duplicate extensions
         raise IdentityError(f"certificate cannot be read: {error}") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:

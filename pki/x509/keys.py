@@ -1,4 +1,4 @@
-"""Private keys: which are made, which are accepted in a leaf, and how they are written."""
+"""Private keys: generation, the kinds accepted in a leaf, and PEM encoding."""
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,17 +14,17 @@ MAX_PASSPHRASE_BYTES = 1023
 
 
 def make_leaf_key() -> ec.EllipticCurvePrivateKey:
-    """A P-256 key, which every TLS stack of the network can use."""
+    """Generate a P-256 key, which every TLS stack of the network supports."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def make_ca_key() -> ec.EllipticCurvePrivateKey:
-    """A P-384 key."""
+    """Generate a P-384 key."""
     return ec.generate_private_key(ec.SECP384R1())
 
 
 def check_leaf_key(key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
-    """The key, if a leaf may have it; raises `AuthorityError` with the reason."""
+    """Return the key if it is accepted in a leaf; raise `AuthorityError` otherwise."""
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _LEAF_CURVES):
         return key
     kind = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__.lstrip("_")
@@ -32,7 +32,7 @@ def check_leaf_key(key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
-    """PKCS #8, encrypted when there is a passphrase; it has 1 to MAX_PASSPHRASE_BYTES bytes."""
+    """Encode a key as PKCS #8, encrypted if a passphrase of 1 to MAX_PASSPHRASE_BYTES bytes is given."""
     encryption = (
         serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     )

@@ -1,10 +1,10 @@
-"""The names an authority may certify: its trust domain, DNS domains and networks.
+"""Names that an authority may certify: its trust domain, DNS domains and networks.
 
 DNS domains, the trust domain among them, are also written into the issuing CA as critical name constraints, so that
-every verifier holds a stolen issuing key to them. Only DNS names are: BoringSSL (gRPC) refuses every chain with an
-IP constraint over an IP name as an "unsupported name constraint type", and rustls every chain with a URI constraint
-over a URI. So networks are enforced when a certificate is signed, and the trust domain of an identity also by every
-connection of ours (`peers.py`).
+verifiers enforce them even if the issuing key is stolen. Only DNS names are: BoringSSL (gRPC) refuses every chain
+with an IP constraint over an IP name as an "unsupported name constraint type", and rustls every chain with a URI
+constraint over a URI. So networks are enforced when a certificate is signed, and the trust domain of an identity
+also by every connection of ours (`peers.py`).
 """
 
 import re
@@ -28,7 +28,7 @@ _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?!\d+\Z){_LABEL}")
 
 
 def parse_host(text: str) -> HostName:
-    """Read one `--host`: an IPv4 or IPv6 address, or a DNS name. Raises `AuthorityError`."""
+    """Parse a `--host`: an IPv4 or IPv6 address, or a DNS name. Raises `AuthorityError`."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -44,13 +44,13 @@ def parse_host(text: str) -> HostName:
 
 
 def trust_domain_of(ca: x509.Certificate) -> str | None:
-    """The trust domain of a CA of ours: the organisation in its subject. None when it states none, or several."""
+    """Return the trust domain of a CA: the organisation in its subject. None unless there is exactly one."""
     stated = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(stated[0].value) if len(stated) == 1 else None
 
 
 def parse_network(text: str) -> Network:
-    """Read one `--network`, like 192.168.1.0/24. Raises `AuthorityError`."""
+    """Parse a `--network`, like 192.168.1.0/24. Raises `AuthorityError`."""
     try:
         return ip_network(text)
     except ValueError as error:
@@ -66,15 +66,15 @@ def _parse_domain(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NameConstraints:
-    """What one authority may certify. Loopback and localhost are always in: nobody else dials them."""
+    """Names that one authority may certify. Loopback and localhost are always permitted."""
 
     trust_domain: str
-    domains: tuple[str, ...]  # each stands for itself and everything below it
+    domains: tuple[str, ...]  # each permits itself and its subdomains
     networks: tuple[Network, ...]
 
     @classmethod
     def of(cls, trust_domain: str, domains: Iterable[str] = (), networks: Iterable[Network] = ()) -> Self:
-        """The scope of a new authority: what is given, the trust domain's own names, and this machine's."""
+        """Return the names of a new authority: the given ones, the trust domain's, loopback and localhost."""
         return cls(
             trust_domain,
             tuple(dict.fromkeys((trust_domain, _LOCALHOST, *map(_parse_domain, domains)))),
@@ -83,7 +83,7 @@ class NameConstraints:
 
     @classmethod
     def read(cls, issuer: x509.Certificate, networks: Iterable[Network] = ()) -> Self:
-        """What an issuing CA's name constraints state, and the networks its authority was given."""
+        """Return the names in an issuing CA's name constraints, with the networks of its authority."""
         try:
             stated = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
         except x509.ExtensionNotFound:
@@ -95,12 +95,12 @@ class NameConstraints:
         return cls.of(trust_domain, domains, networks)
 
     def constraints(self) -> x509.NameConstraints:
-        """What the issuing CA states, critically, about everything below it."""
+        """Return the extension for the issuing CA, which is critical there."""
         permitted = [x509.DNSName(domain) for domain in self.domains]
         return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
 
     def check(self, host: HostName) -> None:
-        """Raise `AuthorityError` when the host lies outside."""
+        """Raise `AuthorityError` when the host is not permitted."""
         if isinstance(host, x509.IPAddress):
             if not any(host.value in network for network in self.networks):
                 known = ", ".join(str(network) for network in self.networks)

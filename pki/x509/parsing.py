@@ -1,7 +1,7 @@
-"""Certificates and revocation lists from bytes: read to the end at once, or refused.
+"""Parsing of certificates and CRLs: parsed eagerly, or rejected.
 
-The parser looks at most fields only when they are asked for, and then raises whatever is wrong with them. What
-came through here has been asked for everything, so that nothing later trips over a damaged byte.
+`cryptography` parses most fields lazily and raises on first access. The functions here access every field, so that
+later code does not fail on a damaged one.
 """
 
 import re
@@ -18,39 +18,41 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What the parser raises, for whatever bytes."""
+"""Exceptions that the parser raises for arbitrary bytes."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 def read_certificates(pem: bytes) -> list[x509.Certificate]:
-    """One or more PEM certificates; raises ValueError."""
+    """Parse one or more PEM certificates; raise ValueError if they are malformed."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # about odd names and numbers, which fit no identity
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # about unusual names and numbers, which are invalid in identities anyway
             certificates = x509.load_pem_x509_certificates(pem)
             for certificate in certificates:
-                _read_through(certificate)
+                _parse_all_fields(certificate)
     except UNREADABLE as error:
         raise ValueError(str(error)) from None
     return certificates
 
 
 def read_peer_certificate(data: bytes) -> x509.Certificate:
-    """One certificate as a TLS library shows it, PEM or DER; raises ValueError."""
+    """Parse one certificate from a TLS library, PEM or DER; raise ValueError if it is malformed."""
     load = x509.load_pem_x509_certificate if data.startswith(b"-----") else x509.load_der_x509_certificate
     try:
         with warnings.catch_warnings(action="ignore"):
             certificate = load(data)
-            _read_through(certificate)
+            _parse_all_fields(certificate)
     except UNREADABLE as error:
         raise ValueError(str(error)) from None
     return certificate
 
 
 def read_lists(pem: bytes) -> tuple[x509.CertificateRevocationList, ...]:
-    """One or more PEM revocation lists and nothing else; raises ValueError.
+    """Parse one or more PEM CRLs and nothing else; raise ValueError if they are malformed.
 
-    A certificate among them is refused: OpenSSL would trust it as a root.
+    A certificate among them is refused, because OpenSSL would trust it as a root.
     """
     blocks = list(_BLOCK.finditer(pem))
     if not blocks or any(block[1] != b"X509 CRL" for block in blocks) or pem.count(b"-----BEGIN ") != len(blocks):
@@ -67,7 +69,7 @@ def read_lists(pem: bytes) -> tuple[x509.CertificateRevocationList, ...]:
     return lists
 
 
-def _read_through(certificate: x509.Certificate) -> None:
+def _parse_all_fields(certificate: x509.Certificate) -> None:
     _ = certificate.subject, certificate.issuer, certificate.public_key(), list(certificate.extensions)
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     _ = certificate.signature_hash_algorithm, certificate.signature_algorithm_parameters

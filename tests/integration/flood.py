@@ -1,7 +1,7 @@
-"""Connections of strangers, many of them and re-made when they are closed, from a process of their own.
+"""A flood of unauthenticated connections from a separate process; closed ones are opened again.
 
-`python -m tests.integration.flood KIND PORT COUNT SOURCE...` prints a line once it has tried to make all of them, and
-ends by itself after two minutes. Loopback only: SOURCE is an address in 127.0.0.0/8.
+`python -m tests.integration.flood KIND PORT COUNT SOURCE...` prints a line once every connection has been tried, and
+exits after two minutes. Loopback only: SOURCE is an address in 127.0.0.0/8.
 """
 
 import asyncio
@@ -13,19 +13,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 KINDS = ("silent", "half-hello", "hello", "tls")
-"""Say nothing; begin a TLS record; send a whole ClientHello and nothing more; finish TLS without a certificate."""
+"""Send nothing; the start of a TLS record; a complete ClientHello only; complete TLS without a certificate."""
 
 _HOST = "127.0.0.1"
-_LIFE_S = 120.0
-_PAUSE_S = 0.05  # after a connection that could not be made
-_TLS_PAUSE_S = 1.0  # handshakes are work: this is about places, and not about the processor
-_AT_A_TIME = 200
-_CONNECT_S = 1.0
+_DURATION_S = 120.0
+_RETRY_DELAY_S = 0.05  # after a failed connection
+_TLS_RECONNECT_DELAY_S = 1.0  # limits CPU use: the test is about connection slots
+_MAX_CONCURRENT = 200
+_CONNECT_TIMEOUT_S = 1.0
 _SPARE_DESCRIPTORS = 100
 
 
 def allow_descriptors(count: int) -> None:
-    """Raise this process's soft limit so far; raises ValueError when the hard limit is lower."""
+    """Raise this process's soft limit of descriptors; raises ValueError if the hard limit is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
@@ -33,7 +33,7 @@ def allow_descriptors(count: int) -> None:
 
 @asynccontextmanager
 async def flood(kind: str, port: int, count: int, *sources: str) -> AsyncIterator[None]:
-    """Run a flood of `count` connections, all of which have been tried once when the body begins."""
+    """Run a flood of `count` connections; each has been tried once when the body starts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ async def flood(kind: str, port: int, count: int, *sources: str) -> AsyncIterato
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()  # to the end of its output: a pipe left open would be closed after its loop
+        await process.communicate()  # read to the end: an open pipe would be closed after its event loop
 
 
 class _Flood:
@@ -64,23 +64,23 @@ class _Flood:
         self._count = count
         self._sources = sources
         self._tried: set[int] = set()
-        self._making = asyncio.Semaphore(_AT_A_TIME)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
 
     async def run(self) -> None:
-        async with asyncio.timeout(_LIFE_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(_DURATION_S), asyncio.TaskGroup() as group:
             for number in range(self._count):
-                group.create_task(self._keep(number))
+                group.create_task(self._maintain(number))
 
-    async def _keep(self, number: int) -> None:
+    async def _maintain(self, number: int) -> None:
         while True:
             try:
-                async with self._making, asyncio.timeout(_CONNECT_S):
+                async with self._slots, asyncio.timeout(_CONNECT_TIMEOUT_S):
                     reader, writer = await self._open(number)
             except OSError:  # TimeoutError is one
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(_RETRY_DELAY_S)
                 continue
             finally:
                 self._count_tried(number)
@@ -91,7 +91,7 @@ class _Flood:
             finally:
                 writer.transport.abort()
             if self._kind == "tls":
-                await asyncio.sleep(_TLS_PAUSE_S)
+                await asyncio.sleep(_TLS_RECONNECT_DELAY_S)
 
     async def _open(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         source = self._sources[number % len(self._sources)]
@@ -110,7 +110,7 @@ class _Flood:
             connection.do_handshake()
         except ssl.SSLWantReadError:
             return outgoing.read()
-        raise AssertionError("a handshake ended by itself")
+        raise AssertionError("the handshake did not wait for the server")
 
     def _count_tried(self, number: int) -> None:
         if len(self._tried) < self._count:

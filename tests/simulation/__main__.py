@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.simulation.cluster import Cluster, Violation
-from tests.simulation.schedule import play, report, schedule, torment
+from tests.simulation.schedule import fuzz, play, report, schedule
 
 _FAULTS = 30
 _FIRST_SEED = 1_000_000
@@ -76,7 +76,7 @@ def soak(*, seconds: float, faults: int, first: int) -> Summary:
         size = 5 if seed % 3 == 0 else 3
         summary.seeds[size] += 1
         try:
-            summary.add(torment(seed, size=size, faults=_FAULTS))
+            summary.add(fuzz(seed, size=size, faults=_FAULTS))
         except Violation as violation:
             summary.violations.append(str(violation))
             print(f"BROKEN: {violation}", flush=True)

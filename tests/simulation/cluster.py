@@ -10,7 +10,7 @@ from coordinator.raft import RaftError, engine
 from coordinator.state.commands import RegisterCircuit, Submit
 from coordinator.state.model import Outcome
 from tests.simulation.disk import SimDisk
-from tests.simulation.holdings import on_majority
+from tests.simulation.durability_oracle import on_majority
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network
 from tests.simulation.node import ELECTION_TIMEOUT, HEARTBEAT, SimNode
@@ -127,7 +127,7 @@ class Cluster:
                 if node.raft is not None and node.raft.is_engine_leader:
                     self.ledger.led(name, node.raft.term)
                     if not node.paused:
-                        node.senses.leads()
+                        node.liveness.leads()
             if self._watches:
                 self._look()
             if self._violation is not None:

@@ -127,7 +127,7 @@ def truncates_on_repeated_entries(patch: pytest.MonkeyPatch) -> None:
         core._journal.deleteEntriesFrom(index - core._journal[0][1])
 
     patch.setattr(Core, "_SyncObj__deleteEntriesFrom", truncate)
-    patch.setattr(Core, "feed_entries", Core.feed)
+    patch.setattr(Core, "step_append_entries", Core.step)
 
 
 def leads_before_its_state_is_current(patch: pytest.MonkeyPatch) -> None:
@@ -166,24 +166,24 @@ def counts_acknowledgements_of_older_terms(patch: pytest.MonkeyPatch) -> None:
 
 
 def commits_beyond_what_a_message_carried(patch: pytest.MonkeyPatch) -> None:
-    feed_entries = Core.feed_entries
+    step_append_entries = Core.step_append_entries
 
     def believing(core: Core, peer: str, message: dict[str, Any]) -> None:
         commit_index = message["commit_index"]
         with pytest.MonkeyPatch.context() as inner:
-            feed = core.feed
+            feed = core.step
             inner.setattr(core, "feed", lambda peer, told: feed(peer, told | {"commit_index": commit_index}))
-            feed_entries(core, peer, message)
+            step_append_entries(core, peer, message)
 
-    patch.setattr(Core, "feed_entries", believing)
+    patch.setattr(Core, "step_append_entries", believing)
 
 
 def commits_by_a_part_of_a_snapshot(patch: pytest.MonkeyPatch) -> None:
     def take(node: RaftNode, core: Core, peer: str, envelope: pb.Envelope) -> None:
         message = framing.to_engine(envelope)
         if message["term"] >= core.raftCurrentTerm:
-            node._elections.hear_leader()
-            core.feed(peer, message)
+            node._elections.on_leader_contact()
+            core.step(peer, message)
 
     patch.setattr(RaftNode, "_on_install_snapshot", take)
 
@@ -205,7 +205,7 @@ def counts_who_is_catching_up(patch: pytest.MonkeyPatch) -> None:
 def counts_messages_instead_of_voters(patch: pytest.MonkeyPatch) -> None:
     """And each vote comes twice: alone the fix is not missed, since the numbers of the frames rule that out."""
     patch.setattr(
-        Elections, "on_vote", lambda _elections, core, peer, envelope: core.feed(peer, framing.to_engine(envelope))
+        Elections, "on_vote", lambda _elections, core, peer, envelope: core.step(peer, framing.to_engine(envelope))
     )
     votes_come_twice(patch)
 
@@ -277,19 +277,19 @@ def forgets_who_waits(patch: pytest.MonkeyPatch) -> None:
 
 
 def follows_the_last_refusal(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Core, "_go_back", lambda _core, _peer, following: following)
+    patch.setattr(Core, "_rewind", lambda _core, _peer, following: following)
     patch.setattr(Core, "_begin_of_term", lambda _core, index: index)
 
 
 def goes_where_a_longer_log_ends(patch: pytest.MonkeyPatch) -> None:
-    take = Core.feed_acknowledgement
+    take = Core.step_next_index
 
     def follow(core: Core, peer: str, message: dict[str, Any]) -> None:
         take(core, peer, message)
         if core.role() == LEADER and message["next_node_idx"] > core.last_log_index() + 1:
             core._next_index()[core._nodes[peer]] = message["next_node_idx"]
 
-    patch.setattr(Core, "feed_acknowledgement", follow)
+    patch.setattr(Core, "step_next_index", follow)
 
 
 # ------------------------------------------------------------ tasks

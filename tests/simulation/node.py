@@ -12,10 +12,10 @@ from coordinator.state.codec import encode_command, encode_group
 from coordinator.state.commands import Command
 from coordinator.state.model import Outcome, TaskEvent
 from tests.simulation.disk import ProcessDied, SimDisk
-from tests.simulation.holdings import Log, misjudged
+from tests.simulation.durability_oracle import Log, misjudged
 from tests.simulation.ledger import Ledger
+from tests.simulation.liveness_oracle import LivenessOracle
 from tests.simulation.network import Network
-from tests.simulation.senses import Senses
 from zkp.protocol.v1 import raft_pb2 as pb
 
 HEARTBEAT, ELECTION_TIMEOUT = 0.05, 0.25
@@ -86,7 +86,7 @@ class SimNode:
         self.machine = self._recorder()
         self.raft: RaftNode | None = None
         self.log = Log(disk)
-        self.senses = Senses(name, len(world.names), ELECTION_TIMEOUT, lambda: world.time, world.broken)
+        self.liveness = LivenessOracle(name, len(world.names), ELECTION_TIMEOUT, lambda: world.time, world.broken)
         self.life = 0
         """Counts the starts of its process."""
         self._log_seen = False
@@ -105,7 +105,7 @@ class SimNode:
         self._log_seen = False
         generation = self.life
         self.machine = self._recorder()
-        self.senses.begin()
+        self.liveness.begin()
         self.alive, self.paused, self._busy_until = True, False, 0.0
         self._world.note(f"{self.name} starts")
         self.guarded(lambda: self._build(generation))
@@ -205,7 +205,7 @@ class SimNode:
 
     def resume(self) -> None:
         self.paused = False
-        self.senses.wake()
+        self.liveness.wake()
         waiting, self._inbox = self._inbox, []
         for step in waiting:
             if self.alive:
@@ -301,11 +301,11 @@ class SimNode:
                 return
             entry = encode_group(self.wall_clock_ms(), raft.term, [encode_command(command) for command in commands])
 
-            self.senses.asked += 1
+            self.liveness.asked += 1
 
             def answered(result: object) -> None:
                 assert isinstance(result, list | RaftError)
-                self.senses.asked -= 1
+                self.liveness.asked -= 1
                 done(result)
 
             try:
@@ -329,7 +329,7 @@ class SimNode:
     def link_down(self, peer: str) -> None:
         def notice() -> None:
             if self.raft is not None:
-                self.senses.missed(peer)
+                self.liveness.missed(peer)
                 self.raft.link_down(peer)
 
         self.guarded(notice)
@@ -338,7 +338,7 @@ class SimNode:
         def take() -> None:
             if self.raft is None:
                 return
-            self.senses.heard(peer, envelope, self.raft.term)
+            self.liveness.heard(peer, envelope, self.raft.term)
             try:
                 self.raft.receive(peer, envelope)
             except FrameError as error:
@@ -365,7 +365,7 @@ class SimNode:
     def send(self, peer_id: str, envelope: pb.Envelope) -> None:
         unsynced = self.raft is not None and bool(self.raft._journal._pending) if envelope.cluster_id else False
         self._world.ledger.promised(self.name, peer_id, envelope, self.disk, unsynced=unsynced)
-        self.senses.says(envelope)
+        self.liveness.says(envelope)
         self._world.network.send(self.name, peer_id, envelope, not_before=self._busy_until)
 
     def backlog(self, peer_id: str) -> int:
@@ -380,5 +380,5 @@ class SimNode:
 
     def following(self) -> None:
         self._world.note(f"{self.name} leads no more")
-        self.senses.follows()
+        self.liveness.follows()
         self._world.leads_no_more(self)

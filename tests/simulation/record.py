@@ -167,6 +167,8 @@ class Writer:
 
     def _acknowledge(self) -> None:
         if self._recorded > self._outbox.projected:
-            forget = self._retention.over(self._cluster.time, self._term, self._node.machine.state.revision)
+            forget = self._retention.expired_revision(
+                self._cluster.time, self._term, self._node.machine.state.revision
+            )
             self._node.propose([Projected(self._recorded, forget)], lambda _result: None)
         self._soon(self._send)

@@ -9,9 +9,9 @@ from unittest.mock import patch
 from coordinator.raft import sending, snapshots
 from tests.simulation.clients import Clients
 from tests.simulation.cluster import Cluster, Violation
+from tests.simulation.fault_context import FaultContext
 from tests.simulation.faults import FAULTS
 from tests.simulation.record import SimRecord
-from tests.simulation.scene import Scene
 from tests.simulation.workers import Workforce
 
 _PAUSES = (0.0, 0.01, 0.05, 0.3, 1.0)
@@ -68,7 +68,7 @@ def _play(seed: int, size: int, steps: Schedule, cluster_made: Callable[[Cluster
     for step in steps:
         cluster.faults[step.fault] += 1
         cluster.note(f"FAULT {step}")
-        FAULTS[step.fault](Scene(cluster, record, workforce, random.Random(step.salt)))
+        FAULTS[step.fault](FaultContext(cluster, record, workforce, random.Random(step.salt)))
         cluster.run(step.pause)
     record.away = False
     for worker in workforce.workers.values():
@@ -124,7 +124,7 @@ def _readable(trace: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in trace[-_SHOWN:]]
 
 
-def torment(seed: int, *, size: int = 3, faults: int) -> Cluster:
+def fuzz(seed: int, *, size: int = 3, faults: int) -> Cluster:
     """Play a random schedule. Raises Violation with a report of the shrunk one."""
     steps = schedule(seed, faults)
     try:

@@ -117,8 +117,8 @@ class Workforce(Follower):
             state,
             desk.pending,
             connected=sorted(desk.connected),
-            resting=(),
-            avoided={},
+            backing_off=(),
+            last_failed_by={},
             serves=lambda circuit: circuit == PROVED.name,
             limit=8,
         )

@@ -1,5 +1,5 @@
-"""The `zkp` command: parse, call the library, print. No logic of the network lives here.
+"""The `zkp` command: it parses arguments, calls the client library and prints the result.
 
-On a terminal output is rich, in a pipe it is plain lines, with `--json` it is JSON; progress and errors
-go to standard error. Exit status: 0 done, 1 failed, 2 used wrongly.
+Output is formatted on a terminal, plain in a pipe, and JSON with `--json`; progress and errors are written to
+standard error. Exit status: 0 success, 1 failure, 2 usage error.
 """

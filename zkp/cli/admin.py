@@ -1,42 +1,44 @@
-"""`zkp admin …`: hand over leadership, trust a worker again, or somebody no more."""
+"""`zkp admin …`: leadership transfer, quarantine release, certificate revocation."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-from zkp.cli import output, revocations, target
-from zkp.cli.target import Coordinators, Directory, Identity
+from zkp.cli import output, revocations
+from zkp.cli.target import Coordinators, Directory, Identity, find_cluster
 from zkp.client.admin import AdminClient
-from zkp.localcluster.layout import ADMIN
+from zkp.localcluster.layout import ADMIN, DEFAULT_DIRECTORY
 
 app = typer.Typer(
-    short_help="Hand over leadership, end a quarantine, revoke certificates.",
-    help="Example: zkp admin transfer --to coordinator-2\n\nChange the cluster. Needs an admin's certificate.",
+    short_help="Transfer leadership, release workers, revoke certificates.",
+    help="Example: zkp admin transfer --to coordinator-2\n\nAdminister the cluster. Requires an admin's certificate.",
 )
-app.command(short_help="Shut the holders of certificates out.")(revocations.revoke)
-app.command(short_help="List the revoked certificates.")(revocations.revoked)
+app.command(short_help="Revoke certificates.")(revocations.revoke)
+app.command(short_help="List revoked certificates.")(revocations.revoked)
 
 
-@app.command(short_help="Let another node lead.")
+@app.command(short_help="Transfer leadership to another node.")
 def transfer(
     *,
-    to: Annotated[str, typer.Option(metavar="ID", help="The node to lead; by default whichever is ready.")] = "",
+    to: Annotated[
+        str, typer.Option(metavar="ID", help="Id of the new leader; default: the most up-to-date follower.")
+    ] = "",
     coordinators: Coordinators = None,
     identity: Identity = None,
-    directory: Directory = target.DEFAULT,
+    directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Example: zkp admin transfer --to coordinator-2
 
-    Hand leadership to another node, as before taking the leader down; no task is lost or delayed by it.
+    Transfer leadership to another node, for example before stopping the leader. No task is lost or delayed.
     """
-    reach = target.find(coordinators, identity, directory, role=ADMIN)
+    target = find_cluster(coordinators, identity, directory, role=ADMIN)
 
     async def ask() -> str:
-        async with reach.connect() as connection:
+        async with target.connect() as connection:
             return await AdminClient(connection).transfer_leadership(to)
 
-    output.line(f"{asyncio.run(ask())} leads")
+    output.line(f"new leader: {asyncio.run(ask())}")
 
 
 @app.command(short_help="End a worker's quarantine.")
@@ -45,17 +47,17 @@ def release(
     *,
     coordinators: Coordinators = None,
     identity: Identity = None,
-    directory: Directory = target.DEFAULT,
+    directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Example: zkp admin release worker-2
 
-    Give tasks again to a worker that was quarantined for a false proof.
+    End the quarantine of a worker that sent an invalid proof; it is assigned tasks again.
     """
-    reach = target.find(coordinators, identity, directory, role=ADMIN)
+    target = find_cluster(coordinators, identity, directory, role=ADMIN)
 
     async def ask() -> None:
-        async with reach.connect() as connection:
+        async with target.connect() as connection:
             await AdminClient(connection).release_worker(worker)
 
     asyncio.run(ask())
-    output.line(f"{worker} is given tasks again")
+    output.line(f"{worker}: quarantine ended")

@@ -1,4 +1,4 @@
-"""The `zkp` command: its subcommands, and errors as one line."""
+"""The `zkp` command: its subcommands, and its errors as one line each."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _ORDER = ("submit", "watch", "get", "list", "cancel", "trace", "verify", "status
 
 
 class _Ordered(TyperGroup):
-    """Lists the commands in the order in which a newcomer meets them."""
+    """Command group that lists its commands in order of use."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - a private type of typer's
         return [name for name in _ORDER if name in self.commands]
@@ -31,16 +31,16 @@ app = typer.Typer(
     cls=_Ordered,
     pretty_exceptions_enable=False,
     help="Example: zkp submit merkle --leaves examples/allowlist.csv --index 17 --wait --out proof.json\n\n"
-    "Ask a network for zero-knowledge proofs, check them, look after the network, or run one on this machine. "
-    "The cluster is named by options, by ZKP_COORDINATORS and ZKP_IDENTITY, or is the local one.",
+    "Submit tasks for zero-knowledge proofs, verify proofs, administer a cluster, or run one on this machine. "
+    "The cluster is given by options or by ZKP_COORDINATORS and ZKP_IDENTITY; the default is the local cluster.",
 )
 app.add_typer(submit.app, name="submit")
-app.command(short_help="Follow a task to its end.")(tasks.watch)
-app.command(short_help="Show a task, keep its proof.")(tasks.get)
+app.command(short_help="Follow a task until it ends.")(tasks.watch)
+app.command(short_help="Show a task and save its proof.")(tasks.get)
 app.command(name="list", short_help="List tasks.")(tasks.list_tasks)
 app.command(short_help="Cancel a task.")(tasks.cancel)
-app.command(short_help="Show a task's life on all nodes.")(trace.trace)
-app.command(short_help="Check proofs; needs no cluster.")(verify.verify)
+app.command(short_help="Show a task's timeline across all nodes.")(trace.trace)
+app.command(short_help="Verify proofs; needs no cluster.")(verify.verify)
 app.command(short_help="Show nodes, workers and tasks.")(status.status)
 app.add_typer(admin.app, name="admin")
 app.add_typer(circuits.app, name="circuits")
@@ -49,7 +49,7 @@ app.add_typer(local.app, name="local")
 
 @app.callback()
 def _options(*, _version: VersionOption = False) -> None:
-    """Take the options of every command."""
+    """Handle the options of the `zkp` command itself."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -60,12 +60,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "zkp",
         arguments,
         failures=(ClientError, CommandFailed, LocalClusterError, PkiError, ProofsError, OSError),
-        misuse=(InputError,),  # a request that the command line cannot express
-        describe=_sentence,
+        misuse=(InputError,),  # the request is invalid
+        describe=_describe,
     )
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, InvalidSubmission) and error.field:
         return f"{error.field}: {error}"
     if isinstance(error, OSError) and error.filename:

@@ -1,13 +1,13 @@
-"""What a user did wrong on the command line, and what went wrong after it was understood."""
+"""Errors of the `zkp` command: usage errors and failures."""
 
 import typer
 
 
 class UsageProblem(typer.TyperException):
-    """The command was used wrongly: exit status 2."""
+    """The command line is invalid: exit status 2."""
 
     exit_code = 2
 
 
 class CommandFailed(Exception):
-    """The command was understood and did not succeed: exit status 1. One line."""
+    """The command failed: exit status 1. The message is one line."""

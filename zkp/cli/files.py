@@ -1,4 +1,4 @@
-"""Files that a user names: read whole within a bound, as UTF-8 text, or as JSON with one meaning."""
+"""Input files named by the user: UTF-8 text or strict JSON, of limited size."""
 
 import sys
 from pathlib import Path
@@ -11,12 +11,12 @@ _MAX_BYTES = 16 * 2**20  # a list of 65,536 field elements, the most that a requ
 
 
 def label(path: Path) -> str:
-    """What errors call the file."""
+    """Return the file's name in errors."""
     return "standard input" if path == STANDARD_INPUT else str(path)
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, "-" for standard input, without the byte order mark that some editors write."""
+    """Return the text of a file, "-" for standard input, without a byte order mark."""
     try:
         if path == STANDARD_INPUT:
             data = sys.stdin.buffer.read(_MAX_BYTES + 1)
@@ -24,7 +24,7 @@ def read_text(path: Path) -> str:
             with path.open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise CommandFailed(f"{label(path)} cannot be read: {error.strerror}") from None
+        raise CommandFailed(f"{label(path)}: cannot be read: {error.strerror}") from None
     if len(data) > _MAX_BYTES:
         raise CommandFailed(f"{label(path)}: is larger than {_MAX_BYTES >> 20} MiB; give a smaller file")
     try:
@@ -33,9 +33,13 @@ def read_text(path: Path) -> str:
         raise CommandFailed(f"{label(path)}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
 
 
-def read_json(path: Path, wanted: str) -> object:
-    """The JSON value of a file, "-" for standard input. `wanted` ends the error: what the file should hold."""
+def read_json(path: Path, hint: str) -> object:
+    """Return the JSON value of a file, "-" for standard input.
+
+    Args:
+        hint: end of the error message, which says what the file must contain.
+    """
     try:
         return strict_json.parse(read_text(path))
     except strict_json.JsonError as error:
-        raise CommandFailed(f"{label(path)}: is not usable JSON, {error}; {wanted}") from None
+        raise CommandFailed(f"{label(path)}: is not valid JSON, {error}; {hint}") from None

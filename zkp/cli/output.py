@@ -1,6 +1,6 @@
-"""What the command prints: rich on a terminal, plain lines in a pipe, JSON on request.
+"""Output of the command: formatted on a terminal, plain lines in a pipe, JSON on request.
 
-Results go to standard output; progress and notes to standard error, so that a pipe carries results only.
+Results are written to standard output, progress and notes to standard error, so that a pipe carries results only.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from rich.text import Text
 
 
 class Display(Protocol):
-    """What shows the progress of something."""
+    """A progress display."""
 
     def done(self, count: int) -> None:
-        """So many of the things have been done by now."""
+        """Report that `count` items are done."""
 
     def say(self, text: str) -> None:
-        """Put a line above the progress."""
+        """Print a line above the progress."""
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO | None = None) -> None:
-    """Rows under headings; in a pipe, aligned plain columns that are never cut."""
+    """Print rows under headings; in a pipe, as aligned plain columns that are not truncated."""
     stream = out or sys.stdout
     cells = [[str(cell) for cell in row] for row in rows]
     if not stream.isatty():
@@ -34,12 +34,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         return
     drawn = Table(*columns, title=title, title_justify="left")
     for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))  # Text: a cell is never read as markup
+        drawn.add_row(*(Text(cell) for cell in row))  # Text: a cell is not parsed as markup
     Console(file=stream).print(drawn)
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Headings in capitals, cells padded to their column, "-" for an empty one."""
+    """Format rows with headings in capitals, aligned columns, and "-" for an empty cell."""
     lines = [[heading.upper() for heading in columns], *([cell or "-" for cell in row] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
@@ -47,40 +47,40 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_json(value: object) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def as_json_line(value: object) -> None:
-    """One JSON value on one line, at once."""
+    """Print one JSON value on one line, without buffering."""
     line(json.dumps(value))
 
 
 def fields(values: Mapping[str, object], out: TextIO | None = None) -> None:
-    """Names and values, one pair a line; what has no value is left out."""
+    """Print names and values, one pair per line; empty values are left out."""
     shown = {name: str(value) for name, value in values.items() if value not in (None, "")}
     width = max(map(len, shown), default=0)
     (out or sys.stdout).write("".join(f"{name.ljust(width)}  {value}\n" for name, value in shown.items()))
 
 
 def line(text: str) -> None:
-    """A result."""
+    """Print a result to standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """What is going on."""
+    """Print a note to standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 @contextlib.contextmanager
 def progress(what: str, total: int, out: TextIO | None = None, *, shown: bool = True) -> Iterator[Display]:
-    """A bar on a terminal; in a pipe, a line at every tenth of the way."""
+    """Show progress: a bar on a terminal, a line per tenth in a pipe."""
     stream = out or sys.stderr
     if not shown:
-        yield _Nothing()
+        yield _Hidden()
         return
     if not stream.isatty():
         yield _Lines(what, total, stream)
@@ -90,7 +90,7 @@ def progress(what: str, total: int, out: TextIO | None = None, *, shown: bool = 
         yield _Bar(bar, bar.add_task(what, total=total))
 
 
-class _Nothing:
+class _Hidden:
     def done(self, count: int) -> None:
         """Not shown."""
 

@@ -1,4 +1,4 @@
-"""`zkp admin revoke` and `zkp admin revoked`: shut somebody out of the whole network, and see who is."""
+"""`zkp admin revoke` and `zkp admin revoked`: revoke certificates and list the revoked ones."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from pki.tls.credential import Credential
 from pki.tls.material import TlsFiles
 from pki.x509.crl import Reason, RevocationLists, signed_by
 from pki.x509.serials import format_serial, parse_serial
-from zkp.cli import output, target
+from zkp.cli import output
 from zkp.cli.errors import CommandFailed, UsageProblem
-from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity, find_cluster
 from zkp.client import task_json
 from zkp.client.admin import AdminClient, Revocation, RevocationResult
-from zkp.localcluster.layout import ADMIN
+from zkp.localcluster.layout import ADMIN, DEFAULT_DIRECTORY
 
 _COLUMNS = ("serial", "holder", "reason", "revoked (UTC)", "expires by (UTC)")
 
@@ -30,33 +30,33 @@ Revoked = list[tuple[str, str]]
 
 def revoke(
     serials: Annotated[
-        list[str] | None, typer.Argument(metavar="SERIAL", help="Serial numbers, hexadecimal, as `pki list` shows.")
+        list[str] | None, typer.Argument(metavar="SERIAL", help="Hexadecimal serial numbers, as shown by `pki list`.")
     ] = None,
     *,
     crl: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Revoke whatever these revocation lists name.")
+        Path | None, typer.Option(metavar="FILE", help="Revoke the certificates in these revocation lists.")
     ] = None,
-    reason: Annotated[Reason, typer.Option(help="Reason, kept with the revocation.")] = Reason.UNSPECIFIED,
+    reason: Annotated[Reason, typer.Option(help="Reason, stored with the revocation.")] = Reason.UNSPECIFIED,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     coordinators: Coordinators = None,
     identity: Identity = None,
-    directory: Directory = target.DEFAULT,
+    directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Example: zkp admin revoke 5d1c0a9b --reason key-compromise
 
-    Have every node refuse these certificates within a second, and end what their holders have open; a worker's
-    tasks go to others. It cannot be undone. The authority's own `pki revoke` puts them on its list as well.
-    The answer names the holder of each certificate, or states that the leader knows no member with it.
+    Revoke certificates: every node refuses them within a second and closes their holders' connections, and a worker's
+    tasks are assigned to others. This cannot be undone. To add them to the authority's revocation list too, use
+    `pki revoke`. The output names the holder of each certificate, or states that the leader knows no member with it.
     """
     if not serials and crl is None:
-        raise UsageProblem("nothing to revoke: give serial numbers, or --crl FILE")
+        raise UsageProblem("nothing to revoke; give serial numbers or --crl FILE")
     wanted = [(_serial(text), str(reason)) for text in serials or ()]
-    reach = target.find(coordinators, identity, directory, role=ADMIN)
+    target = find_cluster(coordinators, identity, directory, role=ADMIN)
     if crl is not None:
-        wanted += _listed(crl, reach)
+        wanted += _listed(crl, target)
 
     async def ask() -> RevocationResult:
-        async with reach.connect() as connection:
+        async with target.connect() as connection:
             return await AdminClient(connection).revoke(wanted)
 
     result = asyncio.run(ask())
@@ -64,7 +64,7 @@ def revoke(
         output.as_json({"revoked": result.new, "revocations": [_to_json(one) for one in result.revocations]})
         return
     before = len(wanted) - result.new
-    output.line(f"revoked: {result.new}" + (f", and {before} had been before" if before else ""))
+    output.line(f"revoked: {result.new}" + (f"; already revoked: {before}" if before else ""))
     for one in dict.fromkeys(result.revocations):
         output.line(_outcome(one))
 
@@ -74,16 +74,16 @@ def revoked(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     coordinators: Coordinators = None,
     identity: Identity = None,
-    directory: Directory = target.DEFAULT,
+    directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Example: zkp admin revoked --json
 
-    List the certificates that every node refuses. What has expired since may be left out.
+    List the revoked certificates. Expired ones may be left out.
     """
-    reach = target.find(coordinators, identity, directory, role=ADMIN)
+    target = find_cluster(coordinators, identity, directory, role=ADMIN)
 
     async def ask() -> list[Revocation]:
-        async with reach.connect() as connection:
+        async with target.connect() as connection:
             return await AdminClient(connection).revocations()
 
     found = asyncio.run(ask())
@@ -94,7 +94,7 @@ def revoked(
 
 
 def _serial(text: str) -> str:
-    """As the coordinators' API has it."""
+    """Return the serial number in the format of the coordinators' API."""
     try:
         return f"{parse_serial(text):x}"
     except SerialError as error:
@@ -107,7 +107,7 @@ def _outcome(one: Revocation) -> str:
         return f"{serial} is the certificate of {one.subject}"
     return (
         f"{serial}: no member with this serial number is known to the leader; "
-        "compare it with `pki list`, and if it is wrong, revoke the right one"
+        "compare it with `pki list`, and revoke the right one if it is wrong"
     )
 
 
@@ -115,25 +115,25 @@ def _shown(serial: str) -> str:
     return format_serial(int(serial, 16))
 
 
-def _listed(file: Path, reach: ClusterTarget) -> Revoked:
-    """What the lists in the file name that an authority has signed which we know: our own, or a trusted root."""
-    known = Credential.read(TlsFiles.in_directory(reach.identity), datetime.now(UTC)).issuers
+def _listed(file: Path, target: ClusterTarget) -> Revoked:
+    """Return the entries of the lists in the file that are signed by an issuer or root of the identity."""
+    known = Credential.read(TlsFiles.in_directory(target.identity), datetime.now(UTC)).issuers
     try:
         lists = RevocationLists.read(file.read_bytes()).lists
     except RevocationError as error:
-        raise CommandFailed(f"{file} {error}") from None
+        raise CommandFailed(f"{file}: {error}") from None
     signed = [one for one in lists if any(_is_of(one, authority) for authority in known)]
     if not signed:
         raise CommandFailed(
-            f"{file} holds no list that an authority known to {reach.identity} has signed: "
-            "take the one that `pki crl` of this network writes"
+            f"{file}: contains no list signed by an authority known to {target.identity}; "
+            "give the one that `pki crl` of this network writes"
         )
     for one in lists:
         if one not in signed:
-            output.note(f"left out the list of {one.issuer.rfc4514_string()}, which is not known to {reach.identity}")
+            output.note(f"skipped the list of {one.issuer.rfc4514_string()}, which is not known to {target.identity}")
     found = [entry for one in signed for entry in _entries(one)]
     if not found:
-        raise CommandFailed(f"{file} names no certificate: there is nothing to revoke")
+        raise CommandFailed(f"{file}: contains no certificate; there is nothing to revoke")
     return found
 
 
@@ -154,14 +154,14 @@ def _row(one: Revocation) -> tuple[str, ...]:
     return _shown(one.serial), one.subject, one.reason, _time(one.revoked_at), _time(one.not_after)
 
 
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _to_json(one: Revocation) -> dict[str, object]:
     return {
         **asdict(one),
         "serial": _shown(one.serial),
-        "revoked_at": task_json.moment(one.revoked_at),
-        "not_after": task_json.moment(one.not_after),
+        "revoked_at": task_json.timestamp(one.revoked_at),
+        "not_after": task_json.timestamp(one.not_after),
     }

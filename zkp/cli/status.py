@@ -1,4 +1,4 @@
-"""`zkp status`: the nodes, the workers and the tasks of a cluster."""
+"""`zkp status`: nodes, workers and tasks of a cluster."""
 
 import asyncio
 from dataclasses import asdict
@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from zkp.cli import output, target
+from zkp.cli import output
 from zkp.cli.errors import CommandFailed
-from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity
+from zkp.cli.target import ClusterTarget, Coordinators, Directory, Identity, find_cluster
 from zkp.client import task_json
 from zkp.client.admin import AdminClient, ClusterStatus, Node, Worker
 from zkp.client.model import TaskState
-from zkp.localcluster.layout import ADMIN
+from zkp.localcluster.layout import ADMIN, DEFAULT_DIRECTORY
 
-NO_LEADER = "no node leads: see that a majority of the coordinators runs"
+NO_LEADER = "no leader; check that a majority of the coordinators is running"
 
 _NODES = ("node", "role", "term", "raft", "grpc", "applied", "note")
 _WORKERS = ("worker", "state", "busy", "circuits", "heartbeat")
@@ -26,14 +26,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     coordinators: Coordinators = None,
     identity: Identity = None,
-    directory: Directory = target.DEFAULT,
+    directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Example: zkp status --json
 
-    Show the nodes with role, term and addresses, the workers, and the tasks by state. Needs an admin's
-    certificate. Fails when nobody leads.
+    Show the nodes with role, term and addresses, the workers, and the tasks by state. Requires an admin's
+    certificate. Fails if there is no leader.
     """
-    found = ask(target.find(coordinators, identity, directory, role=ADMIN))
+    found = query(find_cluster(coordinators, identity, directory, role=ADMIN))
     if as_json:
         output.as_json(to_json(found))
     else:
@@ -42,18 +42,18 @@ def status(
         raise CommandFailed(NO_LEADER)
 
 
-def ask(reach: ClusterTarget) -> ClusterStatus:
-    """The cluster's status, from every node that answers."""
+def query(target: ClusterTarget) -> ClusterStatus:
+    """Return the cluster's status, from all nodes that answer."""
 
     async def run() -> ClusterStatus:
-        async with reach.connect() as connection:
+        async with target.connect() as connection:
             return await AdminClient(connection).cluster_status()
 
     return asyncio.run(run())
 
 
 def show(found: ClusterStatus) -> None:
-    """Three tables and a line about the database."""
+    """Print tables of nodes, workers and tasks, and a line about the database."""
     output.table("Nodes", _NODES, [_node(node) for node in found.nodes])
     output.line("")
     output.table("Workers", _WORKERS, [_worker(worker) for worker in found.workers])
@@ -66,10 +66,10 @@ def show(found: ClusterStatus) -> None:
 
 
 def to_json(found: ClusterStatus) -> dict[str, object]:
-    """The same as JSON."""
+    """Return the status as a JSON object."""
     document: dict[str, object] = asdict(found)
     document["workers"] = [
-        {**asdict(worker), "last_heartbeat": task_json.moment(worker.last_heartbeat)} for worker in found.workers
+        {**asdict(worker), "last_heartbeat": task_json.timestamp(worker.last_heartbeat)} for worker in found.workers
     ]
     return document
 

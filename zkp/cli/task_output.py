@@ -1,4 +1,4 @@
-"""Tasks as the command shows and keeps them: a row, a JSON object, a proof file."""
+"""Output of tasks: table rows, JSON objects, proof files."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _COLUMNS = ("id", "circuit", "state", "attempt", "worker", "took", "error")
 
 
 def show(tasks: Sequence[Task], *, as_json: bool) -> None:
-    """A table, or a JSON array."""
+    """Print the tasks as a table or a JSON array."""
     if as_json:
         output.as_json([to_json(task) for task in tasks])
     else:
@@ -22,13 +22,13 @@ def show(tasks: Sequence[Task], *, as_json: bool) -> None:
 
 
 def to_json(task: Task) -> dict[str, object]:
-    """Everything that the network says of a task; `proof` is the proof document once it is completed."""
+    """Return all fields of a task; `proof` is the proof document of a completed task."""
     proof = None if task.state is not TaskState.COMPLETED else proof_document(task)
     return {**task_json.to_object(task), "proof": proof}
 
 
 def to_fields(task: Task) -> dict[str, object]:
-    """The same for reading, without the proof's numbers."""
+    """Return the fields of a task for people, without the proof."""
     circuit = circuits.CATALOGUE.get(task.circuit)
     names = circuit.public if circuit is not None else ()
     return {
@@ -41,19 +41,19 @@ def to_fields(task: Task) -> dict[str, object]:
         **dict(zip(names, task.public_inputs, strict=False)),
         "verifying key": task.verifying_key_sha256,
         "error": None if task.error is None else f"{task.error.code}: {task.error.message}",
-        "created": task_json.moment(task.created_at),
-        "assigned": task_json.moment(task.assigned_at),
-        "started": task_json.moment(task.started_at),
-        "finished": task_json.moment(task.finished_at),
+        "created": task_json.timestamp(task.created_at),
+        "assigned": task_json.timestamp(task.assigned_at),
+        "started": task_json.timestamp(task.started_at),
+        "finished": task_json.timestamp(task.finished_at),
         "took": _took(task),
     }
 
 
 def proof_document(task: Task) -> dict[str, object]:
-    """What `zkp verify` reads; raises CommandFailed when the task has no proof."""
+    """Return the document that `zkp verify` reads; raises `CommandFailed` if the task has no proof."""
     document = task_json.proof_document(task)
     if document is None:
-        raise CommandFailed(f"task {task.id} is {task.state}: it has no proof")
+        raise CommandFailed(f"task {task.id}: has no proof, since it is {task.state}")
     return document
 
 
@@ -64,7 +64,7 @@ def write_proof(task: Task, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None
+        raise CommandFailed(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def write_proofs(tasks: Iterable[Task], directory: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def write_proofs(tasks: Iterable[Task], directory: Path) -> list[Path]:
 
 
 def change(task: Task) -> str:
-    """One version of a task in a line."""
+    """Return one version of a task as a line."""
     attempt = f" attempt {task.attempt}" if task.attempt else ""
     worker = f" by {task.worker_id}" if task.worker_id else ""
     error = f": {task.error.code}: {task.error.message}" if task.error else ""

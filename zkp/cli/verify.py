@@ -1,4 +1,4 @@
-"""`zkp verify`: check proofs with a verifying key alone. No cluster, no certificate."""
+"""`zkp verify`: verify proofs with the verifying key alone, without cluster or certificate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +19,14 @@ def verify(
     *,
     key: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="verification_key.json of the circuit; again for more circuits."),
+        typer.Option(metavar="FILE", help="verification_key.json of the circuit; repeat it for more circuits."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Example: zkp verify proof.json --key verification_key.json
 
-    Check that proofs prove what they state. Needs the proof files and the circuit's verifying key, from
-    someone you trust, and nothing else. With several keys each proof is held to the one it names. Fails
-    unless every proof is valid.
+    Verify proofs. Needs only the proof files and the circuit's verifying key from a source that you trust. With
+    several keys, each proof is checked against the one it names. Fails unless every proof is valid.
     """
     keys = dict(_key(path) for path in key)
     results = {path: _verdict(path, keys) for path in proofs}
@@ -35,14 +34,14 @@ def verify(
         output.as_json([_to_json(path, result) for path, result in results.items()])
     else:
         output.table("Proofs", _COLUMNS, [_row(path, result) for path, result in results.items()])
-    false = [f"{path}: {result.reason}" for path, result in results.items() if not result.valid]
-    if false:
-        raise CommandFailed(f"{len(false)} of {len(results)} proofs are not valid; {false[0]}")
+    invalid = [f"{path}: {result.reason}" for path, result in results.items() if not result.valid]
+    if invalid:
+        raise CommandFailed(f"{len(invalid)} of {len(results)} proofs are not valid; {invalid[0]}")
     output.note(f"{len(results)} valid: {_statements(list(results.values()))}")
 
 
 def _key(path: Path) -> tuple[str, str]:
-    """The fingerprint of a verifying key file, and its text."""
+    """Return the fingerprint and the text of a verifying key file."""
     text = files.read_text(path)
     try:
         return verifying_key.parse(text).sha256, text
@@ -51,7 +50,7 @@ def _key(path: Path) -> tuple[str, str]:
 
 
 def _verdict(path: Path, keys: dict[str, str]) -> VerifyResult:
-    """A file that is no proof is not valid, whoever sent it, and hides no other file's verdict."""
+    """Return the result for one file; an unreadable file is invalid, so that the other files still get a result."""
     try:
         return _check(path, keys)
     except CommandFailed as error:
@@ -62,7 +61,7 @@ def _verdict(path: Path, keys: dict[str, str]) -> VerifyResult:
 def _check(path: Path, keys: dict[str, str]) -> VerifyResult:
     proof = files.read_json(path, "give a proof file")
     named = proof.get("verifying_key_sha256") if isinstance(proof, dict) else None
-    # A proof for none of the keys is held to the first, which says that it is another.
+    # A proof for none of the keys is checked against the first, which yields the mismatch as the reason.
     key = keys.get(named, "") if isinstance(named, str) else ""
     try:
         return document.verify_document(proof, key or next(iter(keys.values())))

@@ -1,4 +1,4 @@
-"""What an operator asks of the cluster: how it is, who shall lead, who is trusted again and who no more."""
+"""Administrative API: cluster status, leadership transfer, worker release, certificate revocation."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ UNREACHABLE = "unreachable"
 class Node:
     """One coordinator. `role` is "leader", "follower", "candidate", "unreachable" or "unknown".
 
-    What only the node itself can say is None unless it answered; `problem` says why it did not.
+    Fields that only the node itself reports are None unless it answered; `problem` is the reason.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker as the leader sees it; `state` is "online", "offline" or "quarantined"."""
+    """One worker as reported by the leader; `state` is "online", "offline" or "quarantined"."""
 
     id: str
     state: str
@@ -52,11 +52,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """The cluster as seen by the node that knows most: the leader, or else whoever has the newest term.
+    """Status of the cluster as reported by the leader, or else by the node with the newest term.
 
-    `leader` is empty while there is none; workers, tasks and database are the leader's to know.
-    `database` is "ok", "degraded" or "unknown", and `database_reason` says why it is degraded; `projection_backlog`
-    counts revisions not yet in it.
+    `leader` is empty while there is none; only the leader reports workers, tasks and the database. `database` is
+    "ok", "degraded" or "unknown", and `database_reason` says why it is degraded; `projection_backlog` counts the
+    revisions that are not yet projected.
     """
 
     leader: str
@@ -71,7 +71,7 @@ class ClusterStatus:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A certificate that is refused everywhere. `serial`: hexadecimal; `subject`: ROLE/NAME, or empty."""
+    """A revoked certificate. `serial`: hexadecimal; `subject`: ROLE/NAME, or empty."""
 
     serial: str
     subject: str
@@ -82,10 +82,10 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class RevocationResult:
-    """What a request to revoke has done.
+    """Result of a revocation request.
 
-    new: how many were not revoked before; revocations: one per requested certificate, with its holder where the
-    leader knows it; empty when the leader is of an older release.
+    `new`: number of certificates that were not revoked before; `revocations`: one per requested certificate, with its
+    holder if the leader knows it; empty if the leader runs an older release.
     """
 
     new: int
@@ -93,16 +93,18 @@ class RevocationResult:
 
 
 class AdminClient:
-    """The admin service over a `LeaderConnection`, which the caller owns. Needs an admin's certificate."""
+    """The admin service over a `LeaderConnection`, which the caller owns. Requires an admin's certificate."""
 
     def __init__(self, connection: LeaderConnection, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
         self._connection = connection
         self._timeout = timeout
 
     async def cluster_status(self) -> ClusterStatus:
-        """Ask every address, so that a node that is down shows.
+        """Query every address, so that nodes that are down are reported too.
 
-        Raises `NoLeader` when nobody at all answered, `Refused` when the certificate is not an admin's.
+        Raises:
+            NoLeader: no coordinator answered.
+            Refused: the certificate is not an admin's.
         """
         addresses = self._connection.addresses
         answers = dict(
@@ -112,13 +114,15 @@ class AdminClient:
         reports = {address: answer for address, answer in answers.items() if not isinstance(answer, str)}
         if not reports:
             tried = "; ".join(f"{address}: {problem}" for address, problem in problems.items())
-            raise NoLeader(f"no coordinator answered ({tried}): start them, or check the addresses", problems)
+            raise NoLeader(
+                f"no coordinator answered ({tried}); start the coordinators or check the addresses", problems
+            )
         return _merge(reports, problems)
 
     async def transfer_leadership(self, to: str = "") -> str:
-        """Hand leadership to node `to`, or to whichever is most caught up; the id of who leads then.
+        """Transfer leadership to node `to`, by default the most up-to-date follower; return the new leader's id.
 
-        However often it has to be asked for, leadership moves once: without `to`, from the leader of this moment.
+        Retries transfer leadership once: without `to`, the request names the current term.
         """
         term = 0 if to else (await self.cluster_status()).term
         request = pb.TransferLeadershipRequest(to=to, term=term)
@@ -128,14 +132,18 @@ class AdminClient:
         return response.leader
 
     async def release_worker(self, worker_id: str) -> None:
-        """End the quarantine of a worker; raises `NotFound`."""
+        """End a worker's quarantine; raises `NotFound`."""
         request = pb.ReleaseWorkerRequest(worker_id=worker_id)
         await self._connection.call(lambda stubs: stubs.admin.ReleaseWorker, request, timeout=self._timeout)
 
     async def revoke(self, serials: Sequence[tuple[str, str]]) -> RevocationResult:
-        """Have every node refuse the certificates, (serial, reason) of each.
+        """Revoke certificates on every node.
 
-        serial: hexadecimal, lower case, without leading zeros. Raises `InvalidSubmission` with the field.
+        Args:
+            serials: (serial, reason) of each certificate; serial in lower-case hexadecimal without leading zeros.
+
+        Raises:
+            InvalidSubmission: a serial or reason is invalid; `field` names it.
         """
         new = 0
         found: list[Revocation] = []
@@ -154,7 +162,7 @@ class AdminClient:
         return RevocationResult(new, tuple(found))
 
     async def revocations(self) -> list[Revocation]:
-        """What is revoked and has not expired since, first revoked first."""
+        """Return the revocations whose certificates have not expired, in the order of revocation."""
         found: list[Revocation] = []
         request = pb.ListRevocationsRequest(page_size=MAX_CERTIFICATES)
         while True:
@@ -168,23 +176,23 @@ class AdminClient:
 
     async def _ask(self, address: str) -> pb.ClusterStatusResponse | str:
         try:
-            line = await self._connection.open(address, _STATUS_TIMEOUT_S)
+            channel = await self._connection.open(address, _STATUS_TIMEOUT_S)
         except DialFailed as failure:
             return failure.reason
         try:
-            return await line.call(
+            return await channel.call(
                 lambda stubs: stubs.admin.ClusterStatus, pb.ClusterStatusRequest(), timeout=_STATUS_TIMEOUT_S
             )
         except CallFailed as failure:
             if failure.code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
                 raise final_error(failure) from None
-            if failure.passing:
-                self._connection.give_up(line)
+            if failure.transient:
+                self._connection.retire(channel)
             return failure.details or failure.code.name
 
 
 def _merge(reports: dict[str, pb.ClusterStatusResponse], problems: dict[str, str]) -> ClusterStatus:
-    """One picture of many. A node's own word counts for itself, the best informed one's for the rest."""
+    """Merge reports: each node's own report for itself, and the best-informed node's for everything else."""
     best = max(reports.values(), key=lambda report: (report.term, report.answered_by == report.leader))
     own = {report.answered_by: report for report in reports.values()}
     nodes = [_node(status, own.get(status.id), problems) for status in best.nodes]

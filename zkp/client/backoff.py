@@ -1,13 +1,13 @@
-"""How long to wait before the next try: a value, without clock or randomness of its own."""
+"""Delay before the next retry, as a value without a clock or randomness of its own."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential back-off in seconds with jitter: a delay lies in the upper half of its step.
+    """Exponential backoff in seconds with jitter: a delay lies in the upper half of its step.
 
-    Half of each step is certain, so that retries spread without ever becoming a busy loop.
+    Half of each step is fixed, so that retries spread without becoming a busy loop.
     """
 
     initial: float
@@ -16,10 +16,14 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not (0 < self.initial <= self.ceiling and self.factor >= 1):
-            raise ValueError(f"back-off needs 0 < initial <= ceiling and factor >= 1, not {self}")
+            raise ValueError(f"backoff: needs 0 < initial <= ceiling and factor >= 1, not {self}")
 
     def delay(self, failures: int, chance: float) -> float:
-        """Seconds to wait after `failures` (1 or more) in a row; `chance` in [0, 1) is the caller's."""
+        """Return the seconds to wait after `failures` (1 or more) in a row.
+
+        Args:
+            chance: random number in [0, 1) that determines the jitter.
+        """
         # The exponent is capped so that a week of failures does not overflow a float.
         step = min(self.ceiling, self.initial * self.factor ** min(failures - 1, 64))
         return step * (0.5 + chance / 2)

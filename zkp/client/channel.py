@@ -1,4 +1,4 @@
-"""One gRPC connection to one coordinator, and what its failures look like to the rest of the library."""
+"""One gRPC connection to one coordinator, with its errors translated to `CallFailed`."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # generic, and asynchronous, for the type checker only
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
 
-# What grpc.aio makes of a write to a stream that the server has ended; the server's own status is lost then.
+# grpc.aio reports this for a write to a stream that the server has ended; the server's own status is lost.
 _WRITE_FAILED = "Internal error from Core"
 _DRAIN_S = 30.0  # longer than any unary call may take at one address
 
@@ -44,19 +44,19 @@ class Channel(Protocol):
 
     @property
     def address(self) -> str:
-        """HOST:PORT as dialled."""
+        """HOST:PORT."""
         ...
 
     async def call(
         self, method: "Callable[[Stubs], UnaryUnaryMultiCallable[Req, Resp]]", request: Req, *, timeout: float
     ) -> Resp:
-        """One request, one answer, within `timeout` seconds."""
+        """Make a unary call with a deadline of `timeout` seconds."""
         ...
 
     def stream(
         self, method: "Callable[[Stubs], UnaryStreamMultiCallable[Req, Resp]]", request: Req
     ) -> AsyncGenerator[Resp, None]:
-        """One request, answers until the coordinator ends the stream."""
+        """Make a server-streaming call."""
         ...
 
     def exchange(
@@ -64,11 +64,11 @@ class Channel(Protocol):
         method: "Callable[[Stubs], StreamStreamMultiCallable[Req, Resp]]",
         requests: AsyncIterator[Req],
     ) -> AsyncGenerator[Resp, None]:
-        """Requests and answers side by side."""
+        """Make a bidirectional streaming call."""
         ...
 
     def retire(self, closed: "Callable[[Channel], None]") -> None:
-        """Close when the running calls have ended, or after 30 seconds; tell `closed` then."""
+        """Close once the running calls have ended, or after 30 s, then call `closed`."""
         ...
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Channel(Protocol):
         ...
 
 
-class GrpcLine:
+class GrpcChannel:
     """A `Channel` over a gRPC channel, which it owns."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
@@ -96,12 +96,14 @@ class GrpcLine:
     async def call(
         self, method: "Callable[[Stubs], UnaryUnaryMultiCallable[Req, Resp]]", request: Req, *, timeout: float
     ) -> Resp:
+        """See `Channel.call`."""
         with self._in_use():
             return await method(self._stubs)(request, timeout=timeout)
 
     async def stream(
         self, method: "Callable[[Stubs], UnaryStreamMultiCallable[Req, Resp]]", request: Req
     ) -> AsyncGenerator[Resp, None]:
+        """See `Channel.stream`."""
         with self._in_use():
             call = method(self._stubs)(request)
             try:
@@ -115,6 +117,7 @@ class GrpcLine:
         method: "Callable[[Stubs], StreamStreamMultiCallable[Req, Resp]]",
         requests: AsyncIterator[Req],
     ) -> AsyncGenerator[Resp, None]:
+        """See `Channel.exchange`."""
         with self._in_use():
             call = method(self._stubs)(requests)
             try:
@@ -124,11 +127,13 @@ class GrpcLine:
                 call.cancel()
 
     def retire(self, closed: "Callable[[Channel], None]") -> None:
+        """See `Channel.retire`."""
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
             self._draining.add_done_callback(lambda _: closed(self))
 
     async def close(self) -> None:
+        """See `Channel.close`."""
         if self._draining is not None:
             self._draining.cancel()
         await self._channel.close()
@@ -146,25 +151,27 @@ class GrpcLine:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise call_failed(error) from None
+            raise _call_failed(error) from None
         except grpc.aio.UsageError:
-            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the connection was closed") from None
+            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "connection closed") from None
         except asyncio.CancelledError:
-            # Closing the channel cancels its calls, which looks like a cancellation of the caller's task.
+            # Closing the channel cancels its calls, which cannot be told from a cancellation of the caller's task.
             if _caller_is_cancelled():
                 raise
-            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the connection was replaced") from None
+            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "connection replaced") from None
         finally:
             self._running -= 1
             if self._running == 0:
                 self._idle.set()
 
 
-def call_failed(error: grpc.aio.AioRpcError) -> CallFailed:
-    """gRPC's error without its many lines of debug text."""
+def _call_failed(error: grpc.aio.AioRpcError) -> CallFailed:
+    """Translate gRPC's error, without its lines of debug text."""
     details = " ".join((error.details() or "").split())
     if error.code() is grpc.StatusCode.INTERNAL and details == _WRITE_FAILED:
-        return CallFailed(grpc.StatusCode.UNAVAILABLE, "it ended the stream while a message was on its way")
+        return CallFailed(
+            grpc.StatusCode.UNAVAILABLE, "stream ended by the coordinator while a message was in flight"
+        )
     metadata = {key: value for key, value in (error.trailing_metadata() or ()) if isinstance(value, str)}
     return CallFailed(error.code(), details, metadata)
 

@@ -1,13 +1,12 @@
-"""Opening a connection to an address, after its far end has proved to be a coordinator.
+"""Opens a channel to an address after the server has been authenticated as a coordinator.
 
-What is checked, and by whom: gRPC verifies the chain and the host of every connection that it makes, but
-its Python client does not show the server's certificate, so it could not tell a coordinator from a worker
-on the same host. Therefore one TLS connection of our own goes first. It verifies the same, and reads the
-role from the certificate. What gRPC reconnects by itself is checked for chain and host only; but a line is
-given up at its first failure, so that in practice every new connection is a new line, checked in full.
+gRPC verifies the chain and the host name of every connection, but its Python client does not expose the server's
+certificate, so it cannot tell a coordinator from a worker on the same host. Therefore a separate TLS connection is
+made first: it verifies the same, and reads the role from the certificate. Connections that gRPC re-establishes by
+itself are checked for chain and host name only; but a channel is retired at its first failure, so in practice every
+new connection belongs to a new channel, which is checked in full.
 
-That first connection also finds the reason of a failure in words; gRPC says "failed to connect" to most of
-them.
+The first connection also yields a precise reason for a failure; gRPC reports most of them as "failed to connect".
 """
 
 import asyncio
@@ -19,66 +18,67 @@ import grpc
 
 from pki.tls.material import TlsMaterial, peer_identity
 from pki.x509.identity import IdentityError, Role
-from zkp.client.channel import Channel, GrpcLine
+from zkp.client.channel import Channel, GrpcChannel
 from zkp.client.failures import DialFailed
 from zkp.client.leader_search import grpc_target, parse_address
 from zkp.protocol.limits import MAX_MESSAGE_BYTES
 
-_FRAME_HEADER_BYTES = 9  # an HTTP/2 server speaks first: a SETTINGS frame
+_FRAME_HEADER_BYTES = 9  # an HTTP/2 server sends a SETTINGS frame first (RFC 9113, section 3.4)
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # A leader that vanished without a word is noticed within 15 s, on quiet streams too.
+    # Detects a leader that disappeared without closing its connections within 15 s, on idle streams too.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # A ping of gRPC's own that is under way takes the keep-alive's place, and would be waited for a minute.
+    # A ping that gRPC sends for itself replaces the keep-alive; its default timeout is a minute.
     ("grpc.http2.ping_timeout_ms", 5_000),
-    # A new line inherits neither the connection nor the back-off of one that was given up.
+    # A new channel inherits neither the connection nor the backoff of a retired one.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),  # leader.py decides on retries: it knows who leads
-    ("grpc.enable_http_proxy", 0),  # no environment variable reroutes the network's traffic
+    ("grpc.enable_retries", 0),  # leader.py retries: it knows the leader
+    ("grpc.enable_http_proxy", 0),  # ignore proxy environment variables
 )
 
 
 class Dialer(Protocol):
-    """Opens lines. `generation` changes when lines opened before should be replaced."""
+    """Opens channels. `generation` changes when channels opened before must be replaced."""
 
     @property
     def generation(self) -> object:
-        """Equal for as long as the credentials are the same."""
+        """A value that is equal as long as the credentials are the same."""
         ...
 
     async def dial(self, address: str, timeout: float) -> Channel:
-        """A line to `address` within `timeout` seconds; raises `DialFailed`."""
+        """Open a channel to `address` within `timeout` seconds; raises `DialFailed`."""
         ...
 
 
 class TlsDialer:
-    """Dials coordinators of the trust domain of our own certificate."""
+    """Dialer for coordinators of the trust domain of the client's own certificate."""
 
     def __init__(self, material: TlsMaterial) -> None:
         self._material = material
 
     @property
     def generation(self) -> object:
-        return self._material.client_context()  # a new one with each reload that brought something new
+        """See `Dialer.generation`."""
+        return self._material.client_context()  # replaced by each reload that changed something
 
     async def dial(self, address: str, timeout: float) -> Channel:
-        """See `Dialer`. A far end that is not a coordinator of our trust domain is a `DialFailed` too."""
+        """See `Dialer`. A server that is not a coordinator of the trust domain is a `DialFailed` too."""
         try:
             async with asyncio.timeout(timeout):
                 await self._verify_coordinator(address)
         except TimeoutError:
             raise DialFailed(f"no answer within {timeout:.1f} s") from None
         credentials = self._material.grpc_channel_credentials()
-        return GrpcLine(address, grpc.aio.secure_channel(grpc_target(address), credentials, options=_OPTIONS))
+        return GrpcChannel(address, grpc.aio.secure_channel(grpc_target(address), credentials, options=_OPTIONS))
 
     async def _verify_coordinator(self, address: str) -> None:
         host, port = parse_address(address)
         context = self._material.client_context()
-        # gRPC servers hang up on whoever does not ask for HTTP/2; nothing else is dialled with this context.
+        # gRPC servers close connections that do not negotiate HTTP/2; this context is used for nothing else.
         context.set_alpn_protocols(["h2"])
         try:
             reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
@@ -86,11 +86,11 @@ class TlsDialer:
             raise _connect_failure(error) from None
         try:
             self._check_role(writer)
-            # With TLS 1.3 our side is done before the server has looked at our certificate:
-            # only its first bytes say that it liked it.
+            # In TLS 1.3 the client completes the handshake before the server has verified the client's certificate
+            # (RFC 8446, section 2): only the server's first bytes show that it was accepted.
             await reader.readexactly(_FRAME_HEADER_BYTES)
         except (OSError, asyncio.IncompleteReadError) as error:
-            raise _refusal(error) from None
+            raise _handshake_failure(error) from None
         finally:
             writer.transport.abort()
 
@@ -98,25 +98,25 @@ class TlsDialer:
         try:
             peer = peer_identity(writer.get_extra_info("ssl_object"), self._material.identity.trust_domain)
         except IdentityError as error:
-            raise DialFailed(f"not a coordinator of ours: {error}", hopeless=True) from None
+            raise DialFailed(f"not a coordinator of this trust domain: {error}", permanent=True) from None
         if peer.role is not Role.COORDINATOR:
-            raise DialFailed(f"{peer.uri} is not a coordinator", hopeless=True)
+            raise DialFailed(f"{peer.uri} is not a coordinator", permanent=True)
 
 
 def _connect_failure(error: OSError) -> DialFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return DialFailed(f"its certificate is refused: {error.verify_message}", hopeless=True)
+        return DialFailed(f"server certificate rejected: {error.verify_message}", permanent=True)
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return DialFailed(f"no TLS 1.3 there: {error.reason or error}", hopeless=True)
+        return DialFailed(f"no TLS 1.3 connection: {error.reason or error}", permanent=True)
     if isinstance(error, socket.gaierror):
-        return DialFailed("no such host")
+        return DialFailed("host name not found")
     if isinstance(error, ConnectionRefusedError):
-        return DialFailed("connection refused: nothing listens there")
+        return DialFailed("connection refused")
     return DialFailed(f"cannot connect: {error.strerror or type(error).__name__}")
 
 
-def _refusal(error: OSError | asyncio.IncompleteReadError) -> DialFailed:
+def _handshake_failure(error: OSError | asyncio.IncompleteReadError) -> DialFailed:
     if isinstance(error, ssl.SSLError):
-        return DialFailed(f"it refuses our certificate: {error.reason or error}", hopeless=True)
-    # A server that is going down closes just the same, so this may pass.
-    return DialFailed("it closed the connection after the handshake (it may refuse our certificate)")
+        return DialFailed(f"client certificate rejected by the server: {error.reason or error}", permanent=True)
+    # A server that is stopping closes connections in the same way, so this may be transient.
+    return DialFailed("connection closed after the handshake (the server may have rejected the client certificate)")

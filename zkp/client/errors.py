@@ -1,18 +1,18 @@
-"""Everything that the client library raises on purpose: final, since what could be retried was retried."""
+"""Errors of the client library. They are final: everything that can be retried has been retried."""
 
 from collections.abc import Mapping
 
 
 class ClientError(Exception):
-    """Root of this package's errors."""
+    """Base class of the client library's errors."""
 
 
 class InvalidAddress(ClientError):
-    """A coordinator's address is not written HOST:PORT."""
+    """A coordinator's address is not HOST:PORT."""
 
 
 class NoLeader(ClientError):
-    """Nobody who leads could be reached before the deadline; `tried` says what each address answered."""
+    """No leader was reached before the deadline; `tried` maps each address to its last result."""
 
     def __init__(self, message: str, tried: Mapping[str, str]) -> None:
         super().__init__(message)
@@ -20,21 +20,21 @@ class NoLeader(ClientError):
 
 
 class Untrusted(NoLeader):
-    """Every address failed in its TLS handshake in a way that another try cannot cure."""
+    """The TLS handshake failed permanently with every address."""
 
 
 class NotFound(ClientError):
-    """No such task or worker (or its record was already forgotten)."""
+    """There is no such task or worker, or it has been evicted."""
 
 
 class AlreadyExists(ClientError):
-    """Another submission was accepted under this task id."""
+    """A different submission was accepted with this task id."""
 
 
 class InvalidSubmission(ClientError):
-    """The request is wrong in `field` (a dotted path; empty when the coordinator named none).
+    """The request is invalid in `field` (a dotted path; empty if the coordinator named none).
 
-    `str()` says what is wrong with it, without the field.
+    `str()` is the description, without the field.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -47,7 +47,7 @@ class Refused(ClientError):
 
 
 class Exhausted(ClientError):
-    """The network has as much work as it may hold; try again after `retry_after` seconds."""
+    """The network is at capacity; retry after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -55,8 +55,8 @@ class Exhausted(ClientError):
 
 
 class Conflict(ClientError):
-    """The state does not permit this: the task or attempt has ended, or leadership could not be handed over."""
+    """The state does not permit this: the task or attempt has ended, or the leadership transfer failed."""
 
 
 class ServerFault(ClientError):
-    """The coordinator failed in a way that it should not; its log says more."""
+    """Internal error of a coordinator; see its log."""

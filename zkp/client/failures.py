@@ -1,4 +1,4 @@
-"""What one call or one handshake came to: material for the decision whether to try again (`leader.py`)."""
+"""Results of one failed call or handshake, from which `leader.py` decides whether to retry."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from zkp.client.errors import (
 LEADER_METADATA = "zkp-leader"
 FIELD_METADATA = "zkp-field"
 _NOT_LEADER = "Not leader"
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class CallFailed(Exception):
@@ -35,32 +35,36 @@ class CallFailed(Exception):
 
     @property
     def not_leader(self) -> bool:
-        """The node does not lead. Its text tells that from a conflict of the task when the node knows no leader."""
+        """Whether the node rejected the call because it is not the leader.
+
+        A conflict has the same code; a node that knows no leader sends no metadata, and only the text tells them
+        apart.
+        """
         return self.code is grpc.StatusCode.FAILED_PRECONDITION and (
             LEADER_METADATA in self.metadata or self.details.startswith(_NOT_LEADER)
         )
 
     @property
-    def passing(self) -> bool:
-        """Nobody knows the outcome, and the same call may succeed later or elsewhere."""
-        return self.code in _PASSING
+    def transient(self) -> bool:
+        """Whether the outcome is unknown and the same call may succeed later or at another node."""
+        return self.code in _TRANSIENT
 
 
 class DialFailed(Exception):
-    """No usable connection to one address. `hopeless`: the same handshake would fail again the same way."""
+    """No usable connection to one address. `permanent`: a retry would fail in the same way."""
 
-    def __init__(self, reason: str, *, hopeless: bool = False) -> None:
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.hopeless = hopeless
+        self.permanent = permanent
 
 
 def stream_ended() -> CallFailed:
-    """The coordinator ended a stream that goes on for as long as it leads."""
-    return CallFailed(grpc.StatusCode.UNAVAILABLE, "it ended the stream")
+    """Return the failure for a stream that the coordinator ended; the leader keeps its streams open."""
+    return CallFailed(grpc.StatusCode.UNAVAILABLE, "stream ended by the coordinator")
 
 
-_DEFAULT_RETRY_AFTER = 1.0
+_DEFAULT_RETRY_AFTER_S = 1.0
 _FINAL: Mapping[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
@@ -72,7 +76,7 @@ _FINAL: Mapping[grpc.StatusCode, type[ClientError]] = {
 
 
 def final_error(failure: CallFailed) -> ClientError:
-    """The error for an answer that no retry can better."""
+    """Return the error for an answer that a retry would not change."""
     text = failure.details or failure.code.name
     if failure.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
         field = failure.metadata.get(FIELD_METADATA, "")
@@ -81,13 +85,13 @@ def final_error(failure: CallFailed) -> ClientError:
         return Exhausted(text, retry_after(failure.metadata))
     if failure.code in _FINAL:
         return _FINAL[failure.code](text)
-    return ServerFault(f"the coordinator answered {failure.code.name}: {text}; see its log")
+    return ServerFault(f"coordinator: internal error, {failure.code.name}: {text}; see its log")
 
 
 def retry_after(metadata: Mapping[str, str]) -> float:
-    """Seconds to wait as the coordinator asks for them in "retry-after"; 1 when it does not say."""
+    """Return the seconds to wait that the coordinator sent in "retry-after"; 1 if it sent none."""
     try:
         seconds = float(metadata.get("retry-after", ""))
     except ValueError:
-        return _DEFAULT_RETRY_AFTER
-    return seconds if 0 < seconds < 3600 else _DEFAULT_RETRY_AFTER
+        return _DEFAULT_RETRY_AFTER_S
+    return seconds if 0 < seconds < 3600 else _DEFAULT_RETRY_AFTER_S

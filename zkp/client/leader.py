@@ -1,8 +1,7 @@
-"""The connection to whichever coordinator leads.
+"""The connection to the leader of the cluster.
 
-Every call of this API may be repeated: submissions carry their id, reports their attempt. So a call whose
-outcome is unknown is made again, at whoever leads by then, until the caller's deadline. An answer that
-would not change is raised at once.
+Every call of this API is idempotent: submissions carry their id, reports their attempt. A call whose outcome is
+unknown is therefore repeated at the current leader until the caller's deadline. A final answer is raised at once.
 """
 
 import asyncio
@@ -28,16 +27,18 @@ Req = TypeVar("Req")
 Resp = TypeVar("Resp")
 
 _DIAL_TIMEOUT_S = 2.0
-CALL_TIMEOUT_S = 5.0  # at one address: a stopped leader must not eat the whole deadline
-_ROUNDS = Backoff(initial=0.05, ceiling=1.0, factor=1.5)
+CALL_TIMEOUT_S = 5.0  # at one address, so that a stopped leader does not use up the whole deadline
+_ROUND_BACKOFF = Backoff(initial=0.05, ceiling=1.0, factor=1.5)
 
 
 class LeaderConnection:
     """Finds the leader among `addresses` (HOST:PORT) and follows it.
 
-    Redirects to other addresses than the configured ones are followed too: whoever answers there must prove
-    to be a coordinator of the trust domain (see `dial.py`). Raises `InvalidAddress`. Use within one event
-    loop; close it.
+    Redirects to addresses that are not configured are followed too: the server there must authenticate as a
+    coordinator of the trust domain (see `dial.py`). Use it within one event loop, and close it.
+
+    Raises:
+        InvalidAddress: an address is not HOST:PORT.
     """
 
     def __init__(
@@ -51,18 +52,18 @@ class LeaderConnection:
         for address in addresses:
             parse_address(address)
         if not addresses:
-            raise ClientError("no coordinator addresses: name at least one HOST:PORT")
+            raise ClientError("coordinator addresses: none is given; give at least one HOST:PORT")
         self.addresses = tuple(dict.fromkeys(addresses))
         self._dialer = dialer(material)
         self._rng = rng or random.SystemRandom()
         self._leader: str | None = None
-        self._lines: dict[str, tuple[object, Channel]] = {}
+        self._channels: dict[str, tuple[object, Channel]] = {}
         self._dialing: dict[str, asyncio.Task[Channel]] = {}
         self._retired: set[Channel] = set()
 
     @property
     def leader(self) -> str | None:
-        """The address that last answered as leader, if it has not failed since."""
+        """The address that last answered as leader; None if it has failed since."""
         return self._leader
 
     async def __aenter__(self) -> Self:
@@ -80,37 +81,41 @@ class LeaderConnection:
         *,
         timeout: float,
     ) -> Resp:
-        """The leader's answer to `request`, asked for until `timeout` seconds have passed.
+        """Return the leader's response to `request`, retrying for up to `timeout` seconds.
 
-        `method` picks from the stubs: `lambda stubs: stubs.tasks.GetTask`. Raises `NoLeader` at the
-        deadline, or the `ClientError` that the leader's refusal means.
+        Args:
+            method: selects the RPC, as in `lambda stubs: stubs.tasks.GetTask`.
+
+        Raises:
+            NoLeader: the deadline has passed.
+            ClientError: the leader rejected the request; the subclass says why.
         """
-        route = self.route(timeout)
+        retry = self.retry(timeout)
         while True:
-            line = await route.line()
+            channel = await retry.channel()
             try:
-                answer = await line.call(method, request, timeout=min(route.remaining(), CALL_TIMEOUT_S))
+                answer = await channel.call(method, request, timeout=min(retry.remaining(), CALL_TIMEOUT_S))
             except CallFailed as failure:
-                route.failed(line, failure)
+                retry.failed(channel, failure)
             else:
-                route.reached(line)
+                retry.reached(channel)
                 return answer
 
-    def route(self, patience: float) -> "LeaderRetry":
-        """A way to the leader for calls that are more than one answer. `patience` in seconds."""
-        return LeaderRetry(self, patience, self._rng)
+    def retry(self, timeout: float) -> "LeaderRetry":
+        """Return the retry state of one operation, for streams and sequences of calls; `timeout` is in seconds."""
+        return LeaderRetry(self, timeout, self._rng)
 
     async def open(self, address: str, timeout: float = _DIAL_TIMEOUT_S) -> Channel:
-        """The line to exactly this coordinator, opened if need be; raises `DialFailed`.
+        """Return the channel to this coordinator, opening one if necessary; raises `DialFailed`.
 
-        Lines made before the credentials were reloaded are replaced here; what runs on them may finish.
+        Channels opened before the credentials were reloaded are replaced here; calls that run on them may finish.
         """
         generation = self._dialer.generation
-        made, line = self._lines.get(address, (None, None))
-        if line is not None:
+        made, channel = self._channels.get(address, (None, None))
+        if channel is not None:
             if made == generation:
-                return line
-            self.give_up(line)
+                return channel
+            self.retire(channel)
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(self._dial_once(address, generation))
@@ -118,49 +123,49 @@ class LeaderConnection:
             raise DialFailed(f"no answer within {timeout:.1f} s") from None
 
     def _dial_once(self, address: str, generation: object) -> asyncio.Task[Channel]:
-        """One handshake for however many calls wait for it."""
+        """Share one handshake among all calls that wait for it."""
         task = self._dialing.get(address)
         if task is None:
             task = asyncio.create_task(self._dial(address, generation))
             self._dialing[address] = task
-            # Reads the exception too: whoever waited may have gone.
+            # Retrieves the exception, since the callers that waited may have been cancelled.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
     async def _dial(self, address: str, generation: object) -> Channel:
         try:
-            line = await self._dialer.dial(address, _DIAL_TIMEOUT_S)
+            channel = await self._dialer.dial(address, _DIAL_TIMEOUT_S)
         finally:
             del self._dialing[address]
-        self._lines[address] = (generation, line)
-        return line
+        self._channels[address] = (generation, channel)
+        return channel
 
-    def remember(self, line: Channel) -> None:
-        """`line` goes to the leader."""
-        self._leader = line.address
+    def set_leader(self, channel: Channel) -> None:
+        """Record that the coordinator behind `channel` is the leader."""
+        self._leader = channel.address
 
-    def forget(self, address: str) -> None:
-        """The coordinator at `address` does not lead, or no longer."""
+    def clear_leader(self, address: str) -> None:
+        """Record that the coordinator at `address` is not, or no longer, the leader."""
         if self._leader == address:
             self._leader = None
 
-    def give_up(self, line: Channel) -> None:
-        """Open a new line when this address is needed again; calls that run on this one may finish."""
-        if self._lines.get(line.address, (None, None))[1] is line:
-            del self._lines[line.address]
-            self._retired.add(line)
-            line.retire(self._retired.discard)
+    def retire(self, channel: Channel) -> None:
+        """Stop using the channel: the next call opens a new one, and calls that run on this one may finish."""
+        if self._channels.get(channel.address, (None, None))[1] is channel:
+            del self._channels[channel.address]
+            self._retired.add(channel)
+            channel.retire(self._retired.discard)
 
-    def is_current(self, line: Channel) -> bool:
-        """Whether the line was made with the credentials of now."""
-        made, known = self._lines.get(line.address, (None, None))
-        return known is line and made == self._dialer.generation
+    def is_current(self, channel: Channel) -> bool:
+        """Return whether the channel is in use and was opened with the current credentials."""
+        made, known = self._channels.get(channel.address, (None, None))
+        return known is channel and made == self._dialer.generation
 
     def refresh(self) -> None:
-        """Give up every line that was made before the credentials were reloaded."""
-        for made, line in list(self._lines.values()):
+        """Retire every channel that was opened before the credentials were reloaded."""
+        for made, channel in list(self._channels.values()):
             if made != self._dialer.generation:
-                self.give_up(line)
+                self.retire(channel)
 
     async def close(self) -> None:
         """End every call and connection."""
@@ -168,92 +173,92 @@ class LeaderConnection:
         for task in dialing:
             task.cancel()
         await asyncio.gather(*dialing, return_exceptions=True)
-        lines = [line for _, line in self._lines.values()] + list(self._retired)
-        self._lines.clear()
-        await asyncio.gather(*(line.close() for line in lines))
+        channels = [channel for _, channel in self._channels.values()] + list(self._retired)
+        self._channels.clear()
+        await asyncio.gather(*(channel.close() for channel in channels))
 
 
 class LeaderRetry:
-    """One operation's way to the leader: ask for a line, say what came of it, ask again.
+    """Retry state of one operation: request a channel, report the result, request the next one.
 
-    `patience` (seconds) bounds the search; it starts anew when a leader that was reached fails.
+    `timeout` (seconds) limits the search for a leader; it starts again when a leader that answered fails.
     """
 
-    def __init__(self, connection: LeaderConnection, patience: float, rng: random.Random) -> None:
+    def __init__(self, connection: LeaderConnection, timeout: float, rng: random.Random) -> None:
         self._connection = connection
-        self._patience = patience
+        self._timeout = timeout
         self._rng = rng
         self._rounds = 0
         self._reached: Channel | None = None
-        self._itinerary = LeaderSearch(connection.addresses, start=rng.randrange(len(connection.addresses)))
-        self._itinerary.begin_round(connection.leader)
-        self._deadline = asyncio.get_running_loop().time() + patience
+        self._search = LeaderSearch(connection.addresses, start=rng.randrange(len(connection.addresses)))
+        self._search.begin_round(connection.leader)
+        self._deadline = asyncio.get_running_loop().time() + timeout
 
     def remaining(self) -> float:
-        """Seconds until the search is given up."""
+        """Return the seconds until the search is abandoned."""
         return self._deadline - asyncio.get_running_loop().time()
 
-    async def line(self) -> Channel:
-        """A line to whoever may lead; raises `NoLeader` when the patience has run out."""
+    async def channel(self) -> Channel:
+        """Return a channel to the next possible leader; raises `NoLeader` when the timeout has passed."""
         while True:
             remaining = self.remaining()
             if remaining <= 0:
                 raise self.no_leader()
-            address = self._itinerary.next()
+            address = self._search.next()
             if address is None:
-                await self._pause(remaining)
+                await self._next_round(remaining)
                 continue
             try:
                 return await self._connection.open(address, min(remaining, _DIAL_TIMEOUT_S))
             except DialFailed as failure:
-                self._connection.forget(address)
-                self._itinerary.failed(address, failure.reason, hopeless=failure.hopeless)
+                self._connection.clear_leader(address)
+                self._search.failed(address, failure.reason, permanent=failure.permanent)
 
-    def reached(self, line: Channel) -> None:
-        """`line` answered as the leader does."""
-        self._connection.remember(line)
+    def reached(self, channel: Channel) -> None:
+        """Report that the coordinator behind `channel` answered as the leader."""
+        self._connection.set_leader(channel)
         self._rounds = 0
-        self._itinerary.reached(line.address)
-        self._reached = line
+        self._search.reached(channel.address)
+        self._reached = channel
 
-    def failed(self, line: Channel, failure: CallFailed) -> None:
-        """Take note that `failure` came over `line`; raises the `ClientError` it means if no retry helps."""
-        if line is self._reached:  # it may have served for hours: the search begins now
+    def failed(self, channel: Channel, failure: CallFailed) -> None:
+        """Report a failed call; raises the corresponding `ClientError` if the failure is permanent."""
+        if channel is self._reached:  # it may have served for hours, so the search begins now
             self._reached = None
-            self._deadline = asyncio.get_running_loop().time() + self._patience
-        if failure.code is grpc.StatusCode.UNAUTHENTICATED and not self._connection.is_current(line):
-            # The certificate behind it was replaced, and has expired or was revoked since: the new one may do.
-            self._connection.give_up(line)
-            self._itinerary.begin_round(line.address)
+            self._deadline = asyncio.get_running_loop().time() + self._timeout
+        if failure.code is grpc.StatusCode.UNAUTHENTICATED and not self._connection.is_current(channel):
+            # This channel's certificate has expired or was revoked, but a new one has been loaded: retry with it.
+            self._connection.retire(channel)
+            self._search.begin_round(channel.address)
         elif failure.not_leader:
-            self._connection.forget(line.address)
-            self._itinerary.not_leader(line.address, failure.metadata.get(LEADER_METADATA))
-        elif failure.passing:
-            self._connection.forget(line.address)
-            self._connection.give_up(line)
-            self._itinerary.failed(line.address, failure.details or failure.code.name)
+            self._connection.clear_leader(channel.address)
+            self._search.not_leader(channel.address, failure.metadata.get(LEADER_METADATA))
+        elif failure.transient:
+            self._connection.clear_leader(channel.address)
+            self._connection.retire(channel)
+            self._search.failed(channel.address, failure.details or failure.code.name)
         else:
-            self._connection.remember(line)
+            self._connection.set_leader(channel)
             raise final_error(failure)
 
-    async def _pause(self, remaining: float) -> None:
-        if self._itinerary.hopeless:
+    async def _next_round(self, remaining: float) -> None:
+        if self._search.permanent:
             raise Untrusted(
-                f"no coordinator is trusted, or trusts us ({self._tried()}): check the "
-                "certificate files and the addresses",
-                self._itinerary.answers,
+                f"TLS handshake: failed with every coordinator ({self._tried()}); "
+                "check the certificate files and the addresses",
+                self._search.answers,
             )
         self._rounds += 1
-        await asyncio.sleep(min(remaining, _ROUNDS.delay(self._rounds, self._rng.random())))
-        self._itinerary.begin_round(self._connection.leader)
+        await asyncio.sleep(min(remaining, _ROUND_BACKOFF.delay(self._rounds, self._rng.random())))
+        self._search.begin_round(self._connection.leader)
 
     def no_leader(self) -> NoLeader:
-        """The error for when the search is given up now."""
+        """Return the error of a search that is abandoned now."""
         return NoLeader(
-            f"no leader answered within {self._patience:g} s ({self._tried() or 'no response'}): "
+            f"no leader answered within {self._timeout:g} s ({self._tried() or 'no response'}); "
             "check that a majority of coordinators is running and that the addresses are correct",
-            self._itinerary.answers,
+            self._search.answers,
         )
 
     def _tried(self) -> str:
-        return "; ".join(f"{address}: {answer}" for address, answer in self._itinerary.answers.items())
+        return "; ".join(f"{address}: {answer}" for address, answer in self._search.answers.items())

@@ -1,7 +1,4 @@
-"""What the network answers with, as frozen values with types.
-
-The one place that reads tasks out of messages.
-"""
+"""Tasks, submissions and results as frozen values, and their conversion from and to messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 class TaskState(StrEnum):
-    """Where a task is on its way."""
+    """State of a task."""
 
     PENDING = "pending"
     ASSIGNED = "assigned"
@@ -28,7 +25,7 @@ class TaskState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Nothing more will happen to a task in this state."""
+        """Whether the state is terminal."""
         return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
@@ -46,7 +43,7 @@ _STATE_NUMBERS: Mapping[TaskState, int] = MappingProxyType({state: number for nu
 
 
 def state_number(state: TaskState | None) -> "pb.TaskState.ValueType":
-    """The state as messages carry it; None is "every state"."""
+    """Return the state's number in messages; None stands for every state."""
     return pb.TaskState.ValueType(0 if state is None else _STATE_NUMBERS[state])
 
 
@@ -60,7 +57,7 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as clients see it. Times have a time zone; what has not happened yet is None."""
+    """A task. Times are in UTC; those of events that have not happened are None."""
 
     id: str
     circuit: str
@@ -81,12 +78,10 @@ class Task:
 
     @classmethod
     def read(cls, message: pb.Task) -> Self:
-        """Raises `ServerFault` for a state that this version does not know."""
+        """Convert a message; raises `ServerFault` for an unknown state."""
         state = _STATES.get(message.state)
         if state is None:
-            raise ServerFault(
-                f"task {message.id} is in state {message.state}, unknown to this version: upgrade the client"
-            )
+            raise ServerFault(f"task {message.id}: unknown state {message.state}; upgrade the client")
         return cls(
             id=message.id,
             circuit=message.circuit,
@@ -109,10 +104,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is asked of the network. `inputs` are private, and shown nowhere.
+    """A request for a proof. `inputs` are private and never shown.
 
-    `task_id` is the idempotency key: the same submission sent again is the same task. `inputs` and
-    `public_inputs` come from `proofs.circuits.prepare`. `max_retries` None: the coordinator's default.
+    `task_id` is the idempotency key: a repeated submission is the same task. `inputs` and `public_inputs` come from
+    `zkp.proofs.circuits.prepare`. `max_retries` None selects the coordinator's default.
     """
 
     task_id: str
@@ -122,7 +117,7 @@ class Submission:
     max_retries: int | None = None
 
     def message(self) -> pb.Submission:
-        """As the API takes it."""
+        """Return the submission as a message."""
         return pb.Submission(
             task_id=self.task_id,
             circuit=self.circuit,
@@ -134,9 +129,9 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A quorum has the task.
+    """A task that a quorum has stored.
 
-    `duplicate`: it had it before this call (or this call was repeated on the way).
+    `duplicate`: it was stored before this call, or by an earlier try of this call.
     """
 
     task: Task
@@ -144,20 +139,20 @@ class Accepted:
 
     @classmethod
     def read(cls, message: pb.SubmitTaskResponse) -> Self:
-        """Raises `ServerFault` as `Task.read` does."""
+        """Convert a message; raises `ServerFault` as `Task.read` does."""
         return cls(Task.read(message.task), message.duplicate)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """Some tasks, newest first; `next_token` is empty on the last page."""
+    """One page of tasks, newest first; `next_token` is empty on the last page."""
 
     tasks: tuple[Task, ...]
     next_token: str
 
 
 def timestamp(message: pb.Task | pb.WorkerStatus | pb.Revocation, name: str) -> datetime | None:
-    """A time stamp field as a datetime in UTC; None when it is not set."""
+    """Return a timestamp field as a datetime in UTC; None if it is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]  # the stub wants literals; callers here give them
         return None
     stamp: Timestamp = getattr(message, name)

@@ -1,4 +1,4 @@
-"""Following what the cluster revokes: whoever serves others has to know whom to refuse."""
+"""Follows the cluster's revocations, for servers that must reject revoked certificates."""
 
 import asyncio
 import contextlib
@@ -14,53 +14,53 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 
 log = logging.getLogger("zkp.client")
 
-_PATIENCE_S = 10.0  # of one search for the leader; then the next begins
-_PAUSES = Backoff(initial=1.0, ceiling=10.0)
+_SEARCH_TIMEOUT_S = 10.0  # of one search for the leader, before the backoff
+_BACKOFF = Backoff(initial=1.0, ceiling=10.0)
 
 
 async def follow(connection: LeaderConnection, refuse: Callable[[Sequence[int]], None]) -> None:
-    """Tell `refuse` the serial number of every revoked certificate, old ones first, new ones as they come.
+    """Call `refuse` with the serial numbers of all revoked certificates, then with new ones as they are revoked.
 
-    Never returns; cancel it. Needs the certificate of a worker or a gateway.
+    Runs until it is cancelled. Requires a worker's or gateway's certificate.
     """
     follower = _Follower(connection, refuse)
     failures = 0
     while True:
-        route = connection.route(_PATIENCE_S)
+        retry = connection.retry(_SEARCH_TIMEOUT_S)
         try:
             while True:
-                await follower.follow_next(route)
+                await follower.follow_next(retry)
                 failures = 0
         except ClientError as error:
             failures += 1
-            # That nobody leads is said by whoever has work for the leader.
+            # A missing leader is reported by the component that has work for it.
             log.log(logging.DEBUG if isinstance(error, NoLeader) else logging.ERROR, "revocations: %s", error)
-            await asyncio.sleep(_PAUSES.delay(failures, random.random()))  # noqa: S311 - spreads retries
+            await asyncio.sleep(_BACKOFF.delay(failures, random.random()))  # noqa: S311 - spreads retries
 
 
 class _Follower:
-    """Remembers how far it has read, whichever leader it reads from."""
+    """Keeps the revision up to which revocations have been read, across leaders."""
 
     def __init__(self, connection: LeaderConnection, refuse: Callable[[Sequence[int]], None]) -> None:
         self._connection = connection
         self._refuse = refuse
         self._revision = 0
 
-    async def follow_next(self, route: LeaderRetry) -> None:
-        """Follow whoever may lead until that ends; raises the ClientError of an answer that is final."""
-        line = await route.line()
+    async def follow_next(self, retry: LeaderRetry) -> None:
+        """Follow one possible leader until its stream ends; raises the `ClientError` of a final answer."""
+        channel = await retry.channel()
         request = pb.WatchRevocationsRequest(after_revision=self._revision)
-        stream = line.stream(lambda stubs: stubs.revocations.WatchRevocations, request)
+        stream = channel.stream(lambda stubs: stubs.revocations.WatchRevocations, request)
         try:
             async with contextlib.aclosing(stream):
                 async for message in stream:
-                    route.reached(line)
-                    self._take(message)
-            route.failed(line, stream_ended())
+                    retry.reached(channel)
+                    self._apply(message)
+            retry.failed(channel, stream_ended())
         except CallFailed as failure:
-            route.failed(line, failure)
+            retry.failed(channel, failure)
 
-    def _take(self, message: pb.Revocations) -> None:
+    def _apply(self, message: pb.Revocations) -> None:
         if message.revocations:
             self._refuse([int(revocation.serial, 16) for revocation in message.revocations])
             self._revision = message.revocations[-1].revision

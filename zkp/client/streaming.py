@@ -1,4 +1,4 @@
-"""The task service for whoever submits for many others: a gateway."""
+"""The task service for clients that submit many tasks, such as a gateway."""
 
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,7 @@ _WINDOW = 1_024
 
 
 class StreamingTaskClient(TaskClient):
-    """A `TaskClient` whose submissions share one stream, which costs the leader a fraction of a call for each.
+    """A `TaskClient` whose submissions share one stream, which costs the leader a fraction of a unary call each.
 
     Enter it before the first `submit`; leaving ends the stream.
     """

@@ -1,7 +1,4 @@
-"""Tasks as a client meets them: submit, look at, watch, list, cancel.
-
-Every call finds the leader by itself.
-"""
+"""Task API of the client library: submit, read, watch, list and cancel tasks at the leader."""
 
 import asyncio
 import contextlib
@@ -16,15 +13,15 @@ from zkp.client.pipeline import SubmissionPipeline
 from zkp.protocol.limits import MAX_PAGE_SIZE, PAGE_SIZE
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
-DEFAULT_TIMEOUT_S = 15.0  # well over an election, so that a failover is a pause and not an error
+DEFAULT_TIMEOUT_S = 15.0  # much longer than an election, so that a failover causes a delay and not an error
 DEFAULT_WINDOW = 256
 
 
 class TaskClient:
     """The task service over a `LeaderConnection`, which the caller owns.
 
-    `timeout` (seconds) bounds the search for a leader who answers. Every method raises `NoLeader` when it has
-    passed, and otherwise the `ClientError` that the answer means.
+    `timeout` (seconds) limits the search for a leader that answers. Every method raises `NoLeader` when it has
+    passed, and another `ClientError` if the leader rejects the request.
     """
 
     def __init__(self, connection: LeaderConnection, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
@@ -32,22 +29,28 @@ class TaskClient:
         self._timeout = timeout
 
     async def submit(self, submission: Submission) -> Accepted:
-        """Submit one task. Raises `InvalidSubmission` with the field, `AlreadyExists`, `Exhausted`."""
+        """Submit one task.
+
+        Raises:
+            InvalidSubmission: the submission is invalid; `field` names the field.
+            AlreadyExists: a different submission has this task id.
+            Exhausted: the network is at capacity.
+        """
         request = pb.SubmitTaskRequest(submission=submission.message())
         response = await self._connection.call(lambda stubs: stubs.tasks.SubmitTask, request, timeout=self._timeout)
         return Accepted.read(response)
 
     def pipeline(self, *, window: int = DEFAULT_WINDOW) -> SubmissionPipeline:
-        """A stream for many submissions at once; an asynchronous context manager."""
+        """Return a stream for many submissions, an asynchronous context manager."""
         return SubmissionPipeline(self._connection, window=window, timeout=self._timeout)
 
     async def submit_many(
         self, submissions: Iterable[Submission], *, window: int = DEFAULT_WINDOW
     ) -> AsyncGenerator[tuple[Submission, Accepted | ClientError], None]:
-        """Submit all of them, at most `window` unanswered at a time; outcomes in the same order.
+        """Submit many tasks, at most `window` unanswered at a time, and yield the outcomes in the same order.
 
-        A refused one is an error among the outcomes and stops nothing. `NoLeader` and `Exhausted` appear
-        there too, once they have been retried for `timeout` seconds.
+        A rejected submission yields its error and does not stop the others. `NoLeader` and `Exhausted` are yielded
+        after retries for `timeout` seconds.
         """
         async with self.pipeline(window=window) as pipeline:
             waiting: deque[tuple[Submission, asyncio.Task[Accepted | ClientError]]] = deque()
@@ -78,27 +81,27 @@ class TaskClient:
                 return error
 
     async def get(self, task_id: str) -> Task:
-        """The task as it is now; raises `NotFound`."""
+        """Return the task in its current state; raises `NotFound`."""
         request = pb.GetTaskRequest(task_id=task_id)
         return Task.read(
             await self._connection.call(lambda stubs: stubs.tasks.GetTask, request, timeout=self._timeout)
         )
 
     async def watch(self, task_id: str) -> AsyncGenerator[Task, None]:
-        """The task as it is now, and again at each change, until its final state. Survives failovers.
+        """Yield the task in its current state and after each change until its final state, across failovers.
 
-        Revisions only grow: what a new leader says again is left out. Raises `NotFound`.
+        Revisions increase; versions that a new leader repeats are skipped. Raises `NotFound`.
         """
         request = pb.WatchTaskRequest(task_id=task_id)
-        route = self._connection.route(self._timeout)
+        retry = self._connection.retry(self._timeout)
         revision = -1
         while True:
-            line = await route.line()
+            channel = await retry.channel()
             try:
-                stream = line.stream(lambda stubs: stubs.tasks.WatchTask, request)
+                stream = channel.stream(lambda stubs: stubs.tasks.WatchTask, request)
                 async with contextlib.aclosing(stream):
                     async for message in stream:
-                        route.reached(line)
+                        retry.reached(channel)
                         if message.revision <= revision:
                             continue
                         revision = message.revision
@@ -106,12 +109,12 @@ class TaskClient:
                         yield task
                         if task.state.final:
                             return
-                route.failed(line, stream_ended())
+                retry.failed(channel, stream_ended())
             except CallFailed as failure:
-                route.failed(line, failure)
+                retry.failed(channel, failure)
 
     async def wait(self, task_id: str) -> Task:
-        """The task in its final state, however long that takes; raises `NotFound`."""
+        """Wait for the task's final state, without a time limit; raises `NotFound`."""
         async with contextlib.aclosing(self.watch(task_id)) as versions:
             async for task in versions:
                 if task.state.final:
@@ -126,7 +129,7 @@ class TaskClient:
         size: int = PAGE_SIZE,
         token: str = "",
     ) -> TaskPage:
-        """One page of at most `size` (1 to 1,000) tasks, newest first, from `token` of the page before."""
+        """Return one page of `size` (1–1,000) tasks, newest first; `token` is `next_token` of the previous page."""
         request = pb.ListTasksRequest(state=state_number(state), circuit=circuit, page_size=size, page_token=token)
         response = await self._connection.call(lambda stubs: stubs.tasks.ListTasks, request, timeout=self._timeout)
         return TaskPage(tuple(Task.read(task) for task in response.tasks), response.next_page_token)
@@ -134,7 +137,7 @@ class TaskClient:
     async def list(
         self, *, state: TaskState | None = None, circuit: str = "", limit: int | None = None
     ) -> AsyncGenerator[Task, None]:
-        """Tasks, newest first, page by page; at most `limit` of them."""
+        """Yield at most `limit` tasks, newest first, fetched page by page."""
         token, left = "", limit
         while left is None or left > 0:
             size = min(left or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
@@ -148,7 +151,7 @@ class TaskClient:
                 return
 
     async def cancel(self, task_id: str) -> Task:
-        """Cancel the task; raises `Conflict` when it has completed or failed, `NotFound`."""
+        """Cancel the task; raises `NotFound`, or `Conflict` if it has completed or failed."""
         request = pb.CancelTaskRequest(task_id=task_id)
         return Task.read(
             await self._connection.call(lambda stubs: stubs.tasks.CancelTask, request, timeout=self._timeout)

@@ -1,1 +1,1 @@
-"""What every daemon does alike: logs, life cycle, HTTPS for health and metrics, first checks."""
+"""Parts common to all daemons: logging, life cycle, HTTPS for health and metrics, checks at startup."""

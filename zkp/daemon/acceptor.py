@@ -1,13 +1,12 @@
-"""Takes TCP connections to TLS, each by itself and within a deadline, and says on both sides why it refused.
+"""Accepts TCP connections and performs their TLS handshakes, concurrently and with a deadline, and reports refusals.
 
-An event loop's own TLS server drops a refused peer without a log line and without the alert that would tell
-the peer why. This one logs the reason with the peer's address, sends the alert, and tells a browser that
-speaks plain HTTP what is wrong.
+The TLS server of an event loop closes a refused connection without a log line and without the alert with the reason.
+This one logs the reason with the peer's address, sends the alert, and answers plain HTTP with an explanation.
 
-Strangers keep nobody out. A connection costs next to nothing until its first TLS record is there in full: it waits
-among many, and only then gets one of the few places in which handshakes run. Both kinds of place are bounded, in
-total and for each source address; when they run out, the one that has been silent longest gives way (`admission`).
-Sources from which an authenticated peer has come, and those that are configured, have places of their own.
+Unauthenticated peers cannot exhaust it. A connection is cheap until its first TLS record is complete: until then it
+waits in one of many slots, and only then takes one of the few slots for handshakes. Both kinds of slot are bounded,
+in total and per source address; when they run out, the connection that has been idle longest is closed (`admission`).
+Reserved slots exist for sources of authenticated peers and for configured sources.
 """
 
 import asyncio
@@ -31,24 +30,24 @@ from zkp.daemon.problems import CONTENT_TYPE, ProblemKind
 
 log = logging.getLogger("zkp.daemon")
 
-HANDSHAKE_SECONDS = 5.0
+HANDSHAKE_TIMEOUT_S = 5.0
 BACKLOG = 4096
-"""Connections that the kernel holds until they are accepted; it cuts this to net.core.somaxconn."""
+"""Length of the kernel's accept queue; the kernel limits it to net.core.somaxconn."""
 MAX_WAITING = 2048
-"""Connections that have sent nothing yet, or that wait for a place for their handshake."""
+"""Connections whose first record is incomplete, or that wait for a slot for their handshake."""
 MAX_HANDSHAKES = 64
-"""At a time: more would not be done sooner, each being work for the processor."""
+"""Concurrent handshakes; more would not finish sooner, since they are bound by CPU."""
 RESERVED = 64
-"""Places of either kind for known sources, beyond the others."""
-STUCK_S = 1.0
-"""A handshake whose peer has sent nothing for so long gives way when others wait."""
+"""Additional slots of either kind for known sources."""
+STALLED_S = 1.0
+"""A handshake whose peer has sent nothing for this long is closed when others wait."""
 
 _KNOWN_SOURCES = 4096
-_LOOK_S = 0.1
-_LOOKED_AT = 64  # of those that wait, at one look
-_DESCRIPTORS_PER_WAITING = 8  # of the process's limit, one in eight may wait
-_PAUSE_SECONDS = 0.2  # when the process is out of file descriptors
-_GOODBYE_SECONDS = 1.0
+_RECHECK_S = 0.1
+_MAX_RECHECKED = 64  # waiting connections per check
+_DESCRIPTORS_PER_WAITING = 8  # at most an eighth of the process's file descriptors
+_ACCEPT_RETRY_S = 0.2  # when the process is out of file descriptors
+_TLS_SHUTDOWN_S = 1.0
 _TLS_HANDSHAKE_RECORD = b"\x16"  # RFC 8446, section 5.1
 _HEADER_BYTES = 5  # of a record: type, version, length
 _MAX_RECORD_BYTES = _HEADER_BYTES + 16384
@@ -65,8 +64,8 @@ _REASONS = {
 }
 
 
-class _Refusal(ssl.SSLError):
-    """A failed handshake with the alert that tells the peer."""
+class _HandshakeFailed(ssl.SSLError):
+    """A failed handshake, with the TLS alert for the peer."""
 
     def __init__(self, cause: ssl.SSLError, alert: bytes) -> None:
         super().__init__(*cause.args)
@@ -75,7 +74,7 @@ class _Refusal(ssl.SSLError):
 
 
 class _AlertingObject(PolicyCheckedObject):
-    """Keeps the alert of a failed handshake, which asyncio and uvloop throw away with the connection."""
+    """Stores the alert of a failed handshake, which asyncio and uvloop discard with the connection."""
 
     _outgoing: ssl.MemoryBIO
 
@@ -91,49 +90,52 @@ class _AlertingObject(PolicyCheckedObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            raise _Refusal(error, self._outgoing.read()) from error
+            raise _HandshakeFailed(error, self._outgoing.read()) from error
 
 
-async def _secure(
+async def _accept_tls(
     connection: socket.socket, context: ssl.SSLContext, protocol: asyncio.BaseProtocol, handshake_seconds: float
 ) -> asyncio.Transport:
-    """Finish the TLS handshake of an accepted connection and hand it to its protocol.
+    """Perform the TLS handshake of an accepted connection, and connect it to its protocol.
 
-    The event loop owns the connection from here on, and closes it when this raises: ssl.SSLError when the handshake
-    failed, whose alert has then been sent; OSError or TimeoutError when the peer went away or is too slow.
+    The event loop owns the connection from here on, and closes it on errors.
+
+    Raises:
+        ssl.SSLError: The handshake failed; its alert has been sent.
+        OSError: The peer closed the connection, or was too slow (TimeoutError).
     """
-    context.sslobject_class = _AlertingObject  # asked for at each connection's start: outlives reloads
+    context.sslobject_class = _AlertingObject  # read at the start of each connection, so that it survives reloads
     try:
         spare = connection.dup()
     except OSError:
         connection.close()
         raise
-    # The event loop closes its socket once a handshake fails; the alert leaves through a second one.
+    # The event loop closes its socket when a handshake fails; the alert is sent through a duplicate.
     with spare:
         try:
-            # The protocol that comes back is the application's with asyncio, and the TLS layer's with uvloop.
+            # The returned protocol is the application's with asyncio, and the TLS layer's with uvloop.
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=handshake_seconds,
-                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
             )
-        except _Refusal as refusal:
-            with contextlib.suppress(OSError):  # it may be gone, having refused this side
+        except _HandshakeFailed as refusal:
+            with contextlib.suppress(OSError):  # the peer may have closed the connection
                 spare.send(refusal.alert)
                 spare.shutdown(socket.SHUT_WR)
             raise refusal.cause from None
     return transport
 
 
-Welcome = Callable[[asyncio.Transport, asyncio.BaseProtocol, str, str], None]
-"""Told of each connection whose handshake is done: its transport, its protocol, its source (`admission.source_of`),
-and its address for the log."""
+OnConnected = Callable[[asyncio.Transport, asyncio.BaseProtocol, str, str], None]
+"""Called after each handshake with the transport, the protocol, the source (`admission.source_of`) and the address
+for the log."""
 
 
 class TlsAcceptor:
-    """Serves `protocol_factory` over TLS on a listening socket, which it owns."""
+    """TLS server for `protocol_factory` on a listening socket, which it owns."""
 
     def __init__(
         self,
@@ -141,53 +143,60 @@ class TlsAcceptor:
         context: ssl.SSLContext,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         *,
-        welcome: Welcome = lambda *_: None,
+        on_connected: OnConnected = lambda *_: None,
         on_refused: Callable[[str], None] = lambda _: None,
         expected: Callable[[str], bool] = lambda _: False,
         speaks_http: bool = True,
         called: str = "a connection",
         handshake_seconds: float | None = None,
     ) -> None:
-        """on_refused: told why, in pki's words (`Refusal`), or "handshake": it did not finish one.
+        """Prepare; `start` begins to accept.
 
-        expected: whether a source is configured, and thereby known before it has authenticated anyone.
-        speaks_http: tell clients of plain HTTP so. called: what is refused, in the log.
-        handshake_seconds: from accepting on; HANDSHAKE_SECONDS when None.
+        Args:
+            listening: Listening socket.
+            context: TLS context.
+            protocol_factory: Makes the protocol of each connection.
+            on_connected: Called after each handshake.
+            on_refused: Called for each refusal with a `RejectReason` of pki, or "handshake" if it was not finished.
+            expected: Whether a source is configured, and therefore known before a peer has authenticated from it.
+            speaks_http: Answer plain HTTP with an explanation.
+            called: Noun for a connection in the log.
+            handshake_seconds: Limit from accept to the end of the handshake; default: HANDSHAKE_TIMEOUT_S.
         """
         listening.setblocking(False)
         self._socket = listening
         self._context = context
         self._protocol_factory = protocol_factory
-        self._welcome = welcome
+        self._on_connected = on_connected
         self._on_refused = on_refused
         self._expected = expected
         self._speaks_http = speaks_http
         self._called = called
-        self._seconds = HANDSHAKE_SECONDS if handshake_seconds is None else handshake_seconds
+        self._seconds = HANDSHAKE_TIMEOUT_S if handshake_seconds is None else handshake_seconds
         self._log = BoundedLog(log, time.monotonic)
         waiting = _affordable(MAX_WAITING)
         self._waiting: Places[_PendingConnection] = Places(waiting, max(1, waiting // 2), RESERVED)
         self._handshakes: Places[_PendingConnection] = Places(MAX_HANDSHAKES, max(1, MAX_HANDSHAKES // 2), RESERVED)
-        self._guests: set[_PendingConnection] = set()
+        self._pending: set[_PendingConnection] = set()
         self._ready: dict[_PendingConnection, None] = {}
-        """Those whose first record is there, while no place for their handshake is."""
-        self._looking: asyncio.TimerHandle | None = None
+        """Connections whose first record is complete and that wait for a slot for their handshake."""
+        self._recheck: asyncio.TimerHandle | None = None
         self._known: dict[str, None] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._stopping = False
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Start to accept connections."""
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     async def stop(self) -> None:
-        """Accept no further connections and drop unfinished handshakes. Those that were handed over go on."""
+        """Stop accepting and abort unfinished handshakes. Established connections stay open."""
         self._stopping = True
-        tasks = [guest.task for guest in self._guests if guest.task is not None]
-        for guest in list(self._guests):
-            self._drop(guest)
-        if self._looking is not None:
-            self._looking.cancel()
+        tasks = [pending.task for pending in self._pending if pending.task is not None]
+        for pending in list(self._pending):
+            self._drop(pending)
+        if self._recheck is not None:
+            self._recheck.cancel()
         if self._accepting is not None:
             self._accepting.cancel()
             tasks.append(self._accepting)
@@ -200,169 +209,174 @@ class TlsAcceptor:
         while True:
             try:
                 connection, address = await loop.sock_accept(self._socket)
-            except ConnectionError:  # it went away before it was accepted
+            except ConnectionError:  # the peer closed it before it was accepted
                 continue
             except OSError as error:
-                log.error("cannot accept connections: %s; trying again", error.strerror)
-                await asyncio.sleep(_PAUSE_SECONDS)
+                log.error("cannot accept connections: %s; retrying", error.strerror)
+                await asyncio.sleep(_ACCEPT_RETRY_S)
                 continue
             self._receive(_PendingConnection(connection, source_of(address[0]), peer_text(address)))
-            await asyncio.sleep(0)  # under a flood sock_accept never waits, and would starve the handshakes
+            await asyncio.sleep(0)  # under load sock_accept never waits, and would starve the handshakes
 
-    # ------------------------------------------------------------ until its first record is there
+    # ------------------------------------------------------------ until the first record is complete
 
-    def _receive(self, guest: "_PendingConnection") -> None:
-        """Let it wait for its place, which most need not: their first record has come with the connection."""
+    def _receive(self, pending: "_PendingConnection") -> None:
+        """Take a slot until the first record is complete; usually it already is."""
         loop = asyncio.get_running_loop()
-        self._guests.add(guest)
-        guest.deadline = loop.call_later(self._seconds, self._too_slow, guest)
-        self._hear(guest)
-        if not self._waits(guest):
+        self._pending.add(pending)
+        pending.deadline = loop.call_later(self._seconds, self._on_timeout, pending)
+        self._on_readable(pending)
+        if not self._waits(pending):
             return
-        if not guest.beginning:
-            loop.add_reader(guest.connection, self._hear, guest, True)
-            guest.has_reader = True
-        displaced = self._waiting.take(guest, guest.source, loop.time(), privileged=self._is_known(guest.source))
+        if not pending.first_byte:
+            loop.add_reader(pending.connection, self._on_readable, pending, True)
+            pending.has_reader = True
+        displaced = self._waiting.take(
+            pending, pending.source, loop.time(), privileged=self._is_known(pending.source)
+        )
         if displaced is None:
             return
-        self._hear(displaced)  # what it has sent may not have been looked at yet
+        self._on_readable(displaced)  # its data may not have been read yet
         if self._waits(displaced):
-            self._refuse(displaced, "handshake", "too many connections wait, this one for longest")
+            self._refuse(displaced, "handshake", "too many connections are waiting, this one for longest")
             self._drop(displaced)
 
-    def _waits(self, guest: "_PendingConnection") -> bool:
-        return guest in self._guests and guest.task is None
+    def _waits(self, pending: "_PendingConnection") -> bool:
+        return pending in self._pending and pending.task is None
 
-    def _hear(self, guest: "_PendingConnection", woken: bool = False) -> None:
-        """Go on with the connection if its first record is there in full, or if it has ended.
+    def _on_readable(self, pending: "_PendingConnection", woken: bool = False) -> None:
+        """Continue with the connection if its first record is complete, or if it was closed.
 
-        woken: the kernel says that there is something. If that is less than was asked for, no more will come.
+        Args:
+            pending: The connection.
+            woken: The kernel reported it as readable. If fewer bytes than requested are available then, the peer has
+                closed its side.
         """
         try:
-            said = guest.connection.recv(_MAX_RECORD_BYTES, socket.MSG_PEEK)
+            received = pending.connection.recv(_MAX_RECORD_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
-            said = b""
-        if not said:  # it went away
-            self._drop(guest)
+            received = b""
+        if not received:  # closed by the peer
+            self._drop(pending)
             return
-        wanted = _first_record_bytes(said)
-        if len(said) < wanted and not (woken and len(said) < guest.wanted):
-            guest.want(wanted)
+        wakeup_bytes = _first_record_bytes(received)
+        if len(received) < wakeup_bytes and not (woken and len(received) < pending.wakeup_bytes):
+            pending.set_wakeup_bytes(wakeup_bytes)
             return
-        guest.want(1)
-        self._deafen(guest)
-        guest.beginning = said[:1]
-        self._ready[guest] = None
-        self._begin(guest)
+        pending.set_wakeup_bytes(1)
+        self._remove_reader(pending)
+        pending.first_byte = received[:1]
+        self._ready[pending] = None
+        self._start_handshake(pending)
 
     # ------------------------------------------------------------ handshakes
 
-    def _begin(self, guest: "_PendingConnection") -> None:
-        """Start the handshake if there is a place for it."""
-        privileged = self._is_known(guest.source)
-        displaced = self._handshakes.displaced_by(guest.source, privileged=privileged)
+    def _start_handshake(self, pending: "_PendingConnection") -> None:
+        """Start the handshake if a slot is free or can be taken over."""
+        privileged = self._is_known(pending.source)
+        displaced = self._handshakes.displaced_by(pending.source, privileged=privileged)
         if displaced is not None:
-            if not displaced.is_stuck():
-                if self._looking is None:
-                    self._begin_others(_LOOK_S)
+            if not displaced.is_stalled():
+                if self._recheck is None:
+                    self._schedule_recheck(_RECHECK_S)
                 return
-            self._refuse(displaced, "handshake", "its TLS handshake did not progress, and others wait")
+            self._refuse(displaced, "handshake", "its TLS handshake made no progress, and others wait")
             self._drop(displaced)
         loop = asyncio.get_running_loop()
-        del self._ready[guest]
-        self._waiting.leave(guest)
-        self._handshakes.take(guest, guest.source, loop.time(), privileged=privileged)
-        guest.began = loop.time()
-        guest.task = loop.create_task(self._admit(guest))
-        guest.task.add_done_callback(lambda _: self._ended(guest))
+        del self._ready[pending]
+        self._waiting.leave(pending)
+        self._handshakes.take(pending, pending.source, loop.time(), privileged=privileged)
+        pending.began = loop.time()
+        pending.task = loop.create_task(self._handshake(pending))
+        pending.task.add_done_callback(lambda _: self._on_task_done(pending))
 
-    def _begin_others(self, in_seconds: float) -> None:
-        """Look again after those whose first record is there."""
-        if self._looking is not None:
-            self._looking.cancel()
-        self._looking = asyncio.get_running_loop().call_later(in_seconds, self._begin_ready)
+    def _schedule_recheck(self, in_seconds: float) -> None:
+        """Schedule `_start_ready`."""
+        if self._recheck is not None:
+            self._recheck.cancel()
+        self._recheck = asyncio.get_running_loop().call_later(in_seconds, self._start_ready)
 
-    def _begin_ready(self) -> None:
-        """Start what can be started, newest first: those who have waited longest have given up first."""
-        self._looking = None
-        for guest in list(itertools.islice(reversed(self._ready), _LOOKED_AT)):
-            if guest in self._ready:
-                self._begin(guest)
+    def _start_ready(self) -> None:
+        """Start as many handshakes as possible, newest first: the peers that wait longest time out first."""
+        self._recheck = None
+        for pending in list(itertools.islice(reversed(self._ready), _MAX_RECHECKED)):
+            if pending in self._ready:
+                self._start_handshake(pending)
 
-    async def _admit(self, guest: "_PendingConnection") -> None:
+    async def _handshake(self, pending: "_PendingConnection") -> None:
         try:
-            if guest.beginning == _TLS_HANDSHAKE_RECORD:
-                await self._secure(guest)
+            if pending.first_byte == _TLS_HANDSHAKE_RECORD:
+                await self._secure(pending)
             else:
-                self._refuse(guest, "broken_tls", "it does not speak TLS")
+                self._refuse(pending, "broken_tls", "it does not speak TLS")
                 if self._speaks_http:
-                    await _answer_plainly(guest.connection, guest.beginning)
+                    await _answer_plain_http(pending.connection, pending.first_byte)
         except OSError as error:
-            log.debug("connection lost before it was secure: %s", error, extra={"peer": guest.peer})
+            log.debug("connection lost during the TLS handshake: %s", error, extra={"peer": pending.peer})
         except Exception:
-            log.exception("a new connection could not be served", extra={"peer": guest.peer})
+            log.exception("new connection failed", extra={"peer": pending.peer})
 
-    async def _secure(self, guest: "_PendingConnection") -> None:
-        guest.handed_over = True
-        never_before_the_deadline = 2 * self._seconds
+    async def _secure(self, pending: "_PendingConnection") -> None:
+        pending.transferred = True
+        beyond_the_deadline = 2 * self._seconds
         protocol = self._protocol_factory()
         try:
-            transport = await _secure(guest.connection, self._context, protocol, never_before_the_deadline)
+            transport = await _accept_tls(pending.connection, self._context, protocol, beyond_the_deadline)
         except ssl.SSLError as error:
-            self._refuse(guest, str(refusal_of(error)), _reason(error))
+            self._refuse(pending, str(refusal_of(error)), _reason(error))
             return
         if transport.get_extra_info("ssl_object").getpeercert(binary_form=True):
-            self._remember(guest.source)
-        self._welcome(transport, protocol, guest.source, guest.peer)
+            self._add_known(pending.source)
+        self._on_connected(transport, protocol, pending.source, pending.peer)
 
-    # ------------------------------------------------------------ the end of a guest
+    # ------------------------------------------------------------ end of a pending connection
 
-    def _too_slow(self, guest: "_PendingConnection") -> None:
-        self._refuse(guest, "handshake", f"it did not finish its TLS handshake within {self._seconds:g} seconds")
-        self._drop(guest)
+    def _on_timeout(self, pending: "_PendingConnection") -> None:
+        self._refuse(pending, "handshake", f"it did not finish its TLS handshake within {self._seconds:g} seconds")
+        self._drop(pending)
 
-    def _refuse(self, guest: "_PendingConnection", kind: str, reason: str) -> None:
-        self._log.warning(f"refused {self._called} from {guest.peer}: {reason}", guest.peer)
+    def _refuse(self, pending: "_PendingConnection", kind: str, reason: str) -> None:
+        self._log.warning(f"refused {self._called} from {pending.peer}: {reason}", pending.peer)
         self._on_refused(kind)
 
-    def _deafen(self, guest: "_PendingConnection") -> None:
-        """Do not wait any longer for something to be said."""
-        if guest.has_reader:
-            guest.has_reader = False
-            asyncio.get_running_loop().remove_reader(guest.connection)
+    def _remove_reader(self, pending: "_PendingConnection") -> None:
+        """Stop waiting for data."""
+        if pending.has_reader:
+            pending.has_reader = False
+            asyncio.get_running_loop().remove_reader(pending.connection)
 
-    def _drop(self, guest: "_PendingConnection") -> None:
-        """Forget it: close it, or end its handshake. Harmless when repeated."""
-        if guest not in self._guests:
+    def _drop(self, pending: "_PendingConnection") -> None:
+        """Remove the connection: close it, or cancel its handshake. Idempotent."""
+        if pending not in self._pending:
             return
-        self._guests.remove(guest)
-        if guest.deadline is not None:
-            guest.deadline.cancel()
-        self._deafen(guest)
-        self._ready.pop(guest, None)
-        self._waiting.leave(guest)
-        self._handshakes.leave(guest)
+        self._pending.remove(pending)
+        if pending.deadline is not None:
+            pending.deadline.cancel()
+        self._remove_reader(pending)
+        self._ready.pop(pending, None)
+        self._waiting.leave(pending)
+        self._handshakes.leave(pending)
         if self._ready and not self._stopping:
-            self._begin_others(0)
-        if guest.task is None:
-            guest.connection.close()
+            self._schedule_recheck(0)
+        if pending.task is None:
+            pending.connection.close()
         else:
-            guest.task.cancel()
+            pending.task.cancel()
 
-    def _ended(self, guest: "_PendingConnection") -> None:
-        """Its task is done, be it cancelled before it began."""
-        self._drop(guest)
-        if not guest.handed_over:
-            guest.connection.close()
+    def _on_task_done(self, pending: "_PendingConnection") -> None:
+        """Clean up after the task, which may have been cancelled before it started."""
+        self._drop(pending)
+        if not pending.transferred:
+            pending.connection.close()
 
     # ------------------------------------------------------------ known sources
 
     def _is_known(self, source: str) -> bool:
         return source in self._known or self._expected(source)
 
-    def _remember(self, source: str) -> None:
+    def _add_known(self, source: str) -> None:
         self._known.pop(source, None)
         self._known[source] = None
         if len(self._known) > _KNOWN_SOURCES:
@@ -371,62 +385,65 @@ class TlsAcceptor:
 
 @dataclass(slots=True, eq=False)
 class _PendingConnection:
-    """An accepted connection. Its socket is closed here unless the event loop has taken it over."""
+    """An accepted connection before the end of its handshake.
+
+    The acceptor closes its socket unless the event loop owns it (`transferred`).
+    """
 
     connection: socket.socket
     source: str
     peer: str
-    wanted: int = 1
-    """Bytes with which the kernel is to wake us up."""
+    wakeup_bytes: int = 1
+    """Number of available bytes at which the kernel reports the socket as readable."""
     has_reader: bool = False
-    beginning: bytes = b""
-    handed_over: bool = False
+    first_byte: bytes = b""
+    transferred: bool = False
     began: float = 0.0
-    """Loop time of the handshake's start."""
+    """Loop time of the start of the handshake."""
     deadline: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
 
-    def is_stuck(self) -> bool:
-        """Whether its handshake waits for the peer, and that for long. Bytes that are there wait for this process."""
-        if asyncio.get_running_loop().time() - self.began < STUCK_S:
+    def is_stalled(self) -> bool:
+        """Return whether the handshake has been waiting for the peer, not for this process, for long."""
+        if asyncio.get_running_loop().time() - self.began < STALLED_S:
             return False
         try:
             return not self.connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 
-    def want(self, size: int) -> None:
-        """Have the kernel wait until there are this many bytes: half a record, sent slowly, wakes nobody up."""
-        if size != self.wanted:
-            self.wanted = size
+    def set_wakeup_bytes(self, size: int) -> None:
+        """Set the low-water mark (SO_RCVLOWAT), so that a record that is sent slowly causes one wake-up only."""
+        if size != self.wakeup_bytes:
+            self.wakeup_bytes = size
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
-def _first_record_bytes(said: bytes) -> int:
-    """How many bytes the first TLS record has, as far as `said` tells; 1 when it is none that could be waited for."""
-    if said[:1] != _TLS_HANDSHAKE_RECORD:
+def _first_record_bytes(received: bytes) -> int:
+    """Return the size of the first TLS record as far as it is known, or 1 if it is not a valid one."""
+    if received[:1] != _TLS_HANDSHAKE_RECORD:
         return 1
-    if len(said) < _HEADER_BYTES:
+    if len(received) < _HEADER_BYTES:
         return _HEADER_BYTES
-    size = _HEADER_BYTES + int.from_bytes(said[3:_HEADER_BYTES])
+    size = _HEADER_BYTES + int.from_bytes(received[3:_HEADER_BYTES])
     return size if size <= _MAX_RECORD_BYTES else 1
 
 
 def _affordable(connections: int) -> int:
-    """At most that share of the process's file descriptors."""
+    """Return `connections`, limited to a share of the process's file descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(connections, limit // _DESCRIPTORS_PER_WAITING))
 
 
-async def _answer_plainly(connection: socket.socket, beginning: bytes) -> None:
-    """Tell a client that speaks plain HTTP; anything else would not understand."""
-    if not beginning.isalpha():
+async def _answer_plain_http(connection: socket.socket, first_byte: bytes) -> None:
+    """Answer plain HTTP with an explanation; other protocols get no answer."""
+    if not first_byte.isalpha():
         return
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(connection, _PLAIN_HTTP_ANSWER)
     connection.shutdown(socket.SHUT_WR)
     with contextlib.suppress(TimeoutError):  # unread bytes would reset the connection and lose the answer
-        async with asyncio.timeout(_GOODBYE_SECONDS):
+        async with asyncio.timeout(_TLS_SHUTDOWN_S):
             while await loop.sock_recv(connection, 65536):
                 pass
 

@@ -1,8 +1,8 @@
-"""Who gets one of a bounded number of places: every holder its share, newcomers before the idle.
+"""Admission to a bounded number of places, with a limit per holder and displacement of idle connections.
 
-A holder is whatever many connections have in common: a source address, a certificate's identity. When places run out,
-a newcomer takes over the place that has been idle longest, from the holder that has the most of them. So one source
-that fills everything only displaces itself. Pure: the time is given, and nothing is closed here.
+A holder is what several connections have in common: a source address, or the identity of a certificate. When places
+run out, a new connection replaces the one that has been idle longest, of the holder with the most idle connections.
+A source that fills all places only displaces its own. Pure: the time is a parameter, and nothing is closed here.
 """
 
 import ipaddress
@@ -13,15 +13,15 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 _IPV6_SITE_BITS = 64
-"""One customer of a network has a /64 (RFC 6177), and all its addresses for itself."""
+"""A customer of a network has at least a /64 (RFC 6177), and all its addresses."""
 
 
 class NoPlaceError(Exception):
-    """Every place that the newcomer could take over is busy."""
+    """Every place that the new connection could take over is busy."""
 
 
 def source_of(host: str) -> str:
-    """What connections from one source have in common: the IPv4 address, or the /64 of an IPv6 address."""
+    """Return the source of a connection: the IPv4 address, or the /64 of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -34,7 +34,7 @@ def source_of(host: str) -> str:
 
 
 class Places(Generic[Key]):
-    """A bounded number of places, and who has them."""
+    """A bounded number of places with their holders."""
 
     def __init__(self, total: int, per_holder: int, reserved: int = 0) -> None:
         """total: for everyone together; per_holder: of these, for one holder.

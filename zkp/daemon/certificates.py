@@ -1,7 +1,7 @@
-"""A daemon's certificates while it lives: read again on SIGHUP and when their files change, without a restart.
+"""A daemon's certificates: reloaded on SIGHUP and when their files change, without a restart.
 
-Files that cannot be used are refused, logged and counted, and the old ones go on. The files of one identity are
-replaced one after another, so a change is looked at only once they have been left alone for a moment.
+Invalid files are refused, logged and counted, and the old certificates stay in use. The files of one identity are
+replaced one after another, so a change is only loaded once the files have been stable for a moment.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger("zkp.daemon")
 
 _PERIOD_S = 2.0
 _SETTLE_S = 0.25
-_TRY_AGAIN_S = 60.0  # files that were refused: a clock, or who may read them, can have been put right
+_RETRY_S = 60.0  # after a refusal: the clock or the permissions may have been fixed
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -37,15 +37,15 @@ class LoadedCertificate:
 
 
 class Certificates:
-    """The material, and whoever has to act when it has changed."""
+    """TLS material in use, with callbacks for its changes."""
 
     def __init__(self, material: TlsMaterial, stamp: _Stamp) -> None:
         """stamp: of the files, taken before they were read."""
         self.material = material
         self.loaded: Sequence[LoadedCertificate] = _loaded(material)
-        """What is in use now: the leaf, the CAs that come with it, and the trusted roots."""
+        """Certificates in use: the leaf, the CAs of its chain, and the trusted roots."""
         self.refused = False
-        """Whether the files are others than those in use, because they cannot be used."""
+        """Whether the files differ from the material in use because they were refused."""
         self._stamp = stamp
         self._changed: list[Callable[[], None]] = []
 
@@ -56,7 +56,7 @@ class Certificates:
         return cls(TlsMaterial.load(files), stamp)
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call this after each reload that brought something new: connections may have to be made anew."""
+        """Call this after each reload with changes: connections may have to be re-established."""
         self._changed.append(callback)
 
     def reload(self) -> None:
@@ -80,8 +80,8 @@ class Certificates:
         refused_at: float | None = None
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_PERIOD_S * random.uniform(0.75, 1.25))  # noqa: S311 - spreads the look
-            again = refused_at is not None and clock() - refused_at >= _TRY_AGAIN_S
+            await asyncio.sleep(_PERIOD_S * random.uniform(0.75, 1.25))  # noqa: S311 - spreads the checks
+            again = refused_at is not None and clock() - refused_at >= _RETRY_S
             if not again and _stamp(self.material.files) == self._stamp:
                 continue
             self._stamp = await self._settled()
@@ -93,7 +93,7 @@ class Certificates:
                 log.error("the changed certificates are not used, the old ones stay: %s", error)
 
     async def _settled(self) -> _Stamp:
-        """The files' stamp once it has stood still for a moment."""
+        """Return the files' stamp once it has been stable for a moment."""
         stamp = _stamp(self.material.files)
         while True:
             await asyncio.sleep(_SETTLE_S)
@@ -103,7 +103,7 @@ class Certificates:
 
 
 def _stamp(files: TlsFiles) -> _Stamp:
-    """What changes when a file does, whether it is written in place or replaced."""
+    """Return a value that changes with the files, whether they are written in place or replaced."""
     paths = (files.certificate, files.key, files.ca, files.crl)
     return tuple(None if path is None else _stamp_of(path) for path in paths)
 
@@ -117,7 +117,7 @@ def _stamp_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def _loaded(material: TlsMaterial) -> list[LoadedCertificate]:
-    """Read from the files once more: should they have changed meanwhile, the next look reloads them."""
+    """Read the certificates from the files again; if these have changed since, the next check reloads them."""
     files = material.files
     found = [("leaf", material.certificate)]
     try:
@@ -135,5 +135,5 @@ def _one(kind: str, certificate: x509.Certificate) -> LoadedCertificate:
 
 
 def seconds_left(loaded: LoadedCertificate) -> float:
-    """Seconds until it expires; negative afterwards."""
+    """Return the seconds until the certificate expires; negative afterwards."""
     return (loaded.expires - datetime.now(UTC)).total_seconds()

@@ -1,8 +1,9 @@
-"""The open connections of an HTTPS listener: bounds that strangers reach without harm to anyone else.
+"""Limits on the open connections of an HTTPS listener, so that unauthenticated peers cannot exhaust it.
 
-A connection whose caller is known by a certificate, or has sent a request with a good key, counts for its caller; any
-other counts for its source address, is one of fewer, and must not be idle for long. Beyond a bound, a newcomer takes
-over the connection that has been idle longest (`admission`), and one with a request under way is left alone.
+A connection whose caller is known by a certificate, or has sent a request with a valid key, counts towards the limit
+of its caller. Any other counts towards the lower limit of its source address, and has a shorter idle timeout.
+Beyond a limit, a new connection replaces the one that has been idle longest (`admission`), but never one with an open
+request.
 """
 
 import asyncio
@@ -18,39 +19,40 @@ from pki.tls.material import IdentityError, peer_certificate
 from pki.x509.identity import Identity, Role
 from zkp.daemon.admission import NoPlaceError, Places
 from zkp.daemon.bounded_log import BoundedLog
-from zkp.daemon.heap import give_back
+from zkp.daemon.heap import trim_heap
 
 log = logging.getLogger("zkp.daemon")
 
 ANONYMOUS_IDLE_S = 10.0
-"""How long a connection may be without a request while no one knows whose it is."""
+"""Idle timeout of connections without a known caller."""
 RESERVED = 32
-"""Connections for those who have to get in when all others are taken, beyond the others."""
+"""Additional connections for the roles in `RESERVED_FOR`."""
 RESERVED_FOR = frozenset({Role.ADMIN, Role.PROMETHEUS})
 
-_GIVE_BACK_AFTER = 256  # connections fewer than there were: the memory that they had is worth giving back
+_TRIM_AFTER = 256  # closed connections, whose memory is worth returning to the operating system
 
 CallerOf = Callable[[web.BaseRequest], str | None]
-"""Who made a request, if the application knows the caller by other means than a certificate."""
+"""Returns the caller of a request, if the application identifies it by other means than a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections may be open: with a known caller, and without."""
+    """Maximum numbers of open connections: with a known caller, and without."""
 
     known: int
     anonymous: int = 1
 
     def share_of_caller(self) -> int:
-        """A proxy brings those of many; nobody needs all of them."""
+        """Return the limit per caller; a proxy may forward the requests of many."""
         return max(1, self.known // 2)
 
     def share_of_source(self) -> int:
+        """Return the limit per source address of connections without a known caller."""
         return max(1, self.anonymous // 4)
 
 
 class Connections:
-    """Keeps the bounds. Connections are aiohttp's protocols; all of it happens on the event loop."""
+    """Enforces the limits. Connections are aiohttp's protocols. Not thread-safe."""
 
     def __init__(self, bounds: Bounds, caller_of: CallerOf = lambda _: None) -> None:
         self._known: Places[web.RequestHandler] = Places(bounds.known, bounds.share_of_caller(), RESERVED)
@@ -58,12 +60,14 @@ class Connections:
         self._caller_of = caller_of
         self._log = BoundedLog(log, time.monotonic)
         self._open: set[web.RequestHandler] = set()
-        self._most = 0  # open since memory was last given back
+        self._most = 0  # maximum since the heap was last trimmed
 
-    def welcome(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, source: str, peer: str) -> None:
-        """A handshake is done: find the connection a place, or close it. (`TlsAcceptor`'s Welcome.)"""
+    def on_connected(
+        self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, source: str, peer: str
+    ) -> None:
+        """Take a place for a connection after its handshake, or close it. (`TlsAcceptor`'s OnConnected.)"""
         if not isinstance(protocol, web.RequestHandler):
-            raise TypeError("the acceptor was given another kind of protocol")
+            raise TypeError("the protocol is not a RequestHandler")
         identity = _identity_behind(transport)
         self._open.add(protocol)
         self._most = max(self._most, len(self._open))
@@ -78,7 +82,7 @@ class Connections:
             transport.abort()
 
     def middleware(self) -> Middleware:
-        """Tells which connections have a request under way; the outermost of an application."""
+        """Return the middleware that marks connections with an open request as busy. It must be the outermost."""
 
         @web.middleware
         async def notice(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -92,14 +96,14 @@ class Connections:
 
         return notice
 
-    def look(self) -> None:
-        """Forget what has been closed, and close what no one knows and is idle. To be called regularly."""
+    def check(self) -> None:
+        """Remove closed connections, and close idle ones without a known caller. Must be called regularly."""
         self._forget_closed()
         for protocol in self._anonymous.idle_since(_now() - ANONYMOUS_IDLE_S):
             self._close(protocol)
-        if self._most - len(self._open) >= _GIVE_BACK_AFTER:
+        if self._most - len(self._open) >= _TRIM_AFTER:
             self._most = len(self._open)
-            give_back()
+            trim_heap()
 
     def _take(
         self,
@@ -112,7 +116,7 @@ class Connections:
         try:
             displaced = places.take(protocol, holder, _now(), privileged=privileged)
         except NoPlaceError:
-            self._forget_closed()  # those that ended since the last look are busy no longer
+            self._forget_closed()  # connections that were closed since the last check are no longer busy
             displaced = places.take(protocol, holder, _now(), privileged=privileged)
         if displaced is not None:
             self._close(displaced)
@@ -122,7 +126,7 @@ class Connections:
             try:
                 self._take(self._known, protocol, caller)
             except NoPlaceError:
-                pass  # it stays what it was
+                pass  # it remains anonymous
             else:
                 self._anonymous.leave(protocol)
         for places in (self._known, self._anonymous):
@@ -148,7 +152,7 @@ def _now() -> float:
 
 
 def _identity_behind(transport: asyncio.Transport) -> Identity | None:
-    """Who showed the certificate of a finished handshake; None without one, or when it names no one."""
+    """Return the identity in the peer's certificate, None without a certificate or an identity."""
     try:
         return peer_certificate(transport.get_extra_info("ssl_object")).identity
     except IdentityError:

@@ -1,8 +1,8 @@
-"""What keeps a daemon from starting or going on: one line that names the cause and the cure."""
+"""Errors that stop a daemon: one line with the cause and what to do."""
 
 
 class DaemonError(Exception):
-    """Base of this room's errors. `lifecycle.run` logs one as a line, not as a traceback."""
+    """Base of this package's errors. `lifecycle.run` logs them as one line, without a traceback."""
 
 
 class ListenError(DaemonError):

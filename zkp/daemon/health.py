@@ -1,6 +1,6 @@
-"""The one shape of /health and /ready of every daemon: the same members first, then what is the daemon's own.
+"""Format of /health and /ready of every daemon: common members first, then the daemon's own.
 
-docs/json.md describes both for readers.
+docs/json.md describes both.
 """
 
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 Answer = tuple[bool, Mapping[str, object]]
-"""Whether the page answers 200 rather than 503, and its body."""
+"""Whether the status is 200 rather than 503, and the body."""
 
 
 class Status(StrEnum):
-    """How a daemon is. Only "unavailable" is a 503 of /health."""
+    """State of a daemon. Only "unavailable" makes /health return 503."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -21,18 +21,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """Who answers. daemon: "coordinator", "worker" or "gateway"; id: the name in its certificate."""
+    """Identity of the daemon. daemon: "coordinator", "worker" or "gateway"; id: the name in its certificate."""
 
     daemon: str
     id: str
     version: str
 
     def health(self, status: Status, **own: object) -> Answer:
-        """The answer of /health."""
+        """Return the response of /health."""
         return status is not Status.UNAVAILABLE, {"status": status, **self._members(), **own}
 
     def ready(self, ready: bool, **own: object) -> Answer:
-        """The answer of /ready."""
+        """Return the response of /ready."""
         status = Status.OK if ready else Status.UNAVAILABLE
         return ready, {"status": status, "ready": ready, **self._members(), **own}
 

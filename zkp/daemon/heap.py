@@ -1,13 +1,13 @@
-"""Memory that was freed goes back to the operating system, which glibc otherwise only does from the heap's end.
+"""Return of freed memory to the operating system; glibc by itself only returns memory at the end of the heap.
 
-Each TLS connection leaves holes of many sizes in the heap; after a flood of them the process keeps its highest size.
+TLS connections fragment the heap, so that after many of them the process would keep its maximum size.
 """
 
 import ctypes
 
 
-def give_back() -> None:
-    """Return whole free pages of the heap; does nothing where the C library has no such call."""
+def trim_heap() -> None:
+    """Return free pages of the heap to the operating system, if the C library supports it."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except AttributeError:  # musl

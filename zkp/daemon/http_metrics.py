@@ -1,7 +1,7 @@
-"""What Prometheus may know of a daemon's own pages: how often they are asked for, and how that ends.
+"""Metrics of a daemon's own HTTP endpoints: requests by endpoint and status.
 
-The labels are those of the gateway's count of its callers. `route` is a page that exists, or "unknown" whatever was
-asked for, so that nobody who asks for new paths makes new series.
+The labels are those of the gateway's request counter. `route` is an existing endpoint or "unknown", so that requests
+for other paths cannot create new series.
 """
 
 from aiohttp import web
@@ -12,19 +12,19 @@ _UNKNOWN_ROUTE = "unknown"
 
 
 class PageRequests:
-    """Counts the requests of all applications of one daemon: one for a registry."""
+    """Counter of the requests of all applications of one daemon. One per registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "zkp_https_requests",
-            "Requests for this daemon's own pages, by page and status. 403: a certificate without the right to the "
-            "page, the log says whose. 503: /health or /ready says no.",
+            "Requests to this daemon's own endpoints, by endpoint and status. 403: a certificate without the "
+            "required role, the log names it. 503: /health or /ready is negative.",
             ["route", "code"],
             registry=registry,
         )
 
     def middleware(self) -> Middleware:
-        """As aiohttp takes it. Put it outermost, where the answer is the one that is sent."""
+        """Return the aiohttp middleware. It must be the outermost, to count the response that is sent."""
 
         @web.middleware
         async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,8 +1,8 @@
-"""HTTPS for aiohttp applications: mutual TLS from `pki`, bounded in time, size and number, and a stop that drains.
+"""HTTPS for aiohttp applications: mutual TLS from `pki`, bounded in time, size and number, with a graceful stop.
 
-The listener knows nothing of routes. `daemon.monitoring` makes the application for /health, /ready and
-/metrics; the gateway brings its own. Connections stay open between requests, so the listener looks at each twice a
-second, and closes those whose certificate has expired or was revoked.
+The listener has no routes. `daemon.monitoring` makes the application for /health, /ready and /metrics; the gateway
+has its own. Connections stay open between requests, so the listener checks each twice per second, and closes those
+whose certificate has expired or was revoked.
 """
 
 import asyncio
@@ -37,41 +37,41 @@ from zkp.daemon.settings import Address
 
 log = logging.getLogger("zkp.daemon")
 
-KEEP_ALIVE_SECONDS = 60.0
-"""How long a connection may be without a complete request: before its first one, and between two."""
+KEEP_ALIVE_TIMEOUT_S = 60.0
+"""Limit for a connection without a complete request: before the first one, and between two."""
 BOUNDS = Bounds(known=1024)
-"""For those who watch a daemon. All of them have a certificate."""
+"""Bounds for monitoring, whose clients all have certificates."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-_LOOK_PERIOD = 0.5
-_MAX_HEADER_BYTES = 8190  # each line
+_CHECK_INTERVAL_S = 0.5
+_MAX_HEADER_BYTES = 8190  # per line
 
 
 class _Connection(RequestHandler):
-    """Answers what is not HTTP as the application answers its errors, and logs it without what was sent.
+    """Answers malformed requests like other errors of the application, and logs them without their bytes.
 
-    The bytes of a broken request may be the rest of a body, with private inputs.
+    The bytes of a malformed request may be the rest of a body, with private inputs.
     """
 
-    __slots__ = ("_error_page", "_strangers")
+    __slots__ = ("_error_page", "_refusals")
 
-    def __init__(self, server: web.Server, error_page: ErrorPage, strangers: BoundedLog) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # as the server would make it
+    def __init__(self, server: web.Server, error_page: ErrorPage, refusals: BoundedLog) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # as the server does
         self._error_page = error_page
-        self._strangers = strangers
+        self._refusals = refusals
 
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which repeat what was sent
+        message: str | None = None,  # noqa: ARG002 - aiohttp's text, which quotes the request
     ) -> web.StreamResponse:
-        """The answer to a request that is not HTTP, or whose handler failed; closes the connection."""
+        """Return the response to a malformed request or a failed handler; the connection is closed."""
         self.log_exception("request failed with status %d", status, exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
+            raise ConnectionError("the response has already started")
         malformed = isinstance(exc, HttpProcessingError)
         refusal = (
             HttpRefusal(MALFORMED, _reason(exc))
@@ -83,11 +83,11 @@ class _Connection(RequestHandler):
         return response
 
     def log_exception(self, *args: object, **more: Any) -> None:  # noqa: ANN401 - aiohttp's signature
-        """A stranger's mistake is a bounded warning with the peer; anything else is ours."""
+        """Log a malformed request as a rate-limited warning with the peer, and anything else as an error."""
         error = more.get("exc_info")
         if isinstance(error, HttpProcessingError):
             peer = None if self.transport is None else self.transport.get_extra_info("peername")
-            self._strangers.warning(
+            self._refusals.warning(
                 f"malformed HTTP request ({type(error).__name__})", peer_text(peer) if peer else None
             )
         else:
@@ -95,7 +95,7 @@ class _Connection(RequestHandler):
 
 
 def _reason(error: BaseException | None) -> str:
-    """Why a request is malformed, without its bytes."""
+    """Return why a request is malformed, without its bytes."""
     if isinstance(error, LineTooLong):
         return f"the request line or a header is longer than {_MAX_HEADER_BYTES} bytes"
     if isinstance(error, InvalidHeader):
@@ -106,12 +106,18 @@ def _reason(error: BaseException | None) -> str:
 
 
 class HttpsListener:
-    """Serves an application on one address.
+    """HTTPS server for one application on one address. Request bodies are not decompressed.
 
-    require_client: refuse who shows no certificate; who shows one is verified either way. bounds: see `connections`.
-    caller_of: who made a request, for applications that know callers by other means than a certificate.
-    stop_timeout: seconds that requests may take to finish once the listener stops.
-    errors: answers what the application never sees, such as malformed requests. Bodies are not decompressed.
+    Args:
+        application: Application to serve.
+        host: Address or host name to listen on.
+        port: Port, 0 for any.
+        material: Credentials of this process.
+        require_client: Refuse peers without a certificate. A certificate is verified in either case.
+        bounds: See `connections`.
+        caller_of: Returns the caller of a request, for applications with other credentials than certificates.
+        stop_timeout: Limit in seconds for open requests when the listener stops.
+        errors: Makes the responses to requests that never reach the application, such as malformed ones.
     """
 
     def __init__(
@@ -133,11 +139,11 @@ class HttpsListener:
         self._require_client = require_client
         self._connections = Connections(bounds, caller_of)
         application.middlewares.insert(0, self._connections.middleware())
-        self._looking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            keepalive_timeout=KEEP_ALIVE_TIMEOUT_S,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             shutdown_timeout=stop_timeout,
@@ -148,11 +154,15 @@ class HttpsListener:
 
     @property
     def port(self) -> int:
-        """The port it listens on; the given one until it is started."""
+        """The port that it listens on; the given one before the start."""
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises ListenError when the address cannot be had."""
+        """Start to listen.
+
+        Raises:
+            ListenError: The address cannot be used.
+        """
         listening = await _listen(self._host, self._port)
         self._port = listening.getsockname()[1]
         await self._runner.setup()
@@ -162,18 +172,18 @@ class HttpsListener:
         server.request_handler = self._answering(server.request_handler)
         connection = partial(_Connection, server, self._errors, BoundedLog(log, time.monotonic))
         context = self._material.server_context(require_client=self._require_client)
-        self._acceptor = TlsAcceptor(listening, context, connection, welcome=self._connections.welcome)
+        self._acceptor = TlsAcceptor(listening, context, connection, on_connected=self._connections.on_connected)
         self._acceptor.start()
-        self._looking = asyncio.create_task(self._look_regularly(server), name=f"look at connections of {self._port}")
+        self._checking = asyncio.create_task(self._check_regularly(server), name=f"check connections of {self._port}")
 
     async def stop(self) -> None:
-        """Take no more connections, let requests finish, close what is idle."""
+        """Stop accepting, wait for open requests, close idle connections."""
         if self._acceptor is not None:
             await self._acceptor.stop()
             self._acceptor = None
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         await self._runner.cleanup()
 
     def _answering(self, handler: _Handler) -> _Handler:
@@ -188,17 +198,17 @@ class HttpsListener:
 
         return answer
 
-    async def _look_regularly(self, server: web.Server) -> None:
+    async def _check_regularly(self, server: web.Server) -> None:
         while True:
-            await asyncio.sleep(_LOOK_PERIOD)
-            self._connections.look()
+            await asyncio.sleep(_CHECK_INTERVAL_S)
+            self._connections.check()
             now = datetime.now(UTC)
             for connection in server.connections:
                 if connection.transport is not None:
-                    self._look_at(connection.transport, now)
+                    self._check_certificate(connection.transport, now)
 
-    def _look_at(self, transport: asyncio.Transport, now: datetime) -> None:
-        """Close the connection if its certificate is good no more; one without a certificate shows keys instead."""
+    def _check_certificate(self, transport: asyncio.Transport, now: datetime) -> None:
+        """Close the connection if its certificate is no longer valid. Callers without one have API keys."""
         tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
         if not tls.getpeercert(binary_form=True):
             return
@@ -211,28 +221,29 @@ class HttpsListener:
 
 
 def certificate_of(request: web.BaseRequest, material: TlsMaterial, now: datetime) -> PeerCertificate:
-    """The certificate of whoever sent the request, good at `now` (with time zone).
+    """Return the certificate of the client of a request, valid at `now` (with time zone).
 
-    Raises IdentityError when there is none, it names nobody of the trust domain, or it has expired or was revoked
-    since the connection was made.
+    Raises:
+        IdentityError: There is none, it has no identity in the trust domain, or it has expired or was revoked since
+            the handshake.
     """
     transport = request.transport
     if transport is None:
-        raise ConnectionResetError("the peer went away")
+        raise ConnectionResetError("the peer closed the connection")
     return material.check_peer(transport.get_extra_info("ssl_object"), now)
 
 
 async def _listen(host: str, port: int) -> socket.socket:
-    place = Address(host, port)
+    address = Address(host, port)
     try:
         return await listen(host, port, backlog=BACKLOG)
     except socket.gaierror as error:
-        raise ListenError(f"cannot listen on {place}: {error.strerror}; give an address of this machine") from None
+        raise ListenError(f"cannot listen on {address}: {error.strerror}; give an address of this machine") from None
     except OSError as error:
-        raise ListenError(f"cannot listen on {place}: {error.strerror}; {_cure(error)}") from None
+        raise ListenError(f"cannot listen on {address}: {error.strerror}; {_hint(error)}") from None
 
 
-def _cure(error: OSError) -> str:
+def _hint(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return "stop the process that has this port, or give another"

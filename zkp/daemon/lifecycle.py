@@ -1,4 +1,4 @@
-"""A daemon from start to exit: signals, reload, fatal background tasks, systemd, a stop that ends.
+"""Life cycle of a daemon: signals, reload, background tasks, systemd, and a stop with a deadline.
 
 async def main(life: Lifecycle) -> None:
     server = await start(...)
@@ -30,12 +30,12 @@ log = logging.getLogger("zkp.daemon")
 Main = Callable[["Lifecycle"], Coroutine[Any, Any, None]]
 Reload = Callable[[], Awaitable[object] | object]
 
-_CANCELLED_SECONDS = 5.0
-_STUCK_EXIT = 70  # EX_SOFTWARE of sysexits.h
+_CANCEL_TIMEOUT_S = 5.0
+_TIMEOUT_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 
 class _ShutdownWatchdog:
-    """Ends the process from a thread, whatever the event loop and other threads wait for."""
+    """Exits the process from a thread if the stop takes too long, even if the event loop is blocked."""
 
     def __init__(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._end)
@@ -43,7 +43,7 @@ class _ShutdownWatchdog:
         self._started = False
 
     def start(self) -> None:
-        """The stop begins."""
+        """Start the timer, once."""
         if not self._started:
             self._started = True
             self._timer.start()
@@ -56,17 +56,17 @@ class _ShutdownWatchdog:
 
     @staticmethod
     def _end() -> None:
-        log.critical("shutdown timed out; exiting")
-        os._exit(_STUCK_EXIT)
+        log.critical("shutdown timed out, exiting")
+        os._exit(_TIMEOUT_EXIT_CODE)
 
 
 class Lifecycle:
-    """What a daemon's main coroutine is given. To be used in its event loop, but for `fail`."""
+    """Interface of a daemon's main coroutine to its process. Not thread-safe, except for `fail`."""
 
     def __init__(self, notifier: Notifier, stopping: Callable[[], None] = lambda: None) -> None:
-        """stopping: called when the stop begins, before anybody who waits for it wakes up."""
+        """Args: stopping: Called at the start of the stop, before `stop` is set."""
         self.stop = asyncio.Event()
-        """Set once the process is to stop, for whatever reason. To be waited for; `begin_stop` sets it."""
+        """Set when the process must stop, for any reason. Only to be waited for; `begin_stop` sets it."""
         self.exit_code = 0
         self._notifier = notifier
         self._stopping = stopping
@@ -77,7 +77,7 @@ class Lifecycle:
         self._ready = False
 
     def ready(self, status: str = "") -> None:
-        """The daemon serves now. status: a line for `systemctl status`."""
+        """Notify systemd that the daemon is ready, with a line for `systemctl status`."""
         self._ready = True
         self._notifier.ready(status)
 
@@ -86,23 +86,23 @@ class Lifecycle:
         self._notifier.status(text)
 
     def on_reload(self, callback: Reload) -> None:
-        """Call this on SIGHUP, after those that were given before. When it raises, the daemon goes on."""
+        """Call this on SIGHUP, after earlier callbacks. The daemon continues if it raises."""
         self._reloads.append(callback)
 
     def background(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Run beside main. An exception ends the process; what still runs after main is cancelled."""
+        """Run a task beside main. Its exception stops the process; it is cancelled when main has returned."""
         task = self._loop.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background_ended)
         return task
 
     def begin_stop(self) -> None:
-        """Stop in order, as SIGTERM does."""
+        """Stop gracefully, like SIGTERM."""
         self._stopping()
         self.stop.set()
 
     def fail(self, reason: str, error: BaseException | None = None) -> None:
-        """End the process with a non-zero exit, stopping in order. May be called from any thread."""
+        """Stop gracefully and exit with a non-zero code. Thread-safe."""
         self._loop.call_soon_threadsafe(self._fail, reason, error)
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
@@ -127,7 +127,7 @@ class Lifecycle:
                     result = callback()
                     if inspect.isawaitable(result):
                         await result
-                except Exception as error:  # noqa: BLE001 - whatever it is, what ran before goes on
+                except Exception as error:  # noqa: BLE001 - the daemon continues after any error
                     failed = True
                     log.error("reload failed, the previous stays in use: %s", error)
             if not failed:
@@ -136,28 +136,38 @@ class Lifecycle:
                 self._notifier.ready()
 
     async def cancel_background(self) -> None:
-        """Cancel what still runs beside main, and wait for it."""
+        """Cancel the background tasks, and wait for them."""
         tasks = list(self._background)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_CANCELLED_SECONDS)
+            await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
 
 
 def run(main: Main, *, stop_timeout: float = 30.0, environ: Mapping[str, str] = os.environ) -> int:
-    """Run `main` on uvloop until it returns; the exit code: 0, or 1 after a failure.
+    """Run `main` on uvloop until it returns.
 
-    stop_timeout: seconds that main may take to return once it is to stop; then it is cancelled. A process
-    that is stuck even so ends itself with code 70. A second SIGTERM or SIGINT cancels main at once.
+    A second SIGTERM or SIGINT cancels `main` immediately. A process that does not end after cancellation exits with
+    code 70.
+
+    Args:
+        main: The daemon.
+        stop_timeout: Limit in seconds for `main` to return once the stop has started; then it is cancelled.
+        environ: Environment, for systemd's variables.
+
+    Returns:
+        The exit code: 0, or 1 after a failure.
     """
     notifier = Notifier(environ, os.getpid())
-    last_resort = _ShutdownWatchdog(stop_timeout + 2 * _CANCELLED_SECONDS)
-    with last_resort, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_supervise(main, notifier, last_resort, stop_timeout))
+    shutdown_watchdog = _ShutdownWatchdog(stop_timeout + 2 * _CANCEL_TIMEOUT_S)
+    with shutdown_watchdog, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_supervise(main, notifier, shutdown_watchdog, stop_timeout))
 
 
-async def _supervise(main: Main, notifier: Notifier, last_resort: _ShutdownWatchdog, stop_timeout: float) -> int:
-    life = Lifecycle(notifier, last_resort.start)
+async def _supervise(
+    main: Main, notifier: Notifier, shutdown_watchdog: _ShutdownWatchdog, stop_timeout: float
+) -> int:
+    life = Lifecycle(notifier, shutdown_watchdog.start)
     task = asyncio.get_running_loop().create_task(main(life), name="main")
     _handle_signals(life, task)
     watchdog = asyncio.create_task(_watchdog(notifier))
@@ -166,7 +176,7 @@ async def _supervise(main: Main, notifier: Notifier, last_resort: _ShutdownWatch
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         notifier.stopping()
-        last_resort.start()
+        shutdown_watchdog.start()
         await _finish(life, task, stop_timeout)
     finally:
         watchdog.cancel()
@@ -175,18 +185,18 @@ async def _supervise(main: Main, notifier: Notifier, last_resort: _ShutdownWatch
 
 
 async def _finish(life: Lifecycle, task: asyncio.Task[None], stop_timeout: float) -> None:
-    """Give main its time to return, and judge how it ended."""
+    """Wait for main within its time limit, and set the exit code."""
     _, unfinished = await asyncio.wait({task}, timeout=stop_timeout)
     if unfinished:
         log.error("did not stop within %g seconds, cancelling what is left", stop_timeout)
         life.exit_code = 1
         task.cancel()
-        await asyncio.wait({task}, timeout=_CANCELLED_SECONDS)
-    _judge(life, task)
+        await asyncio.wait({task}, timeout=_CANCEL_TIMEOUT_S)
+    _set_exit_code(life, task)
 
 
-def _judge(life: Lifecycle, task: asyncio.Task[None]) -> None:
-    """What main's end means for the exit code."""
+def _set_exit_code(life: Lifecycle, task: asyncio.Task[None]) -> None:
+    """Set the exit code from the outcome of main."""
     if not task.done() or task.cancelled():
         life.exit_code = 1
         return
@@ -222,7 +232,7 @@ def _handle_signals(life: Lifecycle, task: asyncio.Task[None]) -> None:
 
 
 async def _watchdog(notifier: Notifier) -> None:
-    """Sent from the event loop, so that a loop that hangs is found out."""
+    """Notify systemd's watchdog from the event loop, so that a blocked loop is detected."""
     while notifier.watchdog_interval is not None:
         notifier.watchdog()
         await asyncio.sleep(notifier.watchdog_interval)

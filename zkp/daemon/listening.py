@@ -12,10 +12,13 @@ _EVERY_IPV4 = "0.0.0.0"  # noqa: S104  # what :: means to a kernel without IPv6
 
 
 async def listen(host: str, port: int, *, backlog: int) -> socket.socket:
-    """A non-blocking listening socket. Raises OSError, `socket.gaierror` where `host` cannot be resolved.
+    """Return a non-blocking listening socket.
 
     `::` means every address of this machine, of IPv4 too, whatever the system's own default is (gRPC does the same),
-    and also where the kernel has no IPv6. Any other IPv6 address means itself alone.
+    and also where the kernel has no IPv6. Any other IPv6 address means only itself.
+
+    Raises:
+        OSError: The address cannot be used (`socket.gaierror`: `host` cannot be resolved).
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
@@ -40,7 +43,7 @@ async def listen(host: str, port: int, *, backlog: int) -> socket.socket:
 
 
 def peer_text(address: tuple[Any, ...]) -> str:
-    """HOST:PORT of a socket's far end; a peer that came by IPv4 is shown with its IPv4 address."""
+    """Return HOST:PORT of a peer; an IPv4-mapped address is shown as IPv4."""
     host, port = str(address[0]), int(address[1])
     found = ipaddress.ip_address(host)
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None

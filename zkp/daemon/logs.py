@@ -1,11 +1,11 @@
-"""Logging, told once at start where it goes: the journal's own records under systemd, else standard error.
+"""Logging of a daemon: native journal records under systemd, otherwise standard error.
 
-Landmarks are plain words, and what they are about travels beside them, in the `extra` of a call:
+Messages are fixed text; identifiers are fields, in the `extra` of a call:
 
     log.info("task proved", extra={"task_id": task_id, "worker_id": worker_id})
 
 In the journal such a field is ZKP_TASK_ID (`journalctl ZKP_TASK_ID=…`), in a pipe a member of the JSON line,
-on a terminal it stands behind the words.
+on a terminal it follows the message.
 """
 
 import json
@@ -92,7 +92,7 @@ def _is_journal(stream: TextIO, journal_stream: str) -> bool:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts (UTC), level, logger, message, the fields, exception."""
+    """One JSON object per line: ts (UTC), level, logger, message, the fields, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -108,7 +108,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ReadableFormatter(logging.Formatter):
-    """A line for eyes: local time, level, logger, message, the fields but the node's; tracebacks below it."""
+    """A line for a terminal: local time, level, logger, message, the fields but the node's; tracebacks below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = _time(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -171,7 +171,7 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _one_line(text: str) -> str:
-    """What peers send may end up in a message: nothing of it may pass for a line, or steer a terminal."""
+    """Escape unprintable characters, since peers' input in a message must not forge lines or control a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

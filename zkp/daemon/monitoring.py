@@ -1,7 +1,7 @@
-"""What watches a daemon: /health and /ready for the whole network, /metrics for Prometheus and admins.
+"""Monitoring endpoints of a daemon: /health and /ready for every role, /metrics for Prometheus and admins.
 
-Who asks is taken from the certificate, again at each request, so that an expired or revoked one stops working on
-an open connection. Answers are JSON, but for the metrics; errors are problem details (RFC 9457).
+The certificate is checked on each request, so that an expired or revoked one also stops working on open connections.
+Responses are JSON, except for the metrics; errors are problem details (RFC 9457).
 """
 
 import logging
@@ -20,7 +20,7 @@ from zkp.daemon.problems import FORBIDDEN, INTERNAL, HttpRefusal, error_page, of
 log = logging.getLogger("zkp.daemon")
 
 Report = Callable[[], tuple[bool, Mapping[str, object]]]
-"""Whether the daemon is well, and what to tell about it (JSON values). Must not block."""
+"""Returns whether the daemon is healthy, and the body of the response (JSON values). Must not block."""
 
 EVERYBODY = frozenset(Role)
 METRICS_READERS = frozenset({Role.PROMETHEUS, Role.ADMIN})
@@ -60,7 +60,7 @@ def monitoring_application(
 
 
 class _Gate:
-    """Lets in who has one of the roles."""
+    """Authorization by role."""
 
     def __init__(self, material: TlsMaterial, clock: Callable[[], datetime]) -> None:
         self._material = material

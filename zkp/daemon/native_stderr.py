@@ -1,4 +1,4 @@
-"""What libraries in C write to standard error, as log records.
+"""Capture of what C libraries write to standard error, as log records.
 
 gRPC's core writes lines of its own format to file descriptor 2, handshakes that it refused among them: raw lines
 between the JSON ones, which no level or bound of this process's logging reaches. Here descriptor 2 becomes a pipe,
@@ -58,7 +58,7 @@ def _read(descriptor: int) -> None:
 
 
 def record(line: str, refused: BoundedLog) -> None:
-    """Log one line. refused: for handshakes, which strangers can cause."""
+    """Log one line. refused: rate-limited log for refusals, which unauthenticated peers can trigger."""
     absl = _ABSL_LINE.fullmatch(line)
     if absl is None:
         log.warning("%s", line)

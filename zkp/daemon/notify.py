@@ -1,6 +1,6 @@
-"""Telling systemd how this process is (sd_notify(3)): a datagram of assignments, nothing when nobody asked.
+"""Notifications to systemd, by the protocol of sd_notify(3); nothing is sent without NOTIFY_SOCKET.
 
-A failed notification is logged and forgotten: it must not end a daemon that works.
+A failed notification is only logged: it must not stop a working daemon.
 """
 
 import logging
@@ -12,33 +12,33 @@ log = logging.getLogger("zkp.daemon")
 
 
 class Notifier:
-    """Speaks to the socket in NOTIFY_SOCKET; silent without one."""
+    """Sends notifications to the socket in NOTIFY_SOCKET, if it is set."""
 
     def __init__(self, environ: Mapping[str, str], process_id: int) -> None:
-        """process_id: of this process, to tell whether systemd's watchdog is meant for it."""
+        """Args: process_id: ID of this process, which is compared with WATCHDOG_PID."""
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_interval = _watchdog_interval(environ, process_id)
-        """Seconds between two `watchdog` calls; None when nobody waits for them."""
+        """Seconds between two `watchdog` calls; None if the watchdog is off."""
 
     def ready(self, status: str = "") -> None:
-        """The start, or a reload, is done."""
+        """Report the end of the start or of a reload."""
         self._send("READY=1", *([f"STATUS={_line(status)}"] if status else []))
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
+        """Report the start of a reload; `ready` ends it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The stop begins."""
+        """Report the start of the stop."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the status line of `systemctl status`."""
         self._send(f"STATUS={_line(text)}")
 
     def watchdog(self) -> None:
-        """Still alive."""
+        """Reset systemd's watchdog timer."""
         self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> None:
@@ -52,7 +52,7 @@ class Notifier:
 
 
 def _watchdog_interval(environ: Mapping[str, str], process_id: int) -> float | None:
-    """Half of what systemd allows, as sd_watchdog_enabled(3) advises."""
+    """Return half of the watchdog timeout in seconds, as sd_watchdog_enabled(3) recommends."""
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(process_id)) != str(process_id):
         return None

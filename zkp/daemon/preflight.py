@@ -1,6 +1,6 @@
-"""What every daemon looks at before it listens: the files and directories that its configuration names.
+"""Checks of the files and directories in a daemon's configuration, before it listens.
 
-Each check yields faults with the configuration's key; nothing is changed, and nothing is opened to stay open.
+Each check yields faults with the configuration's key. Nothing is changed, and nothing stays open.
 """
 
 import ipaddress
@@ -18,12 +18,12 @@ from pki.x509.identity import Identity, Role
 from zkp.daemon.settings import SettingFault, TlsSettings
 
 CRL_NAME = "crl.pem"
-"""Beside the roots: the layout of an identity's directory."""
+"""Default name of the revocation lists, in the directory of the roots."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedMember:
-    """Who a daemon is by its configuration. `key` is where the configuration says the name."""
+    """Identity of a daemon according to its configuration. `key` is the key that holds the name."""
 
     key: str
     trust_domain: str
@@ -32,18 +32,18 @@ class NamedMember:
 
 
 def tls_files(tls: TlsSettings) -> TlsFiles:
-    """The files of the `tls` section, as `pki` takes them."""
+    """Return the files of the `tls` section as `TlsFiles`."""
     crl = tls.ca.with_name(CRL_NAME) if tls.crl is None else tls.crl
     return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca, crl=crl)
 
 
 def certificate(tls: TlsSettings, member: NamedMember, hosts: Mapping[str, str]) -> Iterator[SettingFault]:
-    """Whether the certificate can be used, names this member, and covers `hosts` (key → advertised host)."""
+    """Check that the certificate is valid, names this member, and covers `hosts` (key → advertised host)."""
     yield from readable_file("tls.crl", tls.crl)
     try:
         material = TlsMaterial.load(tls_files(tls))
     except TlsError as error:
-        yield SettingFault(_blamed(tls, str(error)), str(error), "")
+        yield SettingFault(_key_of_file(tls, str(error)), str(error), "")
         return
     wanted = Identity(member.trust_domain, member.role, member.name)
     if material.identity != wanted:
@@ -56,12 +56,12 @@ def certificate(tls: TlsSettings, member: NamedMember, hosts: Mapping[str, str])
     names = _subject_names(material.certificate)
     for key, host in hosts.items():
         if _normal(host) not in names:
-            cure = f"issue it again with --host {host}, or correct {key}"
-            yield SettingFault("tls.certificate", f"{tls.certificate} does not cover {host} ({key})", cure)
+            hint = f"issue it again with --host {host}, or correct {key}"
+            yield SettingFault("tls.certificate", f"{tls.certificate} does not cover {host} ({key})", hint)
 
 
 def writable_directory(key: str, path: Path) -> Iterator[SettingFault]:
-    """Whether this process can make files in the directory."""
+    """Check that this process can create files in the directory."""
     try:
         with tempfile.TemporaryFile(dir=path):
             pass
@@ -75,7 +75,7 @@ def writable_directory(key: str, path: Path) -> Iterator[SettingFault]:
 
 
 def readable_directory(key: str, path: Path) -> Iterator[SettingFault]:
-    """Whether this process can list the directory."""
+    """Check that this process can list the directory."""
     try:
         with os.scandir(path):
             pass
@@ -86,7 +86,7 @@ def readable_directory(key: str, path: Path) -> Iterator[SettingFault]:
 
 
 def readable_file(key: str, path: Path | None) -> Iterator[SettingFault]:
-    """Whether this process can read the file, where one is named."""
+    """Check that this process can read the file, if one is configured."""
     if path is None:
         return
     try:
@@ -99,7 +99,7 @@ def readable_file(key: str, path: Path | None) -> Iterator[SettingFault]:
 
 
 def private_file(key: str, path: Path | None) -> Iterator[SettingFault]:
-    """Whether this process, and nobody beside it, can read the file, where one is named."""
+    """Check that only this process's user can read the file, if one is configured."""
     if path is None:
         return
     try:
@@ -108,8 +108,8 @@ def private_file(key: str, path: Path | None) -> Iterator[SettingFault]:
         yield SettingFault(key, str(error), "")
 
 
-def _blamed(tls: TlsSettings, message: str) -> str:
-    """The key of the file that the message mentions first."""
+def _key_of_file(tls: TlsSettings, message: str) -> str:
+    """Return the key of the file that the message mentions first."""
     mentions = {
         f"tls.{name}": message.find(str(path))
         for name, path in (

@@ -1,4 +1,4 @@
-"""What Prometheus may know of any daemon as a process: its memory, time and files, its version, its disk."""
+"""Process metrics of all daemons: memory, CPU, file descriptors, version, disk."""
 
 import os
 import platform
@@ -11,13 +11,13 @@ from prometheus_client.registry import Collector
 
 
 def watch_process(registry: CollectorRegistry, *, version: str, data_dir: Path | None = None) -> None:
-    """Add this process to the registry, and the disk of `data_dir` where the daemon keeps something."""
-    # A time stamp beside each counter would be half as many samples again, and is of no use here.
+    """Register metrics of this process, and of the file system of `data_dir` if the daemon has one."""
+    # A creation time stamp per counter would add half as many samples again, and is not used.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does not type it
     ProcessCollector(registry=registry)
     build = Gauge(
         "zkp_build_info",
-        "Always 1; the running version. More than one version for longer than an upgrade: finish the upgrade.",
+        "Always 1, with the running version. Several versions outside of an upgrade: finish the upgrade.",
         ["version", "python"],
         registry=registry,
     )
@@ -27,13 +27,13 @@ def watch_process(registry: CollectorRegistry, *, version: str, data_dir: Path |
 
 
 class DiskMetrics(Collector):
-    """The file system of one directory, looked at when it is asked for."""
+    """Size and free space of the file system of one directory, read at each scrape."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the directory may come later."""
+        """Return nothing: the directory may not exist yet."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

@@ -1,4 +1,4 @@
-"""What Prometheus may know of a daemon's TLS: what expires when, reloads, and whom it refused why."""
+"""TLS metrics of a daemon: expiry, reloads, and refusals by reason."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from zkp.daemon.certificates import Certificates, seconds_left
 
 
 class TlsMetrics(Collector):
-    """Reads the material at each scrape; register it with the registry that /metrics shows."""
+    """Collector that reads the TLS material at each scrape."""
 
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the files."""
+        """Return nothing: the metrics depend on the files."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

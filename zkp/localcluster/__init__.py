@@ -1,1 +1,1 @@
-"""The cluster on one machine: `zkp local`."""
+"""A cluster on one machine, for `zkp local`, the demo and tests."""

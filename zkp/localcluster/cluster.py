@@ -1,7 +1,7 @@
-"""The cluster on one machine: made, started, asked, hurt and stopped. `zkp local`, demo and tests use it.
+"""A cluster on one machine: create, start, query, kill and stop. Used by `zkp local`, the demo and tests.
 
-Every method that changes something holds the directory's lock for as long as it works; the profile on disk is
-the only memory, so that any later process can carry on where this one ended.
+Every method that changes something holds the directory's lock while it runs. The profile on disk is the only state,
+so that a later process can continue from it.
 """
 
 import contextlib
@@ -18,34 +18,34 @@ from zkp.localcluster.configuration import WORKER_DRAIN_S
 from zkp.localcluster.errors import LocalClusterError
 from zkp.localcluster.https import HttpsCaller, Leader, leader_of
 from zkp.localcluster.layout import ADMIN, COORDINATORS, DEFAULT_DIRECTORY, POSTGRES, PROMETHEUS, Layout
-from zkp.localcluster.logs import last_words
+from zkp.localcluster.logs import last_error
 from zkp.localcluster.postgres import EmbeddedPostgres
-from zkp.localcluster.process import MARKER, ProcessRecord, end_remnants, python_module, spawn, working_in
+from zkp.localcluster.process import MARKER, ProcessRecord, kill_orphans, processes_in, python_module, spawn
 from zkp.localcluster.profile import ClusterProfile
 from zkp.localcluster.prometheus import Target
 
 Report = Callable[[str], None]
 
 DATABASE_VARIABLE = "ZKP_DATABASE_URL"
-"""Carries the server's URL, password and all, to the coordinators: never an argument, never a file."""
+"""Passes the server's URL, with its password, to the coordinators: neither as an argument nor in a file."""
 
-_POLL_SECONDS = 0.1
-_START_SECONDS = 60.0
-_SLOW_S = 5.0  # a start that takes longer is reported with its time
-_ENDING_S = 30.0  # after its drain a worker hands back what it holds; a daemon that is stuck ends itself by then
-_GRACE_S = WORKER_DRAIN_S + _ENDING_S
+_POLL_INTERVAL_S = 0.1
+_START_TIMEOUT_S = 60.0
+_SLOW_START_S = 5.0  # a longer start is reported with its duration
+_SHUTDOWN_S = 30.0  # a worker releases its leases after the drain; a daemon that hangs exits by then
+_GRACE_S = WORKER_DRAIN_S + _SHUTDOWN_S
 _SUPERVISOR_VARIABLES = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "JOURNAL_STREAM"}
 )
 
 
 def _silent(_: str) -> None:
-    """Report to nobody."""
+    """Discard a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalMember:
-    """A process of the cluster as `status` shows it; `pid` is None while it is down."""
+    """A process of the cluster; `pid` is None while it is down."""
 
     name: str
     pid: int | None
@@ -54,10 +54,15 @@ class LocalMember:
 
 
 class LocalCluster:
-    """Three coordinators, workers, a gateway and their Postgres, all below one directory.
+    """Three coordinators, workers, a gateway and PostgreSQL, all in one directory.
 
-    `database_url` replaces the embedded Postgres; `keys` is a directory of circuit keys made before.
     Every failure is a `LocalClusterError`.
+
+    Args:
+        directory: directory of the cluster.
+        workers: number of workers.
+        database_url: PostgreSQL server to use instead of the embedded one.
+        keys: directory of existing circuit keys; by default keys are made in the cluster's directory.
     """
 
     def __init__(
@@ -73,46 +78,46 @@ class LocalCluster:
         self._database_url = database_url
         self._keys = keys or self.layout.keys
 
-    # ---------------------------------------------------------------- asking
+    # ---------------------------------------------------------------- queries
 
     @property
     def profile(self) -> ClusterProfile:
-        """Addresses and processes; raises LocalClusterError before the first `up`."""
+        """Addresses and processes; raises `LocalClusterError` before the first `up`."""
         profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
-            raise LocalClusterError(f"no local cluster in {self.layout.root}: start one with `zkp local up`")
+            raise LocalClusterError(f"no local cluster in {self.layout.root}; run `zkp local up`")
         return profile
 
     @property
     def database_url(self) -> str:
-        """Where the record is kept: the given server, or the embedded one's Unix socket."""
+        """URL of the database: the given server, or the Unix socket of the embedded one."""
         return self._database_url or EmbeddedPostgres(self.layout.postgres).url
 
     def members(self) -> list[LocalMember]:
-        """Every process of the cluster in the order of start; empty before the first `up`."""
+        """Return every process of the cluster in start order; empty before the first `up`."""
         profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
             return []
         addresses = {**profile.addresses, PROMETHEUS: {"http": prometheus.address(profile)}}
         return [
             LocalMember(name, _pid(profile, name), dict(addresses.get(name, {})), self.layout.log(name))
-            for name in _everybody(profile)
+            for name in _all_processes(profile)
         ]
 
     def running(self) -> bool:
-        """True while any process of it runs."""
+        """Return whether any process of the cluster runs."""
         return any(member.pid is not None for member in self.members())
 
     def leader(self) -> Leader | None:
-        """The node that leads now, as far as the nodes say."""
+        """Return the current leader according to the nodes' health reports."""
         profile = self.profile
         probe = self._probe()
         alive = [name for name in COORDINATORS if _pid(profile, name) is not None]
         reports = {name: probe.get(profile.addresses[name]["health"], "/health") for name in alive}
         return leader_of({name: report.document for name, report in reports.items()})
 
-    def wait_for_leader(self, seconds: float = _START_SECONDS, *, other_than: Leader | None = None) -> Leader:
-        """Wait for a leader, and after `other_than` for one of a later term."""
+    def wait_for_leader(self, seconds: float = _START_TIMEOUT_S, *, other_than: Leader | None = None) -> Leader:
+        """Wait for a leader, with a later term than `other_than` if it is given."""
         found: list[Leader] = []
 
         def elected() -> bool:
@@ -121,58 +126,58 @@ class LocalCluster:
                 found.append(leader)
             return bool(found)
 
-        self._wait("the election of a leader", seconds, elected)
+        self._wait("leader election", seconds, elected)
         return found[0]
 
     # ---------------------------------------------------------------- starting
 
     def up(self, report: Report = _silent) -> bool:
-        """Start what does not run and wait until everything serves; False when nothing had to be started.
+        """Start the processes that are down and wait until all are ready; False if none was down.
 
-        What this call started is stopped again when it fails or is interrupted.
+        If the call fails or is interrupted, the processes that it started are stopped.
         """
         with self._exclusive():
             before = ClusterProfile.load(self.layout.profile)
-            if before is not None and any(_pid(before, name) for name in _order(before)):
-                return self._complete(before, report)
-            end_remnants(self.layout.root)
+            if before is not None and any(_pid(before, name) for name in _start_order(before)):
+                return self._start_missing(before, report)
+            kill_orphans(self.layout.root)
             report(f"preparing {self.layout.root}")
             settings = setup.Plan(
                 self.layout, self._keys, self._workers, embedded_postgres=self._database_url is None
             )
             with setup.prepared(settings, before, report) as profile:
                 profile.save(self.layout.profile)
-                return self._complete(profile, report)
+                return self._start_missing(profile, report)
 
     def start(self, name: str) -> None:
-        """Start one process that is down; it may not serve yet when this returns."""
+        """Start one process that is down, without waiting until it is ready."""
         with self._exclusive():
-            self._known(name)
+            self._require_known(name)
             if _pid(self.profile, name) is None:
                 self._start(name)
 
-    def monitor(self, seconds: float = _START_SECONDS) -> list[Target]:
-        """Have Prometheus watch the cluster, and wait until it scrapes every member; its targets.
+    def monitor(self, seconds: float = _START_TIMEOUT_S) -> list[Target]:
+        """Start Prometheus, wait until it scrapes every running member, and return its targets.
 
-        `down` stops it too. What is down is not waited for.
+        `down` stops it too.
         """
         with self._exclusive():
             profile = self.profile
             if not any(_pid(profile, name) for name in profile.members):
-                raise LocalClusterError("the cluster is down, and there is nothing to watch: `zkp local up`")
+                raise LocalClusterError("the cluster is down; run `zkp local up`")
             if _pid(profile, PROMETHEUS) is None:
                 self._start(PROMETHEUS)
-            place = prometheus.address(profile)
+            address = prometheus.address(profile)
             expected = {name for name in profile.members if _pid(profile, name)}
 
             def scraped() -> bool:
-                return {target.node for target in prometheus.targets(place) if target.health == "up"} >= expected
+                return {target.node for target in prometheus.targets(address) if target.health == "up"} >= expected
 
-            self._wait("scraping every member", seconds, scraped)
-            return prometheus.targets(place)
+            self._wait("the first scrape of every member", seconds, scraped)
+            return prometheus.targets(address)
 
-    def _complete(self, profile: ClusterProfile, report: Report) -> bool:
-        missing = [name for name in _order(profile) if _pid(profile, name) is None]
+    def _start_missing(self, profile: ClusterProfile, report: Report) -> bool:
+        missing = [name for name in _start_order(profile) if _pid(profile, name) is None]
         began: dict[str, float] = {}
         try:
             for name in missing:
@@ -205,11 +210,11 @@ class LocalCluster:
     def _postgres_command(self) -> list[str]:
         postgres = EmbeddedPostgres(self.layout.postgres)
         postgres.initialise()
-        # After a SIGKILL its children need a moment to notice; until then the data are still in use.
+        # After a SIGKILL of the server its children exit with a delay; until then they use the data directory.
         deadline = time.monotonic() + _GRACE_S
-        for record in working_in(self.layout.postgres):
+        for record in processes_in(self.layout.postgres):
             record.wait(max(0.0, deadline - time.monotonic()))
-        postgres.forget_half_start()
+        postgres.remove_empty_lock_file()
         return postgres.command()
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -224,11 +229,11 @@ class LocalCluster:
     def _wait_for_postgres(self) -> None:
         postgres = EmbeddedPostgres(self.layout.postgres)
         pid = _pid(self.profile, POSTGRES) or 0
-        self._wait("the start of postgres", _START_SECONDS, lambda: postgres.ready(pid))
+        self._wait("the start of postgres", _START_TIMEOUT_S, lambda: postgres.ready(pid))
 
     def _wait_until_serving(self, began: Mapping[str, float], report: Report) -> None:
         leader = self.wait_for_leader()
-        report(f"{leader.id} leads in term {leader.term}")
+        report(f"{leader.id} is leader in term {leader.term}")
         probe = self._probe()
         waiting = {name: addresses["health"] for name, addresses in self.profile.addresses.items()}
 
@@ -240,7 +245,7 @@ class LocalCluster:
             return bool(serving)
 
         while waiting:
-            self._wait(f"the start of {', '.join(waiting)}", _START_SECONDS, another_serves)
+            self._wait(f"the start of {', '.join(waiting)}", _START_TIMEOUT_S, another_serves)
 
     def _wait(self, what: str, seconds: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
@@ -250,50 +255,50 @@ class LocalCluster:
             for name in expected:
                 if _pid(profile, name) is None:
                     log = self.layout.log(name)
-                    raise LocalClusterError(f"{name} ended: {last_words(log)} (its log: {log})")
+                    raise LocalClusterError(f"{name} exited: {last_error(log)} (log: {log})")
             if time.monotonic() > deadline:
-                raise LocalClusterError(f"{what} takes longer than {seconds:.0f} s: see {self.layout.root / 'logs'}")
-            time.sleep(_POLL_SECONDS)
+                raise LocalClusterError(f"{what}: takes longer than {seconds:.0f} s; see {self.layout.root / 'logs'}")
+            time.sleep(_POLL_INTERVAL_S)
 
     # ---------------------------------------------------------------- stopping
 
     def down(self, report: Report = _silent) -> bool:
-        """Stop everything in reverse order, and what a crash left behind; False when nothing ran."""
+        """Stop every process in reverse order, and those left by a crash; False if none ran."""
         with self._exclusive():
             profile = ClusterProfile.load(self.layout.profile)
-            names = _everybody(profile) if profile is not None else ()
+            names = _all_processes(profile) if profile is not None else ()
             stopped = self._stop(names, report)
-            return end_remnants(self.layout.root) > 0 or stopped
+            return kill_orphans(self.layout.root) > 0 or stopped
 
-    def stop(self, name: str, grace_seconds: float = _GRACE_S) -> None:
-        """Ask one process to stop, and insist after the grace period."""
+    def stop(self, name: str, grace_s: float = _GRACE_S) -> None:
+        """Terminate one process, and kill it after the grace period."""
         with self._exclusive():
-            self._known(name)
-            self._stop([name], _silent, grace_seconds)
+            self._require_known(name)
+            self._stop([name], _silent, grace_s)
 
     def kill(self, name: str) -> None:
-        """SIGKILL one process, and nothing of what it started."""
+        """Kill one process with SIGKILL, but not its children."""
         with self._exclusive():
-            self._known(name)
+            self._require_known(name)
             profile = self.profile
             record = profile.processes.get(name)
             if record is not None:
                 record.stop(_GRACE_S, first=signal.SIGKILL)
                 profile.without_process(name).save(self.layout.profile)
 
-    def _stop(self, names: Sequence[str], report: Report, grace_seconds: float = _GRACE_S) -> bool:
+    def _stop(self, names: Sequence[str], report: Report, grace_s: float = _GRACE_S) -> bool:
         profile = ClusterProfile.load(self.layout.profile)
         if profile is None:
             return False
         stopped = False
         for group in _stopping_groups(names):
             records = {name: profile.processes[name] for name in group if name in profile.processes}
-            asked = {name: record for name, record in records.items() if record.send(_polite(name))}
-            deadline = time.monotonic() + grace_seconds
+            asked = {name: record for name, record in records.items() if record.send(_stop_signal(name))}
+            deadline = time.monotonic() + grace_s
             for name, record in asked.items():
                 if not record.wait(max(0.0, deadline - time.monotonic())):
                     record.stop(_GRACE_S, first=signal.SIGKILL)
-                    report(f"{name} had to be killed")
+                    report(f"{name} did not stop and was killed")
                 else:
                     report(f"{name} stopped")
             stopped = stopped or bool(asked)
@@ -301,18 +306,18 @@ class LocalCluster:
                 profile = profile.without_process(name)
             profile.save(self.layout.profile)
         if POSTGRES in names:
-            EmbeddedPostgres(self.layout.postgres).forget_socket()
+            EmbeddedPostgres(self.layout.postgres).remove_socket_directory()
         return stopped
 
-    # ---------------------------------------------------------------- within
+    # ---------------------------------------------------------------- internals
 
     def _probe(self) -> HttpsCaller:
         return HttpsCaller(self.layout.identity(ADMIN))
 
-    def _known(self, name: str) -> None:
-        names = _everybody(self.profile)
+    def _require_known(self, name: str) -> None:
+        names = _all_processes(self.profile)
         if name not in names:
-            raise LocalClusterError(f"there is no {name}: the members are {', '.join(names)}")
+            raise LocalClusterError(f"{name}: unknown process; give one of {', '.join(names)}")
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -320,24 +325,24 @@ class LocalCluster:
             self.layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise LocalClusterError(f"{self.layout.root} cannot be used: {error.strerror}") from error
+            raise LocalClusterError(f"{self.layout.root}: cannot be used: {error.strerror}") from error
         with contextlib.closing(os.fdopen(descriptor)) as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LocalClusterError(
-                    f"another `zkp local` command is running in {self.layout.root}: wait for it"
+                    f"another `zkp local` command is running in {self.layout.root}; wait for it"
                 ) from None
             yield
 
 
-def _order(profile: ClusterProfile) -> tuple[str, ...]:
+def _start_order(profile: ClusterProfile) -> tuple[str, ...]:
     return ((POSTGRES,) if profile.embedded_postgres else ()) + profile.members
 
 
-def _everybody(profile: ClusterProfile) -> tuple[str, ...]:
-    """Every process there may be; Prometheus once it was started."""
-    return (*_order(profile), *((PROMETHEUS,) if PROMETHEUS in profile.processes else ()))
+def _all_processes(profile: ClusterProfile) -> tuple[str, ...]:
+    """Return the name of every process, with Prometheus if it was started."""
+    return (*_start_order(profile), *((PROMETHEUS,) if PROMETHEUS in profile.processes else ()))
 
 
 def _pid(profile: ClusterProfile, name: str) -> int | None:
@@ -346,19 +351,23 @@ def _pid(profile: ClusterProfile, name: str) -> int | None:
 
 
 def _after(began: float | None) -> str:
-    """How long a slow start has taken since `began`, of the monotonic clock; None: it ran before."""
-    if began is None or (seconds := time.monotonic() - began) < _SLOW_S:
+    """Return the duration of a slow start as text; empty for a fast one or a process that ran already.
+
+    Args:
+        began: start time of the monotonic clock; None if the process ran already.
+    """
+    if began is None or (seconds := time.monotonic() - began) < _SLOW_START_S:
         return ""
     return f" after {seconds:.0f} s"
 
 
-def _polite(name: str) -> signal.Signals:
-    # For PostgreSQL SIGTERM means "when the last client has gone"; SIGINT ends their sessions.
+def _stop_signal(name: str) -> signal.Signals:
+    # PostgreSQL: SIGTERM waits for all clients to disconnect, SIGINT ends their sessions (pg_ctl, smart and fast).
     return signal.SIGINT if name == POSTGRES else signal.SIGTERM
 
 
 def _stopping_groups(names: Sequence[str]) -> list[list[str]]:
-    """Who watches, gateway, then workers, then coordinators, then Postgres; those of one group at the same time."""
+    """Group processes in stop order; those of one group are stopped at the same time."""
     groups: dict[str, list[str]] = {"prometheus": [], "gateway": [], "worker": [], "coordinator": [], "postgres": []}
     for name in names:
         groups[name.partition("-")[0]].append(name)

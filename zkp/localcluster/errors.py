@@ -1,5 +1,5 @@
-"""The one error of the local cluster; its text is one line that says what to do next."""
+"""The error of the local cluster; its message is one line that says what to do."""
 
 
 class LocalClusterError(Exception):
-    """The local cluster could not be started, stopped or asked."""
+    """The local cluster could not be started, stopped or queried."""

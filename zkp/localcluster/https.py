@@ -1,4 +1,4 @@
-"""HTTPS calls with an identity of the local cluster: how a daemon is, and tasks through the gateway."""
+"""HTTPS requests with an identity of the local cluster: health of daemons, tasks through the gateway."""
 
 import http
 import http.client
@@ -11,12 +11,12 @@ from pathlib import Path
 from pki.tls.material import TlsFiles, TlsMaterial
 from zkp.client.leader_search import parse_address
 
-_TIMEOUT_SECONDS = 2.0
+_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `status` is 0 when nothing did."""
+    """An HTTP response; `status` is 0 if there was none."""
 
     status: int
     document: Mapping[str, object]
@@ -24,28 +24,28 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Who leads, and since which term."""
+    """The leader and its term."""
 
     id: str
     term: int
 
 
 class HttpsCaller:
-    """JSON over HTTPS as the member whose identity lies in a directory. Raises `TlsError` if it is unusable."""
+    """JSON over HTTPS with the identity in a directory; raises `TlsError` if it is invalid."""
 
     def __init__(self, identity: Path) -> None:
         self._context: ssl.SSLContext = TlsMaterial.load(TlsFiles.in_directory(identity)).client_context()
 
-    def get(self, address: str, path: str, *, timeout: float = _TIMEOUT_SECONDS) -> Answer:
-        """GET from the daemon at HOST:PORT."""
+    def get(self, address: str, path: str, *, timeout: float = _TIMEOUT_S) -> Answer:
+        """Send a GET request to the daemon at HOST:PORT."""
         return self._call("GET", address, path, None, timeout)
 
     def post(self, address: str, path: str, document: object, *, timeout: float = 30.0) -> Answer:
-        """POST a JSON document."""
+        """Send a POST request with a JSON document."""
         return self._call("POST", address, path, json.dumps(document).encode(), timeout)
 
     def ready(self, address: str) -> bool:
-        """True when the daemon at HOST:PORT says that it is ready to serve."""
+        """Return whether the daemon at HOST:PORT reports that it is ready."""
         return self.get(address, "/ready").status == http.HTTPStatus.OK
 
     def _call(self, method: str, address: str, path: str, body: bytes | None, timeout: float) -> Answer:
@@ -64,7 +64,7 @@ class HttpsCaller:
 
 
 def leader_of(reports: Mapping[str, Mapping[str, object]]) -> Leader | None:
-    """The leader of the highest term among what nodes say of themselves (node → health document)."""
+    """Return the leader with the highest term among the nodes' health reports (node → document)."""
     claims = []
     for name, report in reports.items():
         raft = report.get("raft")

@@ -1,4 +1,4 @@
-"""Where everything of a local cluster lies: one directory, which may be deleted once the cluster is down."""
+"""Paths of a local cluster. Its directory may be deleted once the cluster is down."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,56 +15,62 @@ CLIENT, ADMIN = "client", "admin"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths below `root`, which is absolute."""
+    """Paths below `root`, an absolute path."""
 
     root: Path
 
     @property
     def profile(self) -> Path:
-        """Addresses and processes, for the `zkp` command and for programs."""
+        """File with addresses and processes."""
         return self.root / "cluster.json"
 
     @property
     def lock(self) -> Path:
+        """Lock file of the cluster."""
         return self.root / ".lock"
 
     @property
     def pki(self) -> Path:
-        """The development authority."""
+        """Directory of the development certificate authority."""
         return self.root / "pki"
 
     @property
     def keys(self) -> Path:
-        """Proving and verifying keys of every circuit."""
+        """Directory of proving and verifying keys."""
         return self.root / "keys"
 
     @property
     def postgres(self) -> Path:
+        """Data directory of the embedded PostgreSQL."""
         return self.root / "postgres"
 
     @property
     def prometheus(self) -> Path:
-        """Configuration, rules, targets and data of the Prometheus that watches the cluster."""
+        """Directory of Prometheus' configuration, rules, targets and data."""
         return self.root / "prometheus"
 
     @property
     def identities(self) -> Path:
+        """Directory of all identities."""
         return self.root / "identities"
 
     def identity(self, name: str) -> Path:
-        """Certificate, key and roots of one member."""
+        """Return the directory of a member's certificate, key and roots."""
         return self.identities / name
 
     def config(self, name: str) -> Path:
+        """Return the configuration file of a daemon."""
         return self.root / "config" / f"{name}.yaml"
 
     def log(self, name: str) -> Path:
+        """Return the log file of a process."""
         return self.root / "logs" / f"{name}.log"
 
     def data(self, name: str) -> Path:
+        """Return the data directory of a daemon."""
         return self.root / "data" / name
 
 
 def worker_names(count: int) -> tuple[str, ...]:
-    """worker-1, worker-2 …"""
+    """Return worker-1, worker-2, …"""
     return tuple(f"worker-{number}" for number in range(1, count + 1))

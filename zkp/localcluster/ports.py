@@ -1,7 +1,7 @@
-"""Ports of a local cluster: one block of a hundred, memorable, and outside the ephemeral range.
+"""Ports of a local cluster: one block of 100 ports below the ephemeral range.
 
-Ports of the ephemeral range may be taken by any outgoing connection between choosing and listening,
-or while a node is down for a moment; below it only a program that asks for that very port is a rival.
+A port of the ephemeral range may be taken by any outgoing connection between choosing and listening, or while a node
+is down; a port below it, only by a program that binds that port.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ PROMETHEUS = 70
 
 
 def bases(ephemeral_low: int) -> Iterator[int]:
-    """First ports of the blocks to try, in order; none reaches into the ephemeral range."""
+    """Return the first ports of the candidate blocks, in order; all end below the ephemeral range."""
     return iter(range(FIRST_BASE, min(ephemeral_low, 65536) - BLOCK + 1, BLOCK))
 
 
 def ephemeral_low() -> int:
-    """Lowest port that this machine hands out to outgoing connections."""
+    """Return the lowest ephemeral port of this machine."""
     return int(_EPHEMERAL_RANGE.read_text(encoding="ascii").split()[0])
 
 
 def is_free(port: int) -> bool:
-    """True when a server could listen on 127.0.0.1:`port` now."""
+    """Return whether a server could listen on 127.0.0.1:`port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,12 +48,11 @@ def is_free(port: int) -> bool:
 def claimed_base(
     offsets: Iterable[int], *, preferred: int | None = None, free: Callable[[int], bool] = is_free
 ) -> Iterator[int]:
-    """A block whose ports base + offset are all free, kept from other clusters while in the context.
+    """Claim a block whose ports base + offset are all free, until the context ends.
 
-    The preferred one if possible, otherwise the first.
-
-    The claim is an abstract Unix socket named after the block: it lives in the same network namespace
-    as the ports and goes with this process, so two clusters that start at once get different blocks.
+    It is the preferred block if possible, otherwise the first. The claim is an abstract Unix socket named after the
+    block: it belongs to the same network namespace as the ports and ends with this process, so clusters that start at
+    the same time get different blocks.
     """
     wanted = tuple(offsets)
     candidates = bases(ephemeral_low())
@@ -63,7 +62,7 @@ def claimed_base(
                 continue
             yield base
             return
-    raise LocalClusterError(f"no free block of {BLOCK} ports from {FIRST_BASE} on: stop another local cluster")
+    raise LocalClusterError(f"ports: no block of {BLOCK} is free from {FIRST_BASE} on; stop another local cluster")
 
 
 def _claim(claim: socket.socket, base: int) -> bool:

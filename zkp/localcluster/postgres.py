@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL of a local cluster, served over a Unix socket that only its owner may open.
+"""The embedded PostgreSQL of a local cluster, on a Unix socket that only its owner may open.
 
-The programs come from the `local` extra; they are run directly, so that nothing outside the cluster's
-directory changes. PostgreSQL refuses to run as root: root's server runs as `nobody`, and keeps the one
-capability it needs to reach its programs and its data below a directory that is closed to others, such as /root.
+The programs come from the `local` extra and are run directly, so that nothing outside the cluster's directory
+changes. PostgreSQL refuses to run as root: for root it runs as `nobody`, with the one capability that it needs to
+reach its programs and data below a directory that is closed to others, such as /root.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "shared_buffers": "64MB",
-    "io_method": "sync",  # no extra processes: this machine is shared with the provers
+    "io_method": "sync",  # no I/O worker processes: the machine is shared with the provers
     "dynamic_shared_memory_type": "mmap",  # files below the data directory: /dev/shm may be read-only or missing
 }
 
 
 class EmbeddedPostgres:
-    """One data directory and the commands that make and serve it."""
+    """One data directory, and the commands that initialise and serve it."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -43,11 +43,11 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Connection URL; there is no password, the socket's directory is the lock."""
+        """Connection URL without a password: access is limited by the permissions of the socket's directory."""
         return f"postgresql://postgres@/postgres?host={quote(str(self.socket_directory), safe='/')}"
 
     def initialise(self) -> None:
-        """Make the data directory, unless it exists, and the directory of the socket. Raises LocalClusterError."""
+        """Create the data directory, unless it exists, and the directory of the socket."""
         change_user = as_server_user()
         self._own(self.socket_directory)
         if (self.data / "PG_VERSION").exists():
@@ -63,10 +63,10 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             shutil.rmtree(self.data, ignore_errors=True)
             reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-            raise LocalClusterError(f"PostgreSQL could not be initialised in {self.data}: {reason}")
+            raise LocalClusterError(f"{self.data}: PostgreSQL could not be initialised: {reason}")
 
     def command(self) -> list[str]:
-        """Command line of the server; it logs to its standard error."""
+        """Return the command line of the server, which logs to standard error."""
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         return [
             *as_server_user(),
@@ -76,36 +76,37 @@ class EmbeddedPostgres:
         ]
 
     def ready(self, pid: int) -> bool:
-        """True once the server with this pid takes connections."""
+        """Return whether the server with this pid accepts connections."""
         try:
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return False
         return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
-    def forget_half_start(self) -> None:
-        """Remove the empty lock file that a SIGKILL in the middle of a start leaves, and that bars the next.
+    def remove_empty_lock_file(self) -> None:
+        """Remove the empty lock file that a SIGKILL during a start leaves, and that prevents the next start.
 
-        For when no server runs on these data; a lock file with a pid in it is PostgreSQL's own to judge.
+        To be called only while no server runs on this data directory. PostgreSQL itself checks a lock file with a
+        pid.
         """
         lock = self.data / "postmaster.pid"
         if lock.exists() and lock.stat().st_size == 0:
             lock.unlink()
 
-    def forget_socket(self) -> None:
-        """Remove the directory of the socket when it lies outside the data directory."""
+    def remove_socket_directory(self) -> None:
+        """Remove the directory of the socket if it is outside the data directory."""
         if self.socket_directory != self.data:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     def _own(self, directory: Path) -> None:
-        """Make `directory`, 0700, the server's own; refuse one that somebody else put there."""
+        """Create `directory` with mode 0700 for the server's user; refuse one of another user."""
         owner = _server_user()
         try:
             directory.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             state = directory.lstat()
             if not stat.S_ISDIR(state.st_mode) or state.st_uid not in {os.geteuid(), owner.pw_uid}:
-                raise LocalClusterError(f"{directory} belongs to another user: remove it") from None
+                raise LocalClusterError(f"{directory}: belongs to another user; remove it") from None
         os.chown(directory, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         directory.chmod(0o700)
 
@@ -120,59 +121,60 @@ def _short_directory(data: Path) -> Path:
 
 
 def program(name: str) -> Path:
-    """A program of the embedded PostgreSQL, such as psql; raises LocalClusterError when it is not there."""
-    # The package is looked up, not imported: importing it takes a lock file shared by all users of /tmp.
+    """Return the path of a program of the embedded PostgreSQL, such as psql; raises `LocalClusterError`."""
+    # The package is not imported: the import takes a lock file in /tmp that all users share.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.submodule_search_locations is None:
         raise LocalClusterError(
-            "the embedded PostgreSQL is not installed: install the extra `local`, or set ZKP_DATABASE_URL"
+            "embedded PostgreSQL: is not installed; install the extra `local`, or set ZKP_DATABASE_URL"
         )
     package = Path(next(iter(spec.submodule_search_locations)))
     found = sorted(package.glob(f"pginstall[0-9]*/bin/{name}"))
     if not found:
-        raise LocalClusterError(f"{package} has no PostgreSQL program {name}: reinstall the extra `local`")
+        raise LocalClusterError(f"{package}: PostgreSQL program {name} is missing; reinstall the extra `local`")
     return found[-1]
 
 
 def as_server_user() -> list[str]:
-    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root.
+    """Return the command prefix for a PostgreSQL program: none for an ordinary user, a change of user for root.
 
-    Raises LocalClusterError.
+    Raises:
+        LocalClusterError: the server's user does not exist, or root lacks the capabilities.
     """
     if os.geteuid() != 0:
         return []
     user = _server_user()
-    capability = _passing_capability()
+    capability = _search_capability()
     return [
         *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
         *(f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"),
-        # access(2), with which PostgreSQL looks for its own programs, ignores the capabilities of an ordinary user
+        # PostgreSQL looks for its own programs with access(2), which ignores the capabilities of an ordinary user
         # unless this bit is set: access_override_creds() in the kernel's fs/open.c.
         "--securebits=+no_setuid_fixup",
     ]
 
 
 def _server_user() -> pwd.struct_passwd:
-    """The user that PostgreSQL runs as: the current one, or `nobody` in place of root."""
+    """Return the user that PostgreSQL runs as: the current one, or `nobody` for root."""
     root = os.geteuid() == 0
     try:
         return pwd.getpwnam(UNPRIVILEGED) if root else pwd.getpwuid(os.geteuid())
     except KeyError:
         user = f"user {UNPRIVILEGED}" if root else f"user id {os.geteuid()}"
         raise LocalClusterError(
-            f"{user}: it has no entry in /etc/passwd, and PostgreSQL does not start without one; "
+            f"{user}: has no entry in /etc/passwd, which PostgreSQL needs; "
             "add the entry, or set ZKP_DATABASE_URL to use another PostgreSQL server"
         ) from None
 
 
-def _passing_capability() -> str:
-    """The weakest capability that root can hand on and that passes through directories closed to others."""
+def _search_capability() -> str:
+    """Return the weakest available capability that lets another user search directories closed to it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     bounding = next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
     found = next((name for bit, name in _CAPABILITIES.items() if bounding >> bit & 1), None)
     if found is None or not bounding >> _SETPCAP & 1:
         raise LocalClusterError(
-            f"root: it needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE) to run PostgreSQL as "
+            f"root: needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE) to run PostgreSQL as "
             f"{UNPRIVILEGED}; add them, run this as an ordinary user, or set ZKP_DATABASE_URL to use another server"
         )
     return found

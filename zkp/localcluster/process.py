@@ -1,8 +1,7 @@
-"""Processes of a local cluster: started detached, recognised by pid and start time, never by name.
+"""Processes of a local cluster: started detached, identified by pid and start time.
 
-A pid alone may belong to another process by now. Together with the kernel's start time and the boot
-it was given in, it names one process for good; signals go through a pidfd, so that nothing can slip
-in between looking and signalling.
+A pid may be reused. Together with the start time and the boot id it identifies one process; signals are sent through
+a pidfd, so that the process cannot be replaced between check and signal.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from pathlib import Path
 from zkp.localcluster.errors import LocalClusterError
 
 MARKER = "ZKP_LOCAL_CLUSTER"
-"""Environment variable, set to the cluster's directory, that every started process and its children carry."""
+"""Environment variable, set to the cluster's directory, inherited by every started process and its children."""
 
 _RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 _STATE, _START_TIME = 0, 19  # fields 3 and 22 of proc_pid_stat(5), counted after the command's name
@@ -26,23 +25,23 @@ _STATE, _START_TIME = 0, 19  # fields 3 and 22 of proc_pid_stat(5), counted afte
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """One process for good: `started_ticks` are clock ticks since the boot named by `boot_id`."""
+    """Identity of one process; `started_ticks` are clock ticks since the boot `boot_id`."""
 
     pid: int
     started_ticks: int
     boot_id: str
 
     def alive(self) -> bool:
-        """True while exactly this process runs; a zombie counts as ended, and is collected if it is our child."""
+        """Return whether this process runs; a zombie does not, and is reaped if it is a child."""
         running = _start_time(self.pid) == self.started_ticks and self.boot_id == boot_id()
         if not running:
-            # Only after looking: a process that ended in between would stay a zombie, and PostgreSQL takes the pid in
-            # its lock file for a server that runs.
+            # Reap after the check: a process that ended before it would remain a zombie, and PostgreSQL takes a
+            # zombie's pid in its lock file for a running server.
             _reap(self.pid)
         return running
 
     def send(self, number: signal.Signals) -> bool:
-        """Send a signal; False when the process has ended."""
+        """Send a signal; False if the process has ended."""
         pidfd = self._open()
         if pidfd is None:
             return False
@@ -55,7 +54,7 @@ class ProcessRecord:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end; False when it still runs after `seconds`."""
+        """Wait for the process to end; False if it still runs after `seconds`."""
         pidfd = self._open()
         if pidfd is None:
             return True
@@ -68,13 +67,13 @@ class ProcessRecord:
         _reap(self.pid)
         return ended
 
-    def stop(self, grace_seconds: float, *, first: signal.Signals = signal.SIGTERM) -> bool:
-        """Ask with `first`, insist with SIGKILL after the grace period; False when it had to be killed."""
+    def stop(self, grace_s: float, *, first: signal.Signals = signal.SIGTERM) -> bool:
+        """Send `first`, and SIGKILL after the grace period; False if it was killed."""
         self.send(first)
-        if self.wait(grace_seconds):
+        if self.wait(grace_s):
             return True
         self.send(signal.SIGKILL)
-        self.wait(grace_seconds)
+        self.wait(grace_s)
         return False
 
     def _open(self) -> int | None:
@@ -89,7 +88,7 @@ class ProcessRecord:
 
 
 def spawn(command: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> ProcessRecord:
-    """Start a program in a session of its own, with output appended to `log` (made 0600)."""
+    """Start a program in a new session, with its output appended to `log` (mode 0600)."""
     log.parent.mkdir(parents=True, exist_ok=True)
     appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [
@@ -108,50 +107,50 @@ def spawn(command: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> P
             setsigmask=(),
         )
     except OSError as error:
-        raise LocalClusterError(f"cannot start {command[0]}: {error.strerror}") from error
-    # Until we reap it the pid is ours, even if the program has ended already.
+        raise LocalClusterError(f"{command[0]}: cannot be started: {error.strerror}") from error
+    # The pid stays ours until it is reaped, even if the program has ended.
     started = _stat(pid)
     return ProcessRecord(pid, int(started[_START_TIME]) if started else 0, boot_id())
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
-    """Command line that runs a module with this interpreter, whatever lies in the current directory."""
+    """Return the command line of a module with this interpreter; the current directory is not imported from."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def remnants(directory: Path) -> list[ProcessRecord]:
-    """Processes started for the cluster in `directory`, or working in its Postgres data, that still run."""
+def orphans(directory: Path) -> list[ProcessRecord]:
+    """Return running processes of the cluster in `directory`, by their environment or PostgreSQL data directory."""
     marker = f"{MARKER}={directory}".encode()
     found = []
     for pid in _pids():
         if pid == os.getpid():
             continue
-        if marker in _environment(pid) or _works_in(pid, directory / "postgres"):
+        if marker in _environment(pid) or _is_in(pid, directory / "postgres"):
             started = _start_time(pid)
             if started is not None:
                 found.append(ProcessRecord(pid, started, boot_id()))
     return found
 
 
-def end_remnants(directory: Path, grace_seconds: float = 5.0) -> int:
-    """Kill whatever a crash left behind; returns how many there were."""
-    left = remnants(directory)
+def kill_orphans(directory: Path, grace_s: float = 5.0) -> int:
+    """Kill the processes that a crash left behind, and return their number."""
+    left = orphans(directory)
     for record in left:
         record.send(signal.SIGKILL)
-    deadline = time.monotonic() + grace_seconds
+    deadline = time.monotonic() + grace_s
     for record in left:
         record.wait(max(0.0, deadline - time.monotonic()))
     return len(left)
 
 
-def working_in(directory: Path) -> list[ProcessRecord]:
-    """Processes whose working directory is `directory`: all of a Postgres, as it changes into its data."""
-    records = ((pid, _start_time(pid)) for pid in _pids() if _works_in(pid, directory))
+def processes_in(directory: Path) -> list[ProcessRecord]:
+    """Return processes whose working directory is `directory`, which every PostgreSQL process changes to."""
+    records = ((pid, _start_time(pid)) for pid in _pids() if _is_in(pid, directory))
     return [ProcessRecord(pid, started, boot_id()) for pid, started in records if started is not None]
 
 
 def boot_id() -> str:
-    """The kernel's random id of this boot."""
+    """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
@@ -177,11 +176,11 @@ def _start_time(pid: int) -> int | None:
 def _environment(pid: int) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # ended meanwhile, or another user's
+    except OSError:  # it has ended, or belongs to another user
         return []
 
 
-def _works_in(pid: int, directory: Path) -> bool:
+def _is_in(pid: int, directory: Path) -> bool:
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == directory
     except OSError:
@@ -189,6 +188,6 @@ def _works_in(pid: int, directory: Path) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Collect the exit status if it is our own child and has ended: otherwise it stays a zombie."""
+    """Collect the exit status of a child that has ended; otherwise it remains a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

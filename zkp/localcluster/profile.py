@@ -1,6 +1,6 @@
-"""The profile of a local cluster, `cluster.json`: who listens where, and which processes they are.
+"""The profile of a local cluster, `cluster.json`: its addresses and processes.
 
-It is written after every start and stop, so that a crash of the command leaves nothing unknown behind.
+It is written after every start and stop, so that it is complete if the command crashes.
 """
 
 import json
@@ -19,7 +19,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class ClusterProfile:
-    """`addresses`: member → purpose ("raft", "grpc", "health", "metrics", "https") → HOST:PORT."""
+    """Addresses and processes of a cluster.
+
+    `addresses`: member → purpose ("raft", "grpc", "health", "metrics", "https") → HOST:PORT.
+    """
 
     addresses: Mapping[str, Mapping[str, str]]
     embedded_postgres: bool = True
@@ -27,7 +30,7 @@ class ClusterProfile:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Daemons in the order of their start."""
+        """Daemons in start order."""
         return tuple(self.addresses)
 
     @property
@@ -36,13 +39,15 @@ class ClusterProfile:
         return tuple(self.addresses[name]["grpc"] for name in COORDINATORS)
 
     def with_process(self, name: str, record: ProcessRecord) -> Self:
+        """Return the profile with one process added or replaced."""
         return replace(self, processes={**self.processes, name: record})
 
     def without_process(self, name: str) -> Self:
+        """Return the profile without one process."""
         return replace(self, processes={known: record for known, record in self.processes.items() if known != name})
 
     def save(self, path: Path) -> None:
-        """Replace the file in one step."""
+        """Write the profile, replacing the file atomically."""
         document = {"format": FORMAT, **asdict(self)}
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -50,16 +55,20 @@ class ClusterProfile:
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """The profile, or None when there is none; raises LocalClusterError when it cannot be understood."""
+        """Read a profile; None if there is none, `LocalClusterError` if it is invalid."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
-                raise LocalClusterError(f"{path} is of another version: run `zkp local down` with that version")
+                raise LocalClusterError(
+                    f"{path}: has the format of another version; run `zkp local down` with that version"
+                )
             processes = {name: ProcessRecord(**record) for name, record in document["processes"].items()}
             return cls(document["addresses"], document["embedded_postgres"], processes)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LocalClusterError(f"{path} is damaged: stop what still runs, and delete {path.parent}") from error
+            raise LocalClusterError(
+                f"{path}: is damaged; stop the cluster's processes and delete {path.parent}"
+            ) from error
         except OSError as error:
-            raise LocalClusterError(f"{path} cannot be read: {error.strerror}") from error
+            raise LocalClusterError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,6 +1,6 @@
-"""Prometheus beside a local cluster: the shipped configuration and rules, targets from the profile, mutual TLS.
+"""Prometheus for a local cluster: shipped configuration and rules, targets from the profile, mutual TLS.
 
-Its page is plain HTTP on the loopback address, for browsers on this machine; what it scrapes is as on real hosts.
+Its web interface is plain HTTP on the loopback address; it scrapes the daemons as on real hosts.
 """
 
 import http.client
@@ -18,14 +18,14 @@ from zkp.localcluster.profile import ClusterProfile
 
 SHIPPED = Path(__file__).parents[2] / "monitoring" / "prometheus"
 _PROGRAM = "prometheus"
-_TIMEOUT_SECONDS = 5.0
+_TIMEOUT_S = 5.0
 _SCRAPED = {"coordinator": "metrics", "worker": "health", "gateway": "health"}
-"""Kind of daemon → the purpose of the address with its /metrics."""
+"""Kind of daemon → purpose of the address that serves /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What Prometheus scrapes; `health` is "up", "down" or "unknown"."""
+    """A scrape target; `health` is "up", "down" or "unknown"."""
 
     job: str
     node: str
@@ -35,23 +35,23 @@ class Target:
 
 
 def address(profile: ClusterProfile) -> str:
-    """HOST:PORT of Prometheus's page: in the cluster's own block of ports."""
+    """Return HOST:PORT of the web interface, in the cluster's block of ports."""
     base = port_of(profile.addresses[COORDINATORS[0]]["raft"]) - ports.RAFT - 1
     return f"127.0.0.1:{base + ports.PROMETHEUS}"
 
 
 def program() -> str:
-    """Where Prometheus is installed; raises LocalClusterError."""
+    """Return the path of Prometheus; raises `LocalClusterError` if it is not installed."""
     found = shutil.which(_PROGRAM)
     if found is None:
-        raise LocalClusterError("prometheus is not installed: apt install --no-install-recommends prometheus")
+        raise LocalClusterError("prometheus: is not installed; run: apt install --no-install-recommends prometheus")
     return found
 
 
 def prepare(layout: Layout, profile: ClusterProfile) -> list[str]:
-    """Lay out the directory of Prometheus; the command line that serves it. Raises LocalClusterError."""
+    """Write Prometheus' directory and return its command line; raises `LocalClusterError`."""
     if not (SHIPPED / "prometheus.yml").is_file():
-        raise LocalClusterError(f"{SHIPPED} has no prometheus.yml: run this from a checkout of the project")
+        raise LocalClusterError(f"{SHIPPED}: prometheus.yml is missing; run this from a checkout of the project")
     root = layout.prometheus
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.copy(SHIPPED / "prometheus.yml", root)
@@ -76,7 +76,7 @@ def prepare(layout: Layout, profile: ClusterProfile) -> list[str]:
 
 
 def target_groups(addresses: Mapping[str, Mapping[str, str]]) -> dict[str, list[dict[str, object]]]:
-    """Job → its targets as Prometheus reads them from a file, labelled with the node's id."""
+    """Return each job's targets for Prometheus' file-based service discovery, labelled with the node id."""
     found: dict[str, list[dict[str, object]]] = {job: [] for job in (*_SCRAPED, "infrastructure", "alertmanager")}
     for node, own in addresses.items():
         job = node.partition("-")[0]
@@ -84,10 +84,10 @@ def target_groups(addresses: Mapping[str, Mapping[str, str]]) -> dict[str, list[
     return found
 
 
-def targets(place: str) -> list[Target]:
-    """Every target of the Prometheus at HOST:PORT; none while it does not answer."""
-    host, _, port = place.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_SECONDS)
+def targets(at: str) -> list[Target]:
+    """Return the targets of the Prometheus at HOST:PORT; none while it does not answer."""
+    host, _, port = at.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/api/v1/targets?state=active")
         active = json.loads(connection.getresponse().read())["data"]["activeTargets"]

@@ -1,4 +1,4 @@
-"""Makes what a local cluster needs before it starts: authority, certificates, keys, ports, configurations."""
+"""Prepares a local cluster: certificate authority, certificates, keys, ports, configuration files."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ _ISSUED_BY = "zkp local"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make. `keys` is where circuit keys are, or are to be made."""
+    """What to prepare; `keys` is the directory of the circuit keys, made if missing."""
 
     layout: Layout
     keys: Path
@@ -44,7 +44,7 @@ class Plan:
 
 @contextlib.contextmanager
 def prepared(plan: Plan, before: ClusterProfile | None, report: Callable[[str], None]) -> Iterator[ClusterProfile]:
-    """Make everything, and keep the ports claimed while in the context. Raises LocalClusterError."""
+    """Prepare the cluster, and claim its ports until the context ends; raises `LocalClusterError`."""
     try:
         issue(plan.layout, plan.workers)
         make_keys(plan.keys, report)
@@ -61,14 +61,14 @@ def prepared(plan: Plan, before: ClusterProfile | None, report: Callable[[str], 
 
 
 def issue(layout: Layout, workers: int) -> None:
-    """Give every member a new certificate from the cluster's own authority, which is made when missing."""
+    """Issue a new certificate to every member; the cluster's authority is created if missing."""
     now = datetime.now(UTC)
     if layout.pki.is_dir():
         store = AuthorityStore.open(layout.pki)
     else:
         authority = Authority.create(TRUST_DOMAIN, now=now)
         store = AuthorityStore.create(layout.pki, authority, passphrase=None, now=now, by=_ISSUED_BY)
-    orders = [
+    specs = [
         *(CertificateSpec(name, Role.COORDINATOR, _HOSTS) for name in COORDINATORS),
         *(CertificateSpec(name, Role.WORKER, _HOSTS) for name in worker_names(workers)),
         CertificateSpec(GATEWAY, Role.GATEWAY, _HOSTS),
@@ -76,15 +76,15 @@ def issue(layout: Layout, workers: int) -> None:
         CertificateSpec(ADMIN, Role.ADMIN),
         CertificateSpec(PROMETHEUS, Role.PROMETHEUS),
     ]
-    store.issue(orders, layout.identities, now=now, by=_ISSUED_BY, replace=True)
+    store.issue(specs, layout.identities, now=now, by=_ISSUED_BY, replace=True)
 
 
 def make_keys(directory: Path, report: Callable[[str], None]) -> None:
-    """Make development keys for every circuit that has none there yet; seconds each."""
+    """Make development keys for every circuit without keys, which takes seconds per circuit."""
     store = KeyStore(directory)
-    there = {record.name for record in store.list()}
+    existing = {record.name for record in store.list()}
     for circuit in circuits.NAMES:
-        if circuit not in there:
+        if circuit not in existing:
             report(f"making development keys of {circuit}")
             store.build(circuit)
 

@@ -11,7 +11,7 @@ from coordinator.raft.errors import StorageError
 
 @contextlib.contextmanager
 def directory_lock(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process while in the context; it ends with the process too, however that ends.
+    """Hold the directory lock within the context; the kernel releases it if the process exits.
 
     Raises StorageError when another process holds it.
     """

@@ -25,7 +25,7 @@ class PeerConnection(asyncio.Protocol):
         self.made_with = made_with
         self.made_at = loop.time()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.outdated: asyncio.Future[None] = loop.create_future()
+        self.stale: asyncio.Future[None] = loop.create_future()
         """Done once the connection is to be re-made."""
         self.on_closed: Callable[[Exception | None], None] | None = None
         self._heard: asyncio.Future[None] = loop.create_future()
@@ -94,9 +94,9 @@ class PeerConnection(asyncio.Protocol):
             return 0.0
         return float(_ROUND_TRIP.unpack(information)[0]) / 1e6
 
-    def outdate(self) -> None:
+    def mark_stale(self) -> None:
         """The connection is to be re-made."""
-        _settle(self.outdated)
+        _settle(self.stale)
 
     def close(self) -> None:
         """At once; `on_closed` is called a moment later."""

@@ -32,18 +32,18 @@ from zkp.protocol.v1 import raft_pb2 as pb
 
 log = logging.getLogger("zkp.raft.links")
 
-CONNECT_TIMEOUT = 1.0
-HANDSHAKE_TIMEOUT = 2.0
-_RETRY_MIN, _RETRY_MAX = 0.05, 1.0
-_REMAKE_RETRY_MAX = 10.0  # while the connection that is to be re-made still works
-_REMAKE_PAUSE = 0.2  # between two connections: one after another
-_LINGER = 2.0  # a connection whose place was taken is read on for so long
-_LONGEST_LIFE = 3600.0  # then it is re-made: a new handshake with the certificates of the day
-_LOOK_PERIOD = 0.5
+CONNECT_TIMEOUT_S = 1.0
+HANDSHAKE_TIMEOUT_S = 2.0
+_RETRY_MIN_S, _RETRY_MAX_S = 0.05, 1.0
+_RECONNECT_RETRY_MAX_S = 10.0  # while the connection that is to be re-made still works
+_RECONNECT_PAUSE_S = 0.2  # between two connections: one after another
+_REPLACED_LINGER_S = 2.0  # a connection whose place was taken is read on for so long
+_MAX_CONNECTION_AGE_S = 3600.0  # then it is re-made: a new handshake with the certificates of the day
+_CERTIFICATE_CHECK_PERIOD_S = 0.5
 _RESOLVE_PERIOD_S = 60.0  # a peer's name may be given another address
-_MAX_BACKLOG = 64 << 20
+_MAX_BACKLOG_BYTES = 64 << 20
 """A peer that does not read is cut off before this node's memory suffers."""
-_REMAKE_BACKLOG = 64 << 10
+_RECONNECT_MAX_BACKLOG_BYTES = 64 << 10
 """A connection with more than this on its way is not re-made now: a snapshot would begin again."""
 
 
@@ -84,30 +84,30 @@ class PeerConnections:
         self._acceptor: TlsAcceptor | None = None
         self._sources = frozenset(source_of(peer.host) for peer in peers.values())
         """Where connections of peers come from, as far as that is known; names are resolved later."""
-        self._remaking = asyncio.Lock()
+        self._reconnect_lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Listen, and begin to dial. Raises OSError when the address cannot be bound."""
+        """Listen and start dialing. Raises OSError when the address cannot be bound."""
         self._acceptor = TlsAcceptor(
             await listen(self._bind.host, self._bind.port, backlog=BACKLOG),
             self._material.server_context(),
             lambda: PeerConnection(self._material.client_context()),
-            welcome=self._welcome,
+            on_connected=self._on_accepted,
             on_refused=self._events.on_refused,
             expected=lambda source: source in self._sources,
             speaks_http=False,
             called="a Raft connection",
-            handshake_seconds=HANDSHAKE_TIMEOUT,
+            handshake_seconds=HANDSHAKE_TIMEOUT_S,
         )
         self._acceptor.start()
         self._spawn(self._find_sources())
-        self._spawn(self._look_regularly())
+        self._spawn(self._check_certificates_periodically())
         for peer in self._peers:
             if self._dials(peer):
                 self._spawn(self._dial(peer))
 
     async def stop(self) -> None:
-        """Close everything; nobody is told any more."""
+        """Close every connection; no event is reported after this."""
         if self._acceptor is not None:
             await self._acceptor.stop()
         for task in self._tasks:
@@ -124,7 +124,7 @@ class PeerConnections:
         link = self._live.get(peer_id)
         if link is None:
             return
-        if link.backlog() > _MAX_BACKLOG:
+        if link.backlog() > _MAX_BACKLOG_BYTES:
             log.warning("peer does not read: connection closed", extra={"peer": peer_id})
             link.close()
             return
@@ -143,8 +143,8 @@ class PeerConnections:
         for peer, link in self._live.items():
             self._keep_current(peer, link)
 
-    def look(self) -> None:
-        """Close the connections of peers whose certificates are good no more; have old ones re-made."""
+    def check_certificates(self) -> None:
+        """Close connections whose peer certificate is no longer valid; mark aged connections stale."""
         now, time = datetime.now(UTC), asyncio.get_running_loop().time()
         for link, peer in list(self._open.items()):
             try:
@@ -152,14 +152,14 @@ class PeerConnections:
             except IdentityError as error:
                 self._refused(str(error.refusal), peer, str(error))
                 link.close()
-            if time - link.made_at > _LONGEST_LIFE:
-                link.outdate()
+            if time - link.made_at > _MAX_CONNECTION_AGE_S:
+                link.mark_stale()
 
     def _keep_current(self, peer: str, link: PeerConnection) -> None:
         if link.made_with is self._material.client_context():
             return
         if self._dials(peer):
-            link.outdate()
+            link.mark_stale()
         else:
             link.send(pb.Envelope(redial=pb.Redial()))
 
@@ -171,10 +171,10 @@ class PeerConnections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _look_regularly(self) -> None:
+    async def _check_certificates_periodically(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_PERIOD)
-            self.look()
+            await asyncio.sleep(_CERTIFICATE_CHECK_PERIOD_S)
+            self.check_certificates()
 
     # ------------------------------------------------------------ accepting
 
@@ -191,8 +191,10 @@ class PeerConnections:
             self._sources = frozenset(found)
             await asyncio.sleep(_RESOLVE_PERIOD_S)
 
-    def _welcome(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, _: str, address: str) -> None:
-        """The handshake is done: learn who it is, and only then read."""
+    def _on_accepted(
+        self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, _: str, address: str
+    ) -> None:
+        """Identify the peer after the TLS handshake; its bytes are read only then."""
         if not isinstance(protocol, PeerConnection):
             raise TypeError("the acceptor was given another kind of protocol")
         try:
@@ -210,15 +212,15 @@ class PeerConnections:
     # ------------------------------------------------------------ dialing
 
     async def _dial(self, peer: str) -> None:
-        """Keep a connection to the peer, trying again for ever with a bounded pause; a new obstacle is said once."""
-        pause, said = _RETRY_MIN, ""
+        """Keep a connection to the peer: retry with bounded backoff, logging each new reason once."""
+        pause, said = _RETRY_MIN_S, ""
         while True:
-            await self._until_wanted(peer)
+            await self._wait_until_needed(peer)
             try:
                 if peer in self._live:
-                    async with self._remaking:
+                    async with self._reconnect_lock:
                         await self._connect(peer)
-                        await asyncio.sleep(_REMAKE_PAUSE)
+                        await asyncio.sleep(_RECONNECT_PAUSE_S)
                 else:
                     await self._connect(peer)
             except (OSError, TimeoutError) as error:
@@ -233,24 +235,24 @@ class PeerConnections:
             except _NotOurPeer as error:
                 self._refused(error.kind, str(self._peers[peer]), str(error))
             else:
-                pause, said = _RETRY_MIN, ""
+                pause, said = _RETRY_MIN_S, ""
                 continue
-            await self._rest(peer, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
-            pause = min(2 * pause, _REMAKE_RETRY_MAX if peer in self._live else _RETRY_MAX)
+            await self._backoff(peer, pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            pause = min(2 * pause, _RECONNECT_RETRY_MAX_S if peer in self._live else _RETRY_MAX_S)
 
-    async def _until_wanted(self, peer: str) -> None:
-        """Until the peer has no connection, or one that is to be re-made and has little on its way."""
+    async def _wait_until_needed(self, peer: str) -> None:
+        """Return when the peer has no connection, or a stale one with a small send backlog."""
         while (link := self._live.get(peer)) is not None:
-            await asyncio.wait((link.closed, link.outdated), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((link.closed, link.stale), return_when=asyncio.FIRST_COMPLETED)
             if link.closed.done():
-                await asyncio.sleep(_RETRY_MIN)
-            elif link.backlog() <= _REMAKE_BACKLOG:
+                await asyncio.sleep(_RETRY_MIN_S)
+            elif link.backlog() <= _RECONNECT_MAX_BACKLOG_BYTES:
                 return
             else:
-                await self._rest(peer, _RETRY_MAX)
+                await self._backoff(peer, _RETRY_MAX_S)
 
-    async def _rest(self, peer: str, seconds: float) -> None:
-        """Pause; not longer than a connection lasts that is still there."""
+    async def _backoff(self, peer: str, seconds: float) -> None:
+        """Sleep for the backoff; return early when the live connection closes."""
         link = self._live.get(peer)
         if link is None:
             await asyncio.sleep(seconds)
@@ -258,22 +260,22 @@ class PeerConnections:
             await asyncio.wait((link.closed,), timeout=seconds)
 
     async def _connect(self, peer: str) -> None:
-        """Open a connection and make it the live one, once the peer has shown by its hello that it took us in."""
+        """Open a connection and make it live once the peer's hello shows that it accepted this node."""
         address = self._peers[peer]
         link = PeerConnection(self._material.client_context())
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 transport, _ = await asyncio.get_running_loop().create_connection(
                     lambda: link,
                     address.host,
                     address.port,
                     ssl=self._material.client_context(),
                     server_hostname=address.host,
-                    ssl_handshake_timeout=CONNECT_TIMEOUT,
+                    ssl_handshake_timeout=CONNECT_TIMEOUT_S,
                 )
             _tune(transport.get_extra_info("socket"))
             self._identify(link, expected=peer)
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 await link.heard()
         except BaseException:
             link.close()
@@ -312,7 +314,7 @@ class PeerConnections:
         self._open[link] = peer
         link.on_closed = lambda error: self._ended(peer, link, error)
         if older is not None:
-            asyncio.get_running_loop().call_later(_LINGER, older.close)
+            asyncio.get_running_loop().call_later(_REPLACED_LINGER_S, older.close)
             self._events.on_replaced(peer)
         self._events.on_up(peer)
         link.listen(
@@ -324,7 +326,7 @@ class PeerConnections:
     def _take(self, peer: str, link: PeerConnection, envelope: pb.Envelope) -> None:
         if envelope.HasField("redial"):
             if self._dials(peer):
-                link.outdate()
+                link.mark_stale()
             return
         self._events.on_frame(peer, envelope)
 
@@ -345,7 +347,7 @@ class PeerConnections:
 
 
 class _NotOurPeer(Exception):
-    """Whoever is at the other end, no Raft is spoken with it. kind: for metrics."""
+    """The remote end is not a configured peer, or must not dial. kind: label for metrics."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -353,7 +355,7 @@ class _NotOurPeer(Exception):
 
 
 def _tune(connection: socket.socket) -> None:
-    """No waiting for full packets; a peer that vanished is noticed in seconds."""
+    """Disable Nagle's algorithm, and detect a vanished peer within seconds."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.power.images import Disk, copies, require_loop_devices
-from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network, eventually, frozen
 from tests.integration.raft_process.coordinators import coordinators, processes
 from tests.integration.raft_process.stream import Stream, lost, streaming
 from zkp.client.errors import ClientError
@@ -83,7 +83,7 @@ async def one_round(network: Network, disks: Disks, stream: Stream, moment: rand
         await asyncio.to_thread(lose_power, network, disks)
         await asyncio.to_thread(power_on, network)
     begun = time.monotonic()
-    await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S)
+    await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S)
     return Round(losses, time.monotonic() - begun)
 
 
@@ -161,7 +161,7 @@ async def test_coordinators_that_do_not_sync_are_found_out(tmp_path: Path, keys:
             acknowledged = list(stream.acknowledged)
         try:
             await asyncio.to_thread(power_on, network)
-            await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S)
+            await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S)
             missing = await lost(network, acknowledged)
         except (LocalClusterError, ClientError):  # what was left of a log did not pass for one
             missing = acknowledged

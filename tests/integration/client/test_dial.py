@@ -1,4 +1,4 @@
-"""Who is accepted as a coordinator, and what is said about everybody else; over real sockets."""
+"""Authentication of coordinators and the errors for other servers, over real sockets."""
 
 import asyncio
 import shutil
@@ -26,20 +26,20 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
-    """An authority for this test alone."""
+    """A network with its own authority."""
     return Network(tmp_path)
 
 
 @pytest.fixture
 async def cluster(network: Network) -> AsyncIterator[Cluster]:
-    """One coordinator, which leads."""
+    """One coordinator, the leader."""
     async with Cluster(network, 1) as cluster:
         yield cluster
 
 
 @asynccontextmanager
 async def serving(by: TlsMaterial | grpc.ServerCredentials) -> AsyncIterator[str]:
-    """The address of a gRPC server with these credentials and no services."""
+    """Run a gRPC server with these credentials and no services; yield its address."""
     server = grpc.aio.server()
     credentials = by.grpc_server_credentials() if isinstance(by, TlsMaterial) else by
     port = server.add_secure_port(f"{HOST}:0", credentials)
@@ -52,7 +52,7 @@ async def serving(by: TlsMaterial | grpc.ServerCredentials) -> AsyncIterator[str
 async def listening(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """The address of a TCP server that talks like this; ends when every conversation has."""
+    """Run a TCP server with this handler; yield its address."""
     talks: set[asyncio.Task[None]] = set()
 
     async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,14 +69,14 @@ async def listening(
 
 
 async def reason(material: TlsMaterial, address: str) -> str:
-    """Why an address cannot be dialled."""
+    """Return the reason why a channel to the address cannot be opened."""
     with pytest.raises(DialFailed) as caught:
         await TlsDialer(material).dial(address, 2.0)
     return caught.value.reason
 
 
 async def test_a_coordinator_is_accepted(network: Network, cluster: Cluster) -> None:
-    """The line works for calls at once."""
+    """The channel is usable for calls."""
     line = await TlsDialer(network.material("client-1", Role.CLIENT)).dial(cluster.addresses[0], 2.0)
     cluster.submit(pb.Submission(task_id="t-1"))
     task = await line.call(lambda stubs: stubs.tasks.GetTask, pb.GetTaskRequest(task_id="t-1"), timeout=5)
@@ -85,31 +85,31 @@ async def test_a_coordinator_is_accepted(network: Network, cluster: Cluster) -> 
 
 
 async def test_a_worker_is_no_coordinator(network: Network) -> None:
-    """A valid certificate of the right host and trust domain, but of another role, is turned away."""
+    """A valid certificate of another role is rejected."""
     async with serving(network.material("worker-1", Role.WORKER)) as address:
         why = await reason(network.material("client-1", Role.CLIENT), address)
     assert why == "spiffe://zkp.local/worker/worker-1 is not a coordinator"
 
 
 async def test_a_coordinator_of_another_trust_domain_is_refused(network: Network) -> None:
-    """gRPC verifies the chain and the address; what the URI says is looked at before it dials."""
+    """The trust domain in the URI is checked in addition to gRPC's checks of chain and address."""
     bad = foreign_leaf(network.authority, datetime.now(UTC), Role.COORDINATOR, [HOST])
     pair = (bad.key_pem, bad.certificate_pem)
     async with serving(grpc.ssl_server_credentials([pair], bad.ca_pem, require_client_auth=True)) as address:
         why = await reason(network.material("client-1", Role.CLIENT), address)
-    assert why == "its certificate is refused: identity of another trust domain"
+    assert why == "server certificate rejected: identity of another trust domain"
 
 
 async def test_another_authority_is_not_trusted(tmp_path: Path, cluster: Cluster) -> None:
-    """A client of another network refuses our coordinators, says why, and does not wait for a deadline."""
+    """A client of another network rejects the coordinators with a reason, before its deadline."""
     stranger = Network(tmp_path / "elsewhere")
     async with LeaderConnection(cluster.addresses, stranger.material("client-1", Role.CLIENT)) as connection:
-        with pytest.raises(Untrusted, match=r"its certificate is refused: .*certificate"):
+        with pytest.raises(Untrusted, match=r"server certificate rejected: .*certificate"):
             await TaskClient(connection).get("t-1")
 
 
-async def test_a_client_that_the_server_does_not_trust_is_told(network: Network, cluster: Cluster) -> None:
-    """A certificate of another authority, together with the right roots: the server hangs up, and that is said."""
+async def test_a_client_certificate_rejected_by_the_server_is_reported(network: Network, cluster: Cluster) -> None:
+    """If the server rejects the client's certificate, the error says so."""
     now = datetime.now(UTC)
     issued = Authority.create("zkp.local", now=now).issue("client-1", Role.CLIENT, now=now)
     ours = network.issue("client-2", Role.CLIENT)
@@ -117,11 +117,11 @@ async def test_a_client_that_the_server_does_not_trust_is_told(network: Network,
     shutil.copy(ours.ca, files.ca)
     with_own_root = files.ca.read_bytes() + issued.ca_pem  # our side must accept its own chain
     files.ca.write_bytes(with_own_root)
-    assert "may refuse our certificate" in await reason(TlsMaterial.load(files), cluster.addresses[0])
+    assert "may have rejected the client certificate" in await reason(TlsMaterial.load(files), cluster.addresses[0])
 
 
 async def test_a_certificate_for_another_host_is_refused(network: Network) -> None:
-    """The address that was dialled must be in the certificate."""
+    """The certificate must contain the address."""
     now = datetime.now(UTC)
     issued = network.authority.issue("coordinator-9", Role.COORDINATOR, ["localhost"], now=now)
     async with serving(TlsMaterial.load(issued.write(network.directory))) as address:
@@ -129,7 +129,7 @@ async def test_a_certificate_for_another_host_is_refused(network: Network) -> No
 
 
 async def test_an_expired_certificate_is_refused(network: Network) -> None:
-    """A coordinator whose certificate has run out is not dialled."""
+    """An expired certificate of a coordinator is rejected."""
     issued = network.authority.issue(
         "coordinator-9", Role.COORDINATOR, [HOST], now=YESTERDAY, life=timedelta(hours=1)
     )
@@ -139,18 +139,18 @@ async def test_an_expired_certificate_is_refused(network: Network) -> None:
 
 
 async def test_a_port_without_tls_is_named_as_such(network: Network) -> None:
-    """Plain TCP that talks back is not mistaken for a coordinator."""
+    """A server without TLS is rejected with the reason."""
 
     async def babble(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
     async with listening(babble) as address:
-        assert "no TLS 1.3 there" in await reason(network.material("client-1", Role.CLIENT), address)
+        assert "no TLS 1.3 connection" in await reason(network.material("client-1", Role.CLIENT), address)
 
 
 async def test_a_silent_port_is_given_up(network: Network) -> None:
-    """Something that accepts and says nothing costs the dial's time and no more."""
+    """A server that sends nothing is abandoned after the dial timeout."""
 
     async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -161,8 +161,8 @@ async def test_a_silent_port_is_given_up(network: Network) -> None:
             await TlsDialer(network.material("client-1", Role.CLIENT)).dial(address, 0.2)
 
 
-async def test_nobody_there_is_said_with_the_address(network: Network, cluster: Cluster) -> None:
-    """A coordinator that does not run is named in the error, with the reason."""
+async def test_an_unreachable_address_is_reported(network: Network, cluster: Cluster) -> None:
+    """The error names an unreachable coordinator with the reason."""
     await cluster.nodes[0].stop()
     address = cluster.addresses[0]
     async with LeaderConnection((address,), network.material("client-1", Role.CLIENT)) as connection:
@@ -171,7 +171,7 @@ async def test_nobody_there_is_said_with_the_address(network: Network, cluster: 
 
 
 async def test_reloaded_credentials_are_used_for_new_calls(network: Network, cluster: Cluster) -> None:
-    """After the files changed and were reloaded, the next call comes with the new certificate."""
+    """After a reload the next call uses the new certificate."""
     files = network.issue("client-1", Role.CLIENT)
     material = TlsMaterial.load(files)
     seen: list[bytes] = []

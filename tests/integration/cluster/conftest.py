@@ -1,4 +1,4 @@
-"""A network that several modules share, and the logs beside a failure."""
+"""A network shared by several modules, and the daemons' logs with each failure."""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.integration.cluster.network import LIVE, Network, running
 
 @pytest.fixture(scope="package")
 def calm_network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """For tests that leave it as it was: the log level of production, and a gateway that may be asked often."""
+    """A network for tests that leave it unchanged: production log level, high gateway rate limits."""
     settings = {
         "COORDINATOR_TASKS_LEASE": "5s",
         "GATEWAY_RATE_PER_SECOND": "1000",
@@ -22,7 +22,7 @@ def calm_network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterat
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the last lines of every daemon's log with a test that failed."""
+    """Add the last lines of every daemon's log to a failure."""
     report = yield
     if report.failed:
         report.sections += [("the daemons' last lines", network.last_lines()) for network in LIVE]

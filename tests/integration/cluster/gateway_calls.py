@@ -1,4 +1,4 @@
-"""The gateway as a program without our library calls it: HTTPS, JSON, headers."""
+"""Calls of the gateway over HTTPS without the client library."""
 
 import http.client
 import json
@@ -8,14 +8,14 @@ from typing import Any
 
 from pki.files import TlsFiles
 from pki.tls.material import TlsMaterial
-from tests.integration.cluster.network import PATIENCE_S, Network
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network
 
 TASKS = "/api/v1/tasks"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """status, headers (names in lower case), and the JSON document."""
+    """Status, headers (lower-case names) and JSON document of a response."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,10 +34,12 @@ class GatewayCaller:
     def __call__(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """One request. `body`: bytes go as they are, anything else as JSON."""
+        """Send one request; a `body` that is not bytes is encoded as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} if data is not None else {}
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=PATIENCE_S, context=self._context)
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=WAIT_TIMEOUT_S, context=self._context
+        )
         try:
             connection.request(method, path, data, {**given, **(headers or {})})
             response = connection.getresponse()
@@ -48,19 +50,19 @@ class GatewayCaller:
             connection.close()
 
     def submit(self, kind: str, body: object, key: str | None = None) -> Reply:
-        """POST a task; `kind` is the end of the path, "" for the general one; with an idempotency key or without."""
+        """Submit a task; `kind` is the last part of the path, "" for the generic endpoint."""
         path = f"{TASKS}/{kind}" if kind else TASKS
         return self("POST", path, body, None if key is None else {"Idempotency-Key": key})
 
     def completed(self, task_id: str) -> Mapping[str, Any]:
-        """The task once it is completed."""
+        """Wait until the task is completed, and return it."""
         reply = self("GET", f"{TASKS}/{task_id}?wait=60")
         assert (reply.status, reply.document["state"]) == (200, "completed"), reply
         document: Mapping[str, Any] = reply.document
         return document
 
     def ids(self) -> set[str]:
-        """The ids of all tasks that the network knows, page after page."""
+        """Return the ids of all tasks, page by page."""
         found: set[str] = set()
         token = ""
         while True:

@@ -1,6 +1,6 @@
-"""A whole network under test: its real processes, who one can be to it, its record and its logs.
+"""A complete network under test: its processes, clients, database and logs.
 
-Nothing here sleeps for a fixed time: what takes a while is waited for with `eventually`.
+Nothing here sleeps for a fixed time; `eventually` waits for conditions.
 """
 
 import contextlib
@@ -25,32 +25,34 @@ from zkp.localcluster.cluster import LocalCluster
 from zkp.localcluster.https import HttpsCaller, Leader
 from zkp.localcluster.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY, POSTGRES
 from zkp.localcluster.logs import tail
-from zkp.localcluster.process import end_remnants, remnants
+from zkp.localcluster.process import kill_orphans, orphans
 
 T = TypeVar("T")
 
-PATIENCE_S = 120.0  # a loaded machine takes its time; what hangs still fails
+WAIT_TIMEOUT_S = 120.0  # generous, for a loaded machine; what hangs still fails
 OUTAGE_S = float(os.environ.get("ZKP_TEST_OUTAGE_SECONDS", "15"))
-"""How long a test keeps away what the network can do without; give 60 to keep it away for a minute."""
+"""Duration of the outages that tests cause."""
 _POLL_S = 0.1
 _LOG_LINES = 25
-_PATIENT = {"COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"}  # so that a loaded machine elects nobody whom no test wanted
+_STABLE_ELECTIONS = {
+    "COORDINATOR_RAFT_ELECTION_TIMEOUT": "1s"
+}  # so that a loaded machine causes no unwanted elections
 _SETTING_PREFIXES = ("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")
 
 LIVE: list["Network"] = []
-"""Networks that run now: what a failed test shows the logs of."""
+"""Running networks, whose logs are shown with a failed test."""
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """The process is gone, or is a zombie that its parent has not collected yet."""
+    """Return whether the process has ended; it may be a zombie that has not been reaped."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
-def eventually(what: str, found: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
-    """What `found` returns once that is neither None nor False; fails naming `what` when it takes too long."""
+def eventually(what: str, found: Callable[[], T | None], seconds: float = WAIT_TIMEOUT_S) -> T:
+    """Wait until `found` returns neither None nor False, and return its result; `what` names it in the failure."""
     deadline = time.monotonic() + seconds
     while True:
         value = found()
@@ -62,7 +64,7 @@ def eventually(what: str, found: Callable[[], T | None], seconds: float = PATIEN
 
 @contextlib.contextmanager
 def frozen(*processes: psutil.Process) -> Iterator[None]:
-    """Within this context the processes stand still; those that are gone at its end may be."""
+    """Suspend the processes while the context lasts; they may have ended by its end."""
     for process in processes:
         process.suspend()
     try:
@@ -83,15 +85,18 @@ def running(
     workers: int = 2,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator["Network"]:
-    """A network that is up. `variables`: settings of its daemons, as in `COORDINATOR_TASKS_LEASE="3s"`.
+    """Run a network.
 
-    database_url: instead of the embedded Postgres; record_url: how the test reaches that server, if otherwise.
+    Args:
+        database_url: PostgreSQL server to use instead of the embedded one.
+        record_url: URL by which the test connects to that server, if different.
+        variables: settings of the daemons, such as `COORDINATOR_TASKS_LEASE="3s"`.
     """
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
             if name.startswith(_SETTING_PREFIXES):
                 environment.delenv(name)
-        for name, value in {**_PATIENT, **variables}.items():
+        for name, value in {**_STABLE_ELECTIONS, **variables}.items():
             environment.setenv(name, value)
         cluster = LocalCluster(directory, workers=workers, keys=keys, database_url=database_url)
         network = Network(cluster, record_url or cluster.database_url)
@@ -109,39 +114,39 @@ def running(
 
 
 class Network:
-    """Three coordinators, two workers, a gateway and their Postgres."""
+    """Three coordinators, two workers, a gateway and PostgreSQL."""
 
     def __init__(self, cluster: LocalCluster, record_url: str) -> None:
         self.cluster = cluster
         self._record_url = record_url
         self.layout = cluster.layout
 
-    # ------------------------------------------------------------ asking
+    # ------------------------------------------------------------ queries
 
     def address(self, member: str, purpose: str) -> str:
-        """HOST:PORT; purposes are those of the cluster's profile ("raft", "grpc", "health", …)."""
+        """Return HOST:PORT; purposes are those of the profile ("raft", "grpc", "health", …)."""
         return self.cluster.profile.addresses[member][purpose]
 
     def https(self, identity: str = ADMIN) -> HttpsCaller:
-        """Calls as one of the cluster's own members."""
+        """Return an HTTPS client with a member's identity."""
         return HttpsCaller(self.layout.identity(identity))
 
     def health(self, member: str) -> Mapping[str, Any]:
-        """What /health says, with `code`, its HTTP status (0: no answer)."""
+        """Return the /health document, with the HTTP status as `code` (0: no answer)."""
         answer = self.https().get(self.address(member, "health"), "/health", timeout=5.0)
         return {"code": answer.status, **answer.document}
 
     def leader(self) -> Leader:
-        """Who leads, once somebody does."""
-        return self.cluster.wait_for_leader(PATIENCE_S)
+        """Wait for a leader and return it."""
+        return self.cluster.wait_for_leader(WAIT_TIMEOUT_S)
 
     def views(self) -> dict[str, tuple[str | None, int]]:
-        """What each coordinator says: node → (leader, term)."""
+        """Return each coordinator's view: node → (leader, term)."""
         raft = {name: self.health(name).get("raft", {}) for name in COORDINATORS}
         return {name: (view.get("leader"), view.get("term", 0)) for name, view in raft.items()}
 
     def agreed(self) -> tuple[str, int]:
-        """(leader, term) once every coordinator says the same."""
+        """Wait until all coordinators report the same (leader, term), and return it."""
 
         def same() -> tuple[str, int] | None:
             views = set(self.views().values())
@@ -152,45 +157,44 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def client(self, identity: str = CLIENT) -> AsyncIterator[TaskClient]:
-        """The client library, patient enough for any failover."""
-        reach = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(identity))
-        async with reach.connect() as connection:
-            yield TaskClient(connection, timeout=PATIENCE_S)
+        """Return a task client whose timeout exceeds any failover."""
+        target = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(identity))
+        async with target.connect() as connection:
+            yield TaskClient(connection, timeout=WAIT_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def admin(self) -> AsyncIterator[AdminClient]:
-        """The operator's side of it."""
-        reach = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(ADMIN))
-        async with reach.connect() as connection:
-            yield AdminClient(connection, timeout=PATIENCE_S)
+        """Return an admin client."""
+        target = ClusterTarget(self.cluster.profile.coordinators, self.layout.identity(ADMIN))
+        async with target.connect() as connection:
+            yield AdminClient(connection, timeout=WAIT_TIMEOUT_S)
 
     # ------------------------------------------------------------ processes
 
     def process(self, member: str) -> psutil.Process:
-        """The member's main process."""
+        """Return the member's main process."""
         pid = next(found.pid for found in self.cluster.members() if found.name == member)
         assert pid is not None, f"{member} is down"
         return psutil.Process(pid)
 
     def provers(self, *workers: str) -> list[psutil.Process]:
-        """The processes in which these workers prove."""
+        """Return the prover processes of these workers."""
         children = [child for worker in workers for child in self.process(worker).children()]
         found = [child for child in children if "worker.prover" in child.cmdline()]
         assert len(found) == len(workers), f"{workers} have provers {found}"
         return found
 
     def kill_everything(self) -> None:
-        """SIGKILL to every process at once, Postgres and its sessions included."""
-        found = remnants(self.layout.root)
+        """Kill every process with SIGKILL, including PostgreSQL and its sessions."""
+        found = orphans(self.layout.root)
         for process in found:
             process.send(signal.SIGKILL)
         for process in found:
-            assert process.wait(PATIENCE_S)
+            assert process.wait(WAIT_TIMEOUT_S)
 
     @contextlib.contextmanager
     def unmoved(self) -> Iterator[None]:
-        """Whatever happens in this context: afterwards the same node leads in the same term, every process is the one
-        that it was, and a proof still goes through."""
+        """Assert at the end that leader, term and processes are the same as before, and that a task is proved."""
         before = self.agreed(), self.cluster.members()
         yield
         assert (self.agreed(), self.cluster.members()) == before
@@ -200,40 +204,40 @@ class Network:
         assert (task["state"], task["public_inputs"]) == ("completed", ["42"])
 
     def wait_until_ready(self, member: str) -> None:
-        """The member says that it can serve."""
+        """Wait until the member reports that it is ready."""
         address = self.address(member, "health")
         eventually(f"{member} ready", lambda: self.https().ready(address))
 
     def end(self) -> None:
-        """Stop everything, whatever state it is in, and keep the logs alone."""
-        end_remnants(self.layout.root)
+        """Stop every process and delete the database; logs are kept."""
+        kill_orphans(self.layout.root)
         self.cluster.down()
-        assert remnants(self.layout.root) == []
+        assert orphans(self.layout.root) == []
         shutil.rmtree(self.layout.postgres, ignore_errors=True)
 
-    # ------------------------------------------------------------ record and logs
+    # ------------------------------------------------------------ database and logs
 
     def connect(self) -> psycopg.Connection[DictRow]:
-        """A session of the test's own at the record's database, as its superuser."""
+        """Open a superuser session at the database."""
         return psycopg.connect(self._record_url, row_factory=dict_row)
 
     def rows(self, statement: str, *values: object) -> list[DictRow]:
-        """What Postgres answers to a query of the test's own."""
+        """Return the rows of a query."""
         with self.connect() as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def log(self, member: str, start: int = 0) -> str:
-        """What a daemon has logged, from a position that `log_size` gave before."""
+        """Return a daemon's log from an offset that `log_size` returned."""
         with self.layout.log(member).open("rb") as file:
             file.seek(start)
             return file.read().decode(errors="replace")
 
     def log_size(self, member: str) -> int:
-        """Where the log ends now."""
+        """Return the current size of the log."""
         return self.layout.log(member).stat().st_size
 
     def last_lines(self) -> str:
-        """The ends of all logs, for whoever has to find out why a test failed."""
+        """Return the last lines of all logs, for the report of a failed test."""
         parts = []
         for member in (*COORDINATORS, "worker-1", "worker-2", GATEWAY, POSTGRES):
             lines = [line for line in tail(self.layout.log(member), 400) if "cygrpc" not in line]

@@ -1,4 +1,4 @@
-"""Wrong settings, met by the programs themselves: one line that names file, key and cure, and nothing listens.
+"""Invalid settings: each program prints one line with file, key and fix, and does not listen.
 
 Each case starts from the configuration that `zkp local` writes, with one thing wrong. Somebody else listens on all of
 the cluster's ports meanwhile: a daemon that tried to listen before it had checked would say that instead.
@@ -22,7 +22,7 @@ from zkp.localcluster.layout import Layout
 from zkp.localcluster.process import python_module
 
 Document = dict[str, Any]
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 _PREFIXES = ("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")
 _WILDCARD = "0.0.0.0"  # noqa: S104 - refused, not bound
 _SOCKET = {"host": "/nowhere"}
@@ -30,23 +30,23 @@ _SOCKET = {"host": "/nowhere"}
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The generated files of a cluster that nobody has started."""
+    """The generated files of a cluster that has not been started."""
 
     layout: Layout
 
     def document(self, member: str) -> Document:
-        """The member's configuration, to be spoilt."""
+        """The member's configuration file, which the test edits."""
         found: Document = yaml.safe_load(self.layout.config(member).read_text(encoding="utf-8"))
         return {**found, "database": dict(_SOCKET)} if member.startswith("coordinator") else found
 
     def data(self, member: str) -> list[Path]:
-        """Files that the member has written."""
+        """Return the files that the member has written."""
         return [path for path in self.layout.data(member).rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Site]:
-    """Certificates, configurations, directories; all ports taken."""
+    """Prepare certificates, configurations and directories; all ports are in use."""
     layout = Layout(tmp_path_factory.mktemp("site"))
     plan = setup.Plan(layout, keys, workers=1, embedded_postgres=True)
     with contextlib.ExitStack() as stack:
@@ -59,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Site]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended, and what it said."""
+    """Exit status and output of a program."""
 
     code: int
     out: str
@@ -67,7 +67,7 @@ class Ended:
 
 
 def run(commands: list[list[str]], variables: Mapping[str, str]) -> list[Ended]:
-    """Programs side by side to their ends, in an environment that says nothing else about them."""
+    """Run programs in parallel until they exit, in an environment without other settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
     environment = {**kept, **variables}
     pipe = subprocess.PIPE
@@ -79,7 +79,7 @@ def run(commands: list[list[str]], variables: Mapping[str, str]) -> list[Ended]:
             )
             stack.callback(process.kill)
             processes.append(process)
-        said = [process.communicate(timeout=_PATIENCE_S) for process in processes]
+        said = [process.communicate(timeout=_TIMEOUT_S) for process in processes]
         return [Ended(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
 
 
@@ -129,12 +129,12 @@ def unverified_database(document: Document, _: Site) -> None:
 
 
 def nothing(_: Document, __: Site) -> None:
-    """The fault is in the environment."""
+    """Run with an invalid environment variable."""
 
 
 Spoil = Callable[[Document, Site], None]
 BAD: dict[str, tuple[Spoil, dict[str, str], tuple[str, ...]]] = {
-    "wildcard advertised address": (wildcard, {}, ("raft.advertise", _WILDCARD, "reach")),
+    "wildcard advertised address": (wildcard, {}, ("raft.advertise", _WILDCARD, "peers connect")),
     "two peers with one id": (doubled_id, {}, ("raft.peers[2].id", "coordinator-2")),
     "two peers at one address": (doubled_address, {}, ("raft.peers[2].raft",)),
     "own id not among the peers": (not_a_peer, {}, ("node.id", "not among raft.peers", "coordinator-1")),
@@ -163,7 +163,7 @@ BAD: dict[str, tuple[Spoil, dict[str, str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_coordinator_refuses_wrong_settings(site: Site, what: str) -> None:
-    """`coordinator check` and the daemon say the same line, exit non-zero, and touch neither ports nor data."""
+    """`coordinator check` and the daemon print the same line, exit non-zero, and use neither ports nor data."""
     spoil, variables, words = BAD[what]
     document = site.document("coordinator-1")
     spoil(document, site)
@@ -183,7 +183,7 @@ def test_a_coordinator_refuses_wrong_settings(site: Site, what: str) -> None:
 
 
 def test_a_good_configuration_passes_the_check_alone(site: Site) -> None:
-    """The generated one: the check says what it found, and leaves the ports to whoever has them."""
+    """The check of a generated configuration succeeds while its ports are in use."""
     config = str(site.layout.config("coordinator-1"))
     variables = {"ZKP_DATABASE_URL": "postgresql://zkp@/zkp?host=/nowhere"}
 
@@ -199,7 +199,7 @@ def test_a_good_configuration_passes_the_check_alone(site: Site) -> None:
 
 @pytest.mark.parametrize("member", ["worker-1", "gateway"])
 def test_the_other_daemons_refuse_as_clearly(site: Site, member: str) -> None:
-    """An unknown key and somebody else's certificate: one line with file, key and cure."""
+    """An unknown key and another member's certificate give one line with file, key and fix."""
     other = site.layout.identity("coordinator-1")
     cases: dict[str, Document] = {
         "coordinator: unknown key; did you mean coordinators?": {"coordinator": []},

@@ -1,4 +1,4 @@
-"""Postgres goes away while there is work: everything is accepted and proved meanwhile, and recorded afterwards."""
+"""PostgreSQL fails under load: tasks are accepted and proved meanwhile, and projected afterwards."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.identity import Role
-from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, running
+from tests.integration.cluster.network import OUTAGE_S, WAIT_TIMEOUT_S, Network, eventually, running
 from tests.integration.cluster.work import Load, check_proofs, check_recorded_once, finished, submission, submit
 from tests.integration.postgres import SUPERUSER, Databases, SystemServer, system_binaries
 from zkp.localcluster import setup
@@ -19,13 +19,13 @@ from zkp.localcluster.layout import COORDINATORS, POSTGRES, TRUST_DOMAIN, Layout
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """A network with its embedded Postgres."""
+    """A network with the embedded PostgreSQL."""
     with running(tmp_path_factory.mktemp("database"), keys) as network:
         yield network
 
 
 def database_status(network: Network) -> str:
-    """What the leader says of its database."""
+    """Return the leader's database status."""
     status: str = network.health(network.leader().id)["database"]["status"]
     return status
 
@@ -53,7 +53,7 @@ async def test_postgres_may_be_away(network: Network, keys: Path, failover: bool
                 listed = [task.id async for task in client.list(limit=5)]
                 if failover:
                     await asyncio.to_thread(network.cluster.kill, leader.id)
-                    await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=leader)
+                    await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S, other_than=leader)
                     await load.more(5)
             finally:
                 await asyncio.to_thread(network.cluster.up)
@@ -71,7 +71,7 @@ async def test_postgres_may_be_away(network: Network, keys: Path, failover: bool
 
 @pytest.fixture(scope="module")
 def over_tls(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """A network whose record is kept by Debian's Postgres, over TCP and mutual TLS."""
+    """A network with Debian's PostgreSQL, over TCP and mutual TLS."""
     if system_binaries() is None:
         pytest.skip("needs Debian's PostgreSQL: apt-get install postgresql")
     layout = Layout(tmp_path_factory.mktemp("over-tls"))

@@ -1,4 +1,4 @@
-"""Coordinators that die, pause, hand over and come back: what was accepted is completed, once, and recorded once."""
+"""Coordinators that are killed, suspended, restarted or transfer leadership: accepted tasks complete exactly once."""
 
 import asyncio
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.integration.cluster.network import OUTAGE_S, PATIENCE_S, Network, eventually, frozen, running
+from tests.integration.cluster.network import OUTAGE_S, WAIT_TIMEOUT_S, Network, eventually, frozen, running
 from tests.integration.cluster.work import (
     Load,
     check_proofs,
@@ -27,21 +27,21 @@ WORKERS = ("worker-1", "worker-2")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """One network for this module."""
+    """The network of this module."""
     with running(tmp_path_factory.mktemp("failover"), keys, variables={"COORDINATOR_TASKS_LEASE": "5s"}) as network:
         yield network
 
 
 @pytest.fixture
 def network(shared: Network) -> Network:
-    """The same, with every process running again, whatever the test before has done."""
+    """The module's network, with every process running."""
     shared.cluster.up()
     shared.agreed()
     return shared
 
 
 def terms_in_order_of_assignment(network: Network) -> list[int]:
-    """The terms of all attempts ever written, in the order in which they began."""
+    """Return the terms of all attempts, in start order."""
     return [row["term"] for row in network.rows("SELECT term FROM attempts ORDER BY assigned_at, term")]
 
 
@@ -56,7 +56,7 @@ async def test_sixty_tasks_survive_their_leader(network: Network, keys: Path) ->
             before = await asyncio.to_thread(network.leader)
             queued = (await admin.cluster_status()).tasks[TaskState.PENDING]
             await asyncio.to_thread(network.cluster.kill, before.id)
-            after = await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+            after = await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S, other_than=before)
         tasks = await finished(client, ids)
 
     assert len(tasks) == 60
@@ -71,11 +71,11 @@ async def test_sixty_tasks_survive_their_leader(network: Network, keys: Path) ->
 
 
 async def test_a_leader_that_slept_through_its_deposition_writes_nothing(network: Network, keys: Path) -> None:
-    """It wakes up believing that it leads, finds another, and follows; the record knows the order of terms."""
+    """A deposed leader that resumes writes nothing and follows; terms in the database do not decrease."""
     before = network.leader()
     async with network.client() as client:
         with frozen(network.process(before.id)):
-            after = await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+            after = await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S, other_than=before)
             meanwhile = await submit(client, *(submission() for _ in range(10)))
             await finished(client, meanwhile)
         leader, term = await asyncio.to_thread(network.agreed)
@@ -90,7 +90,7 @@ async def test_a_leader_that_slept_through_its_deposition_writes_nothing(network
 
 
 def test_the_record_refuses_the_term_of_a_deposed_leader(network: Network) -> None:
-    """Also to a session that does not come through the coordinators' own code."""
+    """The trigger rejects an old term from any session."""
     (position,) = network.rows("SELECT term FROM projection")
     before = network.rows("SELECT * FROM attempts ORDER BY task_id, attempt")
 
@@ -104,7 +104,7 @@ def test_the_record_refuses_the_term_of_a_deposed_leader(network: Network) -> No
 
 
 def test_only_the_leader_has_a_writing_session(network: Network) -> None:
-    """Whoever follows reads the record at most."""
+    """Followers have read-only sessions."""
     leader = network.leader()
 
     def writers() -> set[str]:
@@ -131,7 +131,7 @@ def test_a_lone_survivor_says_that_it_cannot_serve(network: Network) -> None:
 
 
 async def test_a_rolling_restart_under_load_loses_nothing(network: Network, keys: Path) -> None:
-    """Every coordinator is stopped and started in turn, the leader last, while tasks keep coming."""
+    """Each coordinator is restarted in turn, the leader last, under load."""
     leader = network.leader()
     order = [name for name in COORDINATORS if name != leader.id] + [leader.id]
     async with network.client() as client:
@@ -151,7 +151,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(network: Network, keys
 
 
 async def test_leadership_is_handed_over_on_request(network: Network, keys: Path) -> None:
-    """`zkp admin transfer` makes the named node lead in the next term; tasks go on coming and are completed."""
+    """`zkp admin transfer` makes the named node leader in the next term, under load."""
     before = network.leader()
     heir = next(name for name in COORDINATORS if name != before.id)
     command = python_module("zkp.cli", "admin", "transfer", "--to", heir, "--dir", str(network.layout.root))
@@ -162,7 +162,7 @@ async def test_leadership_is_handed_over_on_request(network: Network, keys: Path
             await load.more(5)
         tasks = await finished(client, load.accepted)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{heir} leads\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"new leader: {heir}\n", "")
     leader, term = network.agreed()
     assert leader == heir
     assert term > before.term
@@ -171,7 +171,7 @@ async def test_leadership_is_handed_over_on_request(network: Network, keys: Path
 
 
 async def test_every_acknowledged_task_survives_the_death_of_everything(network: Network, keys: Path) -> None:
-    """SIGKILL to all processes at once, Postgres included, in the middle of the load; then they start again."""
+    """All processes, with PostgreSQL, are killed under load and restarted."""
     async with network.client() as client:
         async with Load(client) as load:
             slow = await submit(client, *(submission("merkle_proof") for _ in range(4)))  # keeps the workers busy
@@ -189,7 +189,7 @@ async def test_every_acknowledged_task_survives_the_death_of_everything(network:
 
 
 async def test_finished_proofs_wait_for_the_coordinators(network: Network, keys: Path) -> None:
-    """Workers that finish while nobody leads hold their proofs, for as long as it takes, and prove nothing twice."""
+    """Workers that finish without a leader keep their proofs until one is elected, and do not prove again."""
     async with network.client() as client:
         with frozen(*network.provers(*WORKERS)):
             ids = await submit(client, submission("merkle_proof"), submission("merkle_proof"))
@@ -211,6 +211,6 @@ async def test_finished_proofs_wait_for_the_coordinators(network: Network, keys:
 
 
 def each_holds_a_proof(network: Network) -> bool:
-    """Every worker has finished what it had, and nobody has taken it."""
+    """Return whether every worker has finished and holds unacknowledged proofs."""
     reports = [network.health(worker) for worker in WORKERS]
     return all((report.get("held"), report.get("proving")) == (1, 0) for report in reports)

@@ -1,4 +1,4 @@
-"""What callers keep to themselves stays between them, the Raft log and the worker that proves it.
+"""Private inputs are known only to the caller, the Raft log and the proving worker.
 
 A network at debug level is given values that appear nowhere else, in good requests, bad ones, and ones that go wrong
 on the way; then every log, every column of the record and every command line is searched for them.
@@ -16,7 +16,7 @@ from tests.integration.cluster.gateway_calls import TASKS, GatewayCaller
 from tests.integration.cluster.network import Network, frozen, running
 from tests.integration.cluster.work import check_recorded_once, finished, submission, submit, under_way
 from zkp.localcluster.layout import GATEWAY, POSTGRES
-from zkp.localcluster.process import remnants
+from zkp.localcluster.process import orphans
 
 WORKERS = ("worker-1", "worker-2")
 ADDEND = 15_732_846_091_237_465_218  # of 64 bits, as are the next two
@@ -29,7 +29,7 @@ PASSWORD = b"0c5f-of-the-record-and-nobody-else"
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """A network that says as much as it can."""
+    """A network at log level debug."""
     settings = {
         "COORDINATOR_NODE_LOG_LEVEL": "debug",
         "WORKER_LOG_LEVEL": "debug",
@@ -45,7 +45,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Ne
 
 
 def traces(text: bytes) -> set[int]:
-    """Which of the secrets the text holds: in decimal, in hexadecimal, or as the hexadecimal of those letters."""
+    """Return the secrets that the text contains, in decimal, in hexadecimal, or as the hexadecimal of either."""
     text = text.lower()
 
     def forms(secret: int) -> tuple[bytes, ...]:
@@ -56,14 +56,14 @@ def traces(text: bytes) -> set[int]:
 
 
 def credentials(network: Network) -> set[bytes]:
-    """The database's password, and a line out of the middle of every private key."""
+    """Return the database's password and a line from the middle of every private key."""
     keys = [path.read_bytes().splitlines() for path in network.layout.identities.glob("*/key.pem")]
     assert len(keys) > 8
     return {PASSWORD, *(lines[len(lines) // 2] for lines in keys)}
 
 
 def ask_for_everything(call: GatewayCaller) -> list[str]:
-    """Good requests over HTTPS, whose ids are returned, and bad ones that carry the same secrets."""
+    """Send valid requests, whose ids are returned, and invalid ones with the same secrets."""
     leaves = [LEAF, 2, 3]
     ranged = {"value": VALUE, "min": 1, "max": 2**64 - 1, "blinding": str(BLINDING)}
     good = [
@@ -103,7 +103,7 @@ async def test_secrets_are_written_nowhere(network: Network) -> None:
             await asyncio.to_thread(network.cluster.stop, "worker-2")
             command_lines = b" ".join(
                 b" ".join(word.encode() for word in psutil.Process(record.pid).cmdline())
-                for record in remnants(network.layout.root)
+                for record in orphans(network.layout.root)
             )
         leader = network.leader()
         await asyncio.to_thread(network.cluster.start, "worker-2")
@@ -132,7 +132,7 @@ async def test_secrets_are_written_nowhere(network: Network) -> None:
 
 
 def dump(network: Network) -> bytes:
-    """Every row of every table of the database, as text."""
+    """Return every row of every table as text."""
     tables = [
         row["table_name"]
         for row in network.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
@@ -144,5 +144,5 @@ def dump(network: Network) -> bytes:
 
 
 def raft_logs(network: Network) -> bytes:
-    """What the coordinators keep on their own disks."""
+    """Return the files in the coordinators' data directories."""
     return b"".join(path.read_bytes() for path in (network.layout.root / "data").rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What callers of a real gateway may ask for: good requests are proved, bad ones are refused and change nothing."""
+"""Requests to a gateway: valid ones are proved, invalid ones are rejected without effect."""
 
 import json
 import subprocess
@@ -17,13 +17,13 @@ from zkp.proofs.keys import KeyStore
 
 @pytest.fixture
 def network(calm_network: Network) -> Network:
-    """A network whose gateway lets a test ask as often as it likes."""
+    """A network whose gateway has high rate limits."""
     return calm_network
 
 
 @pytest.fixture
 def call(network: Network) -> GatewayCaller:
-    """Its gateway."""
+    """A client of its gateway."""
     return GatewayCaller(network)
 
 
@@ -68,7 +68,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_request_names_the_field_and_changes_nothing(call: GatewayCaller, what: str) -> None:
-    """A 4xx with problem details; the list of tasks is the same afterwards."""
+    """The response is 4xx with problem details, and no task is created."""
     kind, body, status, field = BAD[what]
     before = call.ids()
 
@@ -83,7 +83,7 @@ def test_a_bad_request_names_the_field_and_changes_nothing(call: GatewayCaller, 
 
 
 def test_lists_of_every_shape_are_proved(network: Network, call: GatewayCaller, tmp_path: Path, keys: Path) -> None:
-    """Powers of two or not, the first entry or the last: anyone can verify the proof with the exported key alone."""
+    """Proofs for the first and last entries of lists of different sizes verify with the exported key alone."""
     wanted = [(size, size - 1) for size in (1, 2, 3, 5, 6, 7, 12, 33)] + [(3, 1), (100, 64), (1000, 0)]
     ids = {
         place: call.submit("merkle", {"leaves": list(range(1, place[0] + 1)), "leaf_index": place[1]}).document["id"]
@@ -119,7 +119,7 @@ def test_lists_of_every_shape_are_proved(network: Network, call: GatewayCaller, 
 async def test_an_idempotency_key_names_one_task_also_across_a_failover(
     network: Network, call: GatewayCaller
 ) -> None:
-    """Ten at once, one more after the leader is dead, one after the end of the task: always the same task, once."""
+    """Ten concurrent requests, one after a failover and one after the task's end give the same task."""
     body = {"leaves": LEAVES, "leaf_index": 3}
     before = call.ids()
     with ThreadPoolExecutor(10) as threads:
@@ -141,7 +141,7 @@ async def test_an_idempotency_key_names_one_task_also_across_a_failover(
     assert after_end.document["state"] == "completed"
     assert (other_content.status, other_content.document["title"]) == (
         409,
-        "The idempotency key belongs to another submission",
+        "Idempotency key already used with a different body",
     )
     assert call.ids() - before == {task_id}
     async with network.client() as client:
@@ -149,7 +149,7 @@ async def test_an_idempotency_key_names_one_task_also_across_a_failover(
 
 
 def test_a_range_and_a_sum_are_proved_too(call: GatewayCaller) -> None:
-    """The blinding that was drawn for the caller is given back once; the value and the addends are in no answer."""
+    """A generated blinding is returned once; the value and the addends are in no response."""
     ranged = call.submit("range", RANGE).document
     added = call.submit("", {"circuit": "addition", "inputs": {"a": "0x28", "b": 2}}).document
 

@@ -1,4 +1,4 @@
-"""Workers that die, stop, or are given what cannot be proved: the attempt is lost, never the task, never others."""
+"""Workers that are killed, stopped, or given invalid inputs: only the attempt is lost."""
 
 import asyncio
 import signal
@@ -27,7 +27,7 @@ WORKERS = ("worker-1", "worker-2")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Network]:
-    """One network for this module: silence is forgiven for 5 seconds, and a worker that stops drains for 3."""
+    """The network of this module: leases of 5 s, a drain of 3 s."""
     settings = {"COORDINATOR_TASKS_LEASE": "5s", "WORKER_DRAIN_TIMEOUT": "3s"}
     with running(tmp_path_factory.mktemp("workers"), keys, variables=settings) as network:
         yield network
@@ -35,25 +35,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Net
 
 @pytest.fixture
 def network(shared: Network) -> Network:
-    """The same, with both workers at work again, whatever the test before has done."""
+    """The module's network, with both workers running."""
     shared.cluster.up()
     eventually("two workers", lambda: shared.health(shared.leader().id)["workers"].get("connected") == 2)
     return shared
 
 
 def other(worker: str) -> str:
-    """The one that is not this one."""
+    """Return the other worker."""
     return next(name for name in WORKERS if name != worker)
 
 
 def attempts(network: Network, task_id: str) -> list[tuple[int, str, str]]:
-    """What the record says of each attempt: number, worker, how it ended."""
+    """Return the stored attempts: number, worker, state."""
     rows = network.rows("SELECT attempt, worker_id, state FROM attempts WHERE task_id = %s ORDER BY attempt", task_id)
     return [(row["attempt"], row["worker_id"], row["state"]) for row in rows]
 
 
 def by(network: Network, worker: str, ids: list[str]) -> bool:
-    """One of these tasks was completed by the worker, as far as the record knows."""
+    """Return whether the database has a task of these that the worker completed."""
     statement = "SELECT id FROM tasks WHERE id = ANY(%s) AND worker_id = %s AND state = 'completed'"
     return network.rows(statement, ids, worker) != []
 
@@ -77,7 +77,7 @@ async def test_the_task_of_a_killed_worker_is_completed_by_the_other(network: Ne
 
 
 async def test_a_killed_prover_fails_its_own_attempt_alone(network: Network, keys: Path) -> None:
-    """The worker goes on with a new prover, and what the other worker proves meanwhile is not disturbed."""
+    """The worker continues with a new prover, and the other worker is not affected."""
     before = {worker: network.process(worker).pid for worker in WORKERS}
     async with network.client() as client:
         with frozen(*network.provers(*WORKERS)):
@@ -105,7 +105,7 @@ async def test_a_killed_prover_fails_its_own_attempt_alone(network: Network, key
 
 
 async def test_a_worker_that_is_stopped_finishes_its_proof(network: Network, keys: Path) -> None:
-    """SIGTERM in the middle of a proof that takes no longer than the drain time: it is reported before the end."""
+    """After SIGTERM a proof that ends within the drain time is reported before the worker exits."""
     async with network.client() as client:
         with frozen(*network.provers(*WORKERS)):
             (task_id,) = await submit(client, submission("merkle_proof"))
@@ -123,7 +123,7 @@ async def test_a_worker_that_is_stopped_finishes_its_proof(network: Network, key
 
 
 async def test_a_worker_that_is_stopped_hands_back_what_it_cannot_finish(network: Network, keys: Path) -> None:
-    """A proof that takes longer goes back, at no cost of a retry, and the other worker makes it."""
+    """A longer proof is released without counting as a retry, and the other worker makes it."""
     async with network.client() as client:
         with frozen(*network.provers(*WORKERS)):
             (task_id,) = await submit(client, submission("merkle_proof"))
@@ -138,7 +138,7 @@ async def test_a_worker_that_is_stopped_hands_back_what_it_cannot_finish(network
 
 
 async def test_a_false_statement_fails_once_and_hurts_nobody(network: Network, keys: Path) -> None:
-    """Inputs that do not lead to the public inputs: no retry, no quarantine, both workers go on."""
+    """Inputs that do not match the public inputs fail without retry or quarantine."""
     before = {worker: network.process(worker).pid for worker in WORKERS}
     async with network.client() as client, network.admin() as admin:
         (lie,) = await submit(client, replace(submission(), public_inputs=("43",)))
@@ -153,7 +153,7 @@ async def test_a_false_statement_fails_once_and_hurts_nobody(network: Network, k
 
 
 async def test_an_input_beyond_the_field_never_reaches_a_worker(network: Network) -> None:
-    """Not even from a client that prepares its submissions itself: the coordinator names the field and refuses."""
+    """The coordinator rejects them by field, even if the client did not check them."""
     good = submission("merkle_proof")
     leaf = b'"leaf":"1018"'
     assert leaf in good.inputs
@@ -165,7 +165,7 @@ async def test_an_input_beyond_the_field_never_reaches_a_worker(network: Network
 
 
 async def test_everybody_knows_the_workers_after_a_failover(network: Network) -> None:
-    """A node that was down and comes to lead has not forgotten who works."""
+    """A node that was down knows the workers once it is leader."""
     before = network.leader()
     await asyncio.to_thread(network.cluster.kill, before.id)
     after = await asyncio.to_thread(network.cluster.wait_for_leader, other_than=before)
@@ -181,7 +181,7 @@ async def test_everybody_knows_the_workers_after_a_failover(network: Network) ->
 
 
 def test_a_prover_is_a_child_that_goes_with_its_worker(network: Network) -> None:
-    """However a worker ends, nothing that it started is left."""
+    """A worker's child processes end with it."""
     provers = network.provers(*WORKERS)
     for worker in WORKERS:
         network.cluster.kill(worker)

@@ -1,4 +1,4 @@
-"""Tasks for a network under test: made, submitted, kept coming, and held against the record."""
+"""Tasks for a network under test: prepare, submit, wait, and check against the projection."""
 
 import asyncio
 import itertools
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.integration.cluster.network import PATIENCE_S, Network, eventually
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network, eventually
 from zkp.client.model import Accepted, Submission, Task, TaskState
 from zkp.client.tasks import TaskClient
 from zkp.proofs import circuits
@@ -25,13 +25,13 @@ _REQUESTS: Mapping[str, Mapping[str, object]] = {
 
 
 def submission(circuit: str = "addition", task_id: str | None = None, **request: object) -> Submission:
-    """One task; a request of its own replaces the usual one."""
+    """Return one submission, by default with the circuit's standard request."""
     prepared = circuits.prepare(circuit, request or _REQUESTS[circuit])
     return Submission(task_id or f"{circuit}-{next(_NUMBERS)}", circuit, prepared.inputs, prepared.public_inputs)
 
 
 async def submit(client: TaskClient, *submissions: Submission) -> list[str]:
-    """Have all of them accepted; their ids."""
+    """Submit all and return their ids; each must be accepted."""
     ids = []
     async for _, outcome in client.submit_many(submissions):
         assert isinstance(outcome, Accepted), outcome
@@ -40,14 +40,14 @@ async def submit(client: TaskClient, *submissions: Submission) -> list[str]:
 
 
 async def finished(client: TaskClient, ids: Iterable[str]) -> dict[str, Task]:
-    """Every task in its final state."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Wait for every task's final state."""
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
         return {task_id: await client.wait(task_id) for task_id in ids}
 
 
 async def under_way(client: TaskClient, task_id: str) -> Task:
-    """The task once a worker proves it."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Wait until a worker proves the task."""
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
         async for task in client.watch(task_id):
             if task.state is TaskState.IN_PROGRESS:
                 return task
@@ -56,7 +56,7 @@ async def under_way(client: TaskClient, task_id: str) -> Task:
 
 
 def check_proofs(keys: Path, tasks: Mapping[str, Task]) -> None:
-    """Every task is completed, with a proof of what was asked."""
+    """Assert that every task is completed with a valid proof of its statement."""
     verifier = Verifier(KeyStore(keys))
     for task in tasks.values():
         assert task.state is TaskState.COMPLETED, task
@@ -64,7 +64,7 @@ def check_proofs(keys: Path, tasks: Mapping[str, Task]) -> None:
 
 
 def check_recorded_once(network: Network, tasks: Mapping[str, Task]) -> None:
-    """Postgres comes to hold exactly these results, each accepted once, from the attempt and worker it names."""
+    """Assert that PostgreSQL holds exactly these results, each accepted once, with its attempt and worker."""
     ids = list(tasks)
 
     def caught_up() -> bool:
@@ -73,7 +73,7 @@ def check_recorded_once(network: Network, tasks: Mapping[str, Task]) -> None:
         )
         return bool(row["ended"] == len(ids))
 
-    eventually("the record of every task", caught_up)
+    eventually("the projection of every task", caught_up)
     recorded = network.rows("SELECT id, state, attempt, worker_id, proof FROM tasks WHERE id = ANY(%s)", ids)
     assert sorted(row["id"] for row in recorded) == sorted(ids)
     accepted = network.rows(
@@ -89,7 +89,7 @@ def check_recorded_once(network: Network, tasks: Mapping[str, Task]) -> None:
 
 
 class Load:
-    """Submits one small task after the other for as long as the context lasts, and remembers what was accepted."""
+    """Submits one small task after another until the context ends, and keeps the accepted ids."""
 
     def __init__(self, client: TaskClient) -> None:
         self._client = client
@@ -110,9 +110,9 @@ class Load:
             raise outcome
 
     async def more(self, count: int) -> None:
-        """Wait until that many more were accepted."""
+        """Wait until `count` more have been accepted."""
         wanted = len(self.accepted) + count
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
             while len(self.accepted) < wanted:
                 assert self._task is not None
                 if self._task.done():

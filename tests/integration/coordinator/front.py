@@ -92,23 +92,23 @@ class Front:
             self.replicator,
             refuse=self.material.revoke,
             close=lambda: self._open_calls.end(self.material.revoked_serials()),
-            find_worker=self._worker_behind,
-            find_caller=self._caller_behind,
+            find_worker=self._worker_with_certificate,
+            find_caller=self._caller_with_certificate,
             clock_ms=wall_clock_ms,
         )
         # No server is there: everything comes from memory.
         record = ProjectionReader(Database({"host": "/nonexistent", "dbname": "zkp"}, application="test"), 2)
-        outside = Dependencies(
+        dependencies = Dependencies(
             replicator=self.replicator,
             record=TaskReader(record, lambda: self.replicator.state),
-            keep_record=_nothing,
-            keep_house=_nothing,
+            projection_task=_nothing,
+            retention_task=_nothing,
             keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
             verification=self._verification,
             metrics=self.metrics,
             clock=time.monotonic,
         )
-        self.services = Services(outside, TaskLimits(1_000, 10_000, 3), HELD)
+        self.services = Services(dependencies, TaskLimits(1_000, 10_000, 3), HELD)
         members = [
             NodeStatus("coordinator-1", "10.0.0.1:7000", "10.0.0.1:9090"),
             NodeStatus("coordinator-2", "10.0.0.2:7000", LEADER_ADDRESS),
@@ -130,10 +130,10 @@ class Front:
         self.https = HttpsListener(application, "127.0.0.1", 0, self.material)
         self.port = 0
 
-    def _worker_behind(self, serial: str) -> str:
-        return self.services.workers.user_of(serial)
+    def _worker_with_certificate(self, serial: str) -> str:
+        return self.services.workers.worker_using_certificate(serial)
 
-    def _caller_behind(self, serial: str) -> str:
+    def _caller_with_certificate(self, serial: str) -> str:
         identity = self._authorization.caller_with(int(serial, 16))
         return f"{identity.role}/{identity.name}" if identity else ""
 

@@ -110,7 +110,7 @@ async def test_a_stream_ends_when_the_certificate_that_opened_it_does(leader: Fr
         with pytest.raises(grpc.aio.AioRpcError, match="expired") as refused:
             await watch.read()
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert leader.services.watches.count == 0
+    assert leader.services.watchers.count == 0
 
 
 async def test_no_certificate_another_authority_and_plaintext_do_not_get_in(leader: Front, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ async def test_messages_are_bounded(leader: Front, caplog: pytest.LogCaptureFixt
 
 async def test_a_silent_connection_does_not_stay(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed once a handshake should have been done, and not two minutes later, as gRPC would do."""
-    monkeypatch.setattr(server, "_HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(server, "_HANDSHAKE_TIMEOUT_S", 0.2)
     front = Front(identities)
     await front.start()
     try:
@@ -228,7 +228,7 @@ async def test_the_health_service_follows_the_node(front: Front) -> None:
 
 
 async def test_health_and_ready_say_503_when_this_node_cannot_serve(front: Front) -> None:
-    """Original defect: /health and /ready always answered 200."""
+    """/health and /ready answer 503 while the node cannot serve."""
     for path in ("/health", "/ready"):
         assert (await front.get(path, "worker-1", Role.WORKER))[0] == 503
     await front.lead()

@@ -178,7 +178,7 @@ async def test_without_postgres_tasks_are_accepted_and_proved_and_health_says_de
 
 
 async def test_every_port_speaks_tls_1_3_or_nothing(away: OneNode) -> None:
-    """Original defect: no TLS anywhere."""
+    """Every port requires TLS 1.3."""
     files = away.identities.material("some-admin", Role.ADMIN).files
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname = False

@@ -71,7 +71,7 @@ async def test_a_revoked_workers_stream_ends_and_its_task_goes_to_another(
 async def test_a_revoked_clients_watch_ends_and_others_go_on(
     leader: Front, admin: "pb_grpc.AdminServiceAsyncStub"
 ) -> None:
-    """Whoever holds the certificate, and nobody else."""
+    """Only calls of the certificate are ended."""
     async with leader.channel("mallory", Role.CLIENT) as theirs, leader.channel("alice", Role.CLIENT) as ours:
         tasks = pb_grpc.TaskServiceStub(ours)
         await tasks.SubmitTask(pb.SubmitTaskRequest(submission=submission("t")), timeout=5)
@@ -154,7 +154,7 @@ async def test_what_is_revoked_is_listed(leader: Front, admin: "pb_grpc.AdminSer
 
 
 async def test_gateways_and_workers_are_told(leader: Front, admin: "pb_grpc.AdminServiceAsyncStub") -> None:
-    """Whoever is open to callers of its own hears of it at once, and is sent on when this node leads no more."""
+    """Subscribers receive a revocation at once, and are redirected when this node loses leadership."""
     await revoke(admin, "a1")
     async with leader.channel("gateway-1", Role.GATEWAY) as channel:
         stub = pb_grpc.RevocationServiceStub(channel)

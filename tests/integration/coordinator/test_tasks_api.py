@@ -178,7 +178,7 @@ async def test_a_watch_tells_the_life_of_a_task(leader: Front, tasks: "pb_grpc.T
     final = await message(watch)
     assert (final.state, final.proof, final.worker_id) == (pb.TASK_STATE_COMPLETED, GOOD_PROOF, "worker-1")
     assert await watch.read() is grpc.aio.EOF
-    assert leader.services.watches.count == 0
+    assert leader.services.watchers.count == 0
 
 
 async def test_a_watcher_that_leaves_is_forgotten(leader: Front, tasks: "pb_grpc.TaskServiceAsyncStub") -> None:
@@ -186,9 +186,9 @@ async def test_a_watcher_that_leaves_is_forgotten(leader: Front, tasks: "pb_grpc
     submit(leader.replicator, "t")
     watch = tasks.WatchTask(pb.WatchTaskRequest(task_id="t"), timeout=10)
     await watch.read()
-    assert leader.services.watches.count == 1
+    assert leader.services.watchers.count == 1
     watch.cancel()
-    await leader.until(lambda: leader.services.watches.count == 0)
+    await leader.until(lambda: leader.services.watchers.count == 0)
 
 
 async def test_listing_pages_through_everything(leader: Front, tasks: "pb_grpc.TaskServiceAsyncStub") -> None:

@@ -144,7 +144,7 @@ async def test_a_failure_is_recorded_with_its_words(leader: Front, worker: "pb_g
 async def test_the_stream_sends_a_worker_to_the_new_leader(
     leader: Front, worker: "pb_grpc.WorkerServiceAsyncStub"
 ) -> None:
-    """Original defect: followers held worker streams open for ever, and workers never registered again."""
+    """Deposition ends worker streams, and workers register again with the new leader."""
     stream = worker.ReceiveTasks(HERE, timeout=20)
     await stream.initial_metadata()
     leader.replicator.depose(None)  # the others have not elected yet

@@ -96,5 +96,5 @@ TEMPERS: dict[str, Callable[[Lifecycle], Coroutine[Any, Any, None]]] = {
 
 if __name__ == "__main__":
     logs.configure("info")
-    lifecycle._CANCELLED_SECONDS = 0.1
+    lifecycle._CANCEL_TIMEOUT_S = 0.1
     sys.exit(run(TEMPERS[sys.argv[1]], stop_timeout=float(sys.argv[2])))

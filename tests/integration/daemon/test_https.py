@@ -275,7 +275,7 @@ def test_a_silent_connection_is_closed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The deadline of a handshake closes the connection from this side, with a line in the log."""
-    monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(acceptor, "HANDSHAKE_TIMEOUT_S", 0.05)
 
     async def scenario(daemon: Daemon) -> None:
         for beginning in (b"", b"\x16\x03\x01"):
@@ -292,7 +292,7 @@ def test_too_many_silent_connections_push_out_the_oldest(
 ) -> None:
     """A flood of connections without a handshake costs the flood its own connections, and nobody a scrape."""
     monkeypatch.setattr(acceptor, "MAX_WAITING", 4)
-    monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 600.0)
+    monkeypatch.setattr(acceptor, "HANDSHAKE_TIMEOUT_S", 600.0)
 
     async def scenario(daemon: Daemon) -> None:
         with ExitStack() as stack:
@@ -321,7 +321,7 @@ def test_running_out_of_file_descriptors_is_survived(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When accepting fails for a while, it is said, and tried on; whoever waited is served."""
-    monkeypatch.setattr(acceptor, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(acceptor, "_ACCEPT_RETRY_S", 0.0)
     failures = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED]
 
     class Exhausted(socket.socket):
@@ -346,8 +346,8 @@ def test_running_out_of_file_descriptors_is_survived(
 
     serving(scenario)
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
-        "cannot accept connections: Too many open files; trying again",
-        "cannot accept connections: Too many open files in system; trying again",
+        "cannot accept connections: Too many open files; retrying",
+        "cannot accept connections: Too many open files in system; retrying",
     ]
 
 
@@ -506,7 +506,7 @@ def test_a_request_by_a_revoked_certificate_is_refused_before_its_connection_is_
     serving: Serving, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The very next request, however soon it comes."""
-    monkeypatch.setattr(https, "_LOOK_PERIOD", PATIENCE)
+    monkeypatch.setattr(https, "_CHECK_INTERVAL_S", PATIENCE)
     revoked = network.member(Role.CLIENT)
 
     async def scenario(daemon: Daemon) -> None:

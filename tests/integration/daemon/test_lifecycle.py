@@ -107,7 +107,7 @@ def test_a_failed_reload_is_survived(supervisor: Supervisor) -> None:
     code, lines = supervisor.end()
     assert code == 0
     assert messages(lines)[:2] == [
-        "reload failed, the old stays in use: key.pem is missing",
+        "reload failed, the previous stays in use: key.pem is missing",
         "certificates read again",
     ]
 
@@ -170,7 +170,7 @@ def test_a_second_signal_stops_at_once(supervisor: Supervisor) -> None:
     supervisor.signal(signal.SIGINT)
     code, lines = supervisor.end()
     assert code == 1
-    assert messages(lines) == ["SIGINT, stopping", "SIGINT again, stopping at once"]
+    assert messages(lines) == ["SIGINT, stopping", "SIGINT again, stopping immediately"]
 
 
 def test_a_stuck_process_ends_itself(supervisor: Supervisor) -> None:
@@ -180,7 +180,7 @@ def test_a_stuck_process_ends_itself(supervisor: Supervisor) -> None:
     supervisor.signal(signal.SIGTERM)
     code, lines = supervisor.end()
     assert code == 70
-    assert messages(lines)[-1] == "shutdown timed out; exiting"
+    assert messages(lines)[-1] == "shutdown timed out, exiting"
 
 
 def test_nobody_to_notify_is_fine(supervisor: Supervisor) -> None:

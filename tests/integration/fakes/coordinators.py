@@ -1,4 +1,4 @@
-"""Coordinators written by hand: the real API over real mutual TLS, on replicated state that is one shared object.
+"""Fake coordinators: the real API over real mutual TLS, with one shared object as the replicated state.
 
 They keep to the protocol where a test does not say otherwise: followers redirect, submissions are idempotent,
 attempts are numbered, stale reports are refused, `held` and `dropped` are answered truthfully, undelivered
@@ -105,7 +105,7 @@ class Cluster:
         self.records = Records()
         self.quarantined: dict[str, str] = {}
         self.refusals: dict[str, tuple[grpc.StatusCode, str]] = {}
-        """Method name → how to answer it, whoever asks."""
+        """Method name → status code and message for every call."""
         self.nodes = [Node(self, network, number) for number in range(1, size + 1)]
         self._changed = asyncio.Event()
         self._revision = 0
@@ -125,12 +125,12 @@ class Cluster:
         return tuple(node.address for node in self.nodes)
 
     def lead(self, index: int | None) -> None:
-        """This node leads from now on; streams of the old leader end."""
+        """Make this node the leader; streams of the old leader end."""
         self.leader = index
         self.changed()
 
     def changed(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake all waiters."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -145,13 +145,13 @@ class Cluster:
         await self._changed.wait()
 
     def touch(self, task: FakeTask) -> None:
-        """A new revision of the task."""
+        """Give the task a new revision."""
         self._revision += 1
         task.revision = self._revision
         self.changed()
 
     def submit(self, submission: pb.Submission) -> tuple[FakeTask, bool]:
-        """Accept once."""
+        """Accept a submission once."""
         known = self.tasks.get(submission.task_id)
         if known is not None:
             return known, True
@@ -169,7 +169,7 @@ class Cluster:
         self.touch(task)
         return task_id, task.attempt
 
-    def take_back(self, task_id: str) -> None:
+    def end_lease(self, task_id: str) -> None:
         """End the lease, as a cancellation or a lost lease does."""
         task = self.tasks[task_id]
         task.worker_id = ""
@@ -177,7 +177,7 @@ class Cluster:
         self.touch(task)
 
     def leased(self, worker_id: str) -> set[Attempt]:
-        """The attempts that are this worker's."""
+        """Return the attempts leased to this worker."""
         active = (pb.TASK_STATE_ASSIGNED, pb.TASK_STATE_IN_PROGRESS)
         return {
             (task_id, task.attempt)
@@ -186,12 +186,12 @@ class Cluster:
         }
 
     def revoke(self, serial: int) -> None:
-        """Tell whoever follows the revocations."""
+        """Add a revocation and notify its followers."""
         self.revoked.append(pb.Revocation(serial=f"{serial:x}", revision=len(self.revoked) + 1))
         self.changed()
 
     def assignment(self, task_id: str) -> pb.Assignment:
-        """The message that hands a task to its worker."""
+        """Return the assignment message of a task."""
         task = self.tasks[task_id]
         submission = task.submission
         return pb.Assignment(
@@ -229,13 +229,13 @@ class Node:
         await self._server.start()
 
     async def stop(self) -> None:
-        """At once: streams are cut, nothing is said."""
+        """Stop at once; streams break."""
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(0)
 
     async def admit(self, method: str, context: Any) -> str:
-        """The caller's name; ends the call when it is refused."""
+        """Return the caller's name; abort the call if it is refused."""
         now = datetime.now(UTC)
         identity = grpc_peer_identity(context.auth_context(), TRUST_DOMAIN, now)
         if method in self.cluster.refusals:
@@ -252,7 +252,7 @@ class Node:
         await self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, text, *metadata)
 
     def redirection(self) -> tuple[Any, ...]:
-        """The words, and the metadata if there are any."""
+        """Return the message, and the metadata if there is a leader."""
         leader = self.cluster.leader
         if leader is None:
             return ("Not leader, and no leader is known",)
@@ -355,7 +355,7 @@ class Workers(pb_grpc.WorkerServiceServicer):
         held = _attempts(request.held)
         mine = self.cluster.leased(name)
         for task_id, _ in mine - held:
-            self.cluster.take_back(task_id)
+            self.cluster.end_lease(task_id)
         self.cluster.incarnations[name] = request.incarnation
         self.records.registrations.append(request)
         self.cluster.changed()
@@ -505,6 +505,6 @@ def _messages(attempts: set[Attempt]) -> list[pb.Attempt]:
 
 
 async def within(work: Awaitable[Any]) -> Any:
-    """Fail rather than hang."""
+    """Fail instead of hanging."""
     async with asyncio.timeout(WAIT_S):
         return await work

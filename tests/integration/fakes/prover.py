@@ -1,4 +1,4 @@
-"""A prover process that does what its inputs say; all around the proof itself is the real `worker.prover`.
+"""A fake prover process controlled by its inputs; everything except the proof itself is the real `worker.prover`.
 
 Inputs are {"do": …}: "prove" at once, "wait" for the file "until" to appear, "allocate" more than there is, "abort"
 as Rust does when memory runs out, "panic", "exit". Before anything else the file "begun", if it is named, is made
@@ -25,8 +25,8 @@ class PanicException(BaseException):
     """Not an Exception, as Rust panics are not."""
 
 
-class Puppet:
-    """In place of `proofs.groth16.Prover`."""
+class FakeProver:
+    """Replaces `zkp.proofs.groth16.Prover`."""
 
     def prove(self, inputs: bytes, public_inputs: Sequence[str]) -> bytes:
         wish: dict[str, Any] = json.loads(inputs)
@@ -55,16 +55,16 @@ class Puppet:
 
 
 def job_inputs(do: str, **files: Path) -> bytes:
-    """What tells a puppet what to do."""
+    """Return inputs that control a fake prover."""
     return json.dumps({"do": do, "secret": SECRET, **{key: str(path) for key, path in files.items()}}).encode()
 
 
 def command(memory_limit: int = 10**9) -> tuple[str, ...]:
-    """How to start one."""
+    """Return the command line of a fake prover."""
     return (sys.executable, "-m", "tests.integration.fakes.prover", "unused", str(memory_limit))
 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        prover._load = lambda _: {"addition": Puppet()}  # type: ignore[assignment, dict-item]
+        prover._load = lambda _: {"addition": FakeProver()}  # type: ignore[assignment, dict-item]
         prover.main()

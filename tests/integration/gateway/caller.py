@@ -1,4 +1,4 @@
-"""A caller of the gateway who holds every answer against the description of the API."""
+"""A caller that checks every response against the API description."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _OF_NO_PAGE = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,12 +30,12 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """The kind of refusal."""
+        """The kind of problem."""
         return str(self.body["type"]).removeprefix("urn:zkp:problem:")
 
 
 class Caller:
-    """Speaks to one gateway. Without a certificate in `context`, or without `key`, it is that much less known."""
+    """A client of one gateway, with the certificate in `context` and the API key `key`, if any."""
 
     def __init__(self, port: int, context: ssl.SSLContext, key: str | None = None) -> None:
         self._origin = f"https://127.0.0.1:{port}"
@@ -44,15 +44,15 @@ class Caller:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str, **options: Any) -> Answer:
-        """GET."""
+        """Send a GET request."""
         return await self.call("GET", path, **options)
 
     async def post(self, path: str, document: object, **options: Any) -> Answer:
-        """POST, as JSON."""
+        """Send a POST request with a JSON body."""
         return await self.call("POST", path, json=document, **options)
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
-        """Any request; fails when the answer is not as described."""
+        """Send a request; fail if the response does not match the description."""
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.context))
         headers = {**self._headers, **options.pop("headers", {})}
@@ -84,7 +84,7 @@ def _check(method: str, path: str, answer: Answer) -> None:
 
 
 def _operation(method: str, path: str) -> dict[str, Any]:
-    """Fixed paths go before those with a parameter."""
+    """Fixed paths take precedence over those with a parameter."""
     for template in sorted(DOCUMENT["paths"], key=lambda template: "{" in template):
         pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))
         operation: dict[str, Any] | None = DOCUMENT["paths"][template].get(method.lower())

@@ -1,4 +1,4 @@
-"""A gateway with its real door (TLS, certificates, processes) over coordinators in memory."""
+"""A gateway with real TLS, certificates and processes, and coordinators in memory."""
 
 import asyncio
 import ssl
@@ -33,7 +33,7 @@ class Identities:
         self._directory = directory
 
     def files(self, name: str, role: Role) -> TlsFiles:
-        """An identity on disk, good for 127.0.0.1 and 127.0.0.2 where it serves."""
+        """An identity on disk; for servers its addresses are 127.0.0.1 and 127.0.0.2."""
         directory = self._directory / name
         if not directory.exists():
             hosts = ["127.0.0.1", "127.0.0.2"] if role is Role.GATEWAY else []
@@ -41,17 +41,17 @@ class Identities:
         return TlsFiles.in_directory(directory)
 
     def context(self, name: str, role: Role) -> ssl.SSLContext:
-        """What a client of that identity dials with."""
+        """Return the TLS context of a client with that identity."""
         return TlsMaterial.load(self.files(name, role)).client_context()
 
     def anonymous(self) -> ssl.SSLContext:
-        """What a client without a certificate dials with."""
+        """Return the TLS context of a client without a certificate."""
         roots = self.files("gateway-1", Role.GATEWAY).ca
         return ssl.create_default_context(cafile=roots)
 
 
 class Clock:
-    """The true time, until a test moves it."""
+    """The current time, plus an offset set by a test."""
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
@@ -62,7 +62,7 @@ class Clock:
 
 @dataclass
 class Running:
-    """A gateway that serves, and what a test needs of it."""
+    """A running gateway, and what tests need of it."""
 
     gateway: Gateway
     network: FakeNetwork
@@ -72,8 +72,8 @@ class Running:
 
     @property
     def port(self) -> int:
-        """Where callers connect."""
-        return self.gateway.door.port
+        """The port for callers."""
+        return self.gateway.public_listener.port
 
     def caller(self, name: str = "alice", role: Role = Role.CLIENT) -> Caller:
         """A caller with a certificate."""
@@ -97,13 +97,13 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 @pytest.fixture(scope="session")
 def preparation() -> Iterator[SubmissionPool]:
     """Processes that all these tests share; nothing in them belongs to an event loop."""
-    made = SubmissionPool(1, 64)
-    yield made
-    asyncio.run(made.close())
+    pool = SubmissionPool(1, 64)
+    yield pool
+    asyncio.run(pool.close())
 
 
 async def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what nobody announces."""
+    """Poll until a condition holds."""
     async with asyncio.timeout(PATIENCE_S):
         while not true():  # noqa: ASYNC110 - nothing here is told when it happens
             await asyncio.sleep(0.05)
@@ -138,7 +138,7 @@ async def serve(identities: Identities, preparation: SubmissionPool) -> AsyncIte
             clock=clock,
         )
         await gateway.start()
-        await gateway.reach.look()
+        await gateway.leader_probe.probe()
         running.append(Running(gateway, network, identities, [], clock))
         return running[-1]
 

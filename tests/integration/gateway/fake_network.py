@@ -1,4 +1,4 @@
-"""The coordinators as a gateway meets them, in memory: tasks, idempotent submission, watching, refusals."""
+"""In-memory coordinators for a gateway: tasks, idempotent submission, watching, errors."""
 
 import asyncio
 from collections.abc import AsyncIterator

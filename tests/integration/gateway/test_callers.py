@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and how often one caller may ask."""
+"""Authentication, authorization and rate limits."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ def key_file(tmp_path: Path) -> tuple[NewKey, Path]:
 
 
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.ADMIN, Role.GATEWAY])
-async def test_certificates_of_callers_open_the_task_pages(running: Running, role: Role) -> None:
+async def test_certificates_of_callers_admit_to_the_task_endpoints(running: Running, role: Role) -> None:
     """Clients, admins and other gateways."""
     name = "gateway-1" if role is Role.GATEWAY else f"some-{role}"
     assert (await running.caller(name, role).get(TASKS)).status == 200
@@ -36,14 +36,14 @@ async def test_certificates_of_callers_open_the_task_pages(running: Running, rol
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.PROMETHEUS])
 async def test_other_certificates_are_forbidden(running: Running, role: Role) -> None:
-    """They say who it is; the answer says who may."""
+    """The response names the allowed roles."""
     answer = await running.caller(f"some-{role}", role).get(TASKS)
     assert (answer.status, answer.problem) == (403, "forbidden")
     assert f"spiffe://zkp.local/{role}/some-{role}" in answer.body["detail"]
 
 
-async def test_nobody_is_told_how_to_become_somebody(running: Running) -> None:
-    """On every page of tasks."""
+async def test_requests_without_credentials_are_challenged(running: Running) -> None:
+    """On every task endpoint."""
     caller = running.anonymous()
     for method, path in (
         ("GET", TASKS),
@@ -56,27 +56,27 @@ async def test_nobody_is_told_how_to_become_somebody(running: Running) -> None:
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="zkp"'
 
 
-async def test_probes_need_no_certificate_and_learn_nothing(running: Running) -> None:
-    """One word, true or not."""
+async def test_probes_need_no_certificate_and_show_only_the_status(running: Running) -> None:
+    """The response contains only the status."""
     caller = running.anonymous()
     for page in ("/health", "/ready"):
         answer = await caller.get(page)
         assert (answer.status, answer.body) == (200, {"status": "ok"})
     running.network.error = NoLeader("nobody at 10.0.0.1:9090", {})
-    await running.gateway.reach.look()
+    await running.gateway.leader_probe.probe()
     for page in ("/health", "/ready"):
         answer = await caller.get(page)
         assert (answer.status, answer.body) == (503, {"status": "unavailable"})
 
 
 async def test_the_description_is_public(running: Running) -> None:
-    """Whoever writes a client reads it first."""
+    """Authors of clients need it first."""
     answer = await running.anonymous().get("/openapi.json")
     assert (answer.status, answer.body["openapi"]) == (200, "3.1.0")
 
 
 async def test_an_api_key_is_enough(serve: Serve, key_file: tuple[NewKey, Path]) -> None:
-    """Right from the file; one character off is nobody's."""
+    """A key from the file authenticates; a key that differs in one character does not."""
     key, path = key_file
     running = await serve(api_keys_file=path)
     assert (await running.anonymous(key.key).get(TASKS)).status == 200
@@ -84,10 +84,10 @@ async def test_an_api_key_is_enough(serve: Serve, key_file: tuple[NewKey, Path])
     assert (answer.status, answer.problem) == (401, "unauthenticated")
 
 
-async def test_keys_are_read_again_and_a_broken_file_changes_nothing(
+async def test_keys_are_reloaded_and_an_invalid_file_changes_nothing(
     serve: Serve, key_file: tuple[NewKey, Path]
 ) -> None:
-    """A reload admits the new key and ends the old; a failed one keeps what was good."""
+    """A reload admits new keys and revokes removed ones; a failed reload keeps the previous keys."""
     old, path = key_file
     running = await serve(api_keys_file=path)
     new = new_key("billing")
@@ -102,7 +102,7 @@ async def test_keys_are_read_again_and_a_broken_file_changes_nothing(
 
 
 async def test_a_certificate_of_another_authority_ends_in_the_handshake(running: Running, tmp_path: Path) -> None:
-    """It does not even get a refusal in JSON."""
+    """The TLS handshake fails."""
     now = datetime.now(UTC)
     other = Authority.create("zkp.local", now=now).issue("alice", Role.CLIENT, now=now).write(tmp_path)
     ours = running.identities.files("gateway-1", Role.GATEWAY).ca
@@ -118,7 +118,7 @@ async def test_a_certificate_of_another_authority_ends_in_the_handshake(running:
 
 
 async def test_a_certificate_that_expires_ends_on_an_open_connection(running: Running) -> None:
-    """A kept connection outlives no certificate."""
+    """An open connection does not outlive its certificate."""
     caller = running.caller()
     assert (await caller.get(TASKS)).status == 200
     running.clock.ahead = timedelta(days=31)
@@ -128,7 +128,7 @@ async def test_a_certificate_that_expires_ends_on_an_open_connection(running: Ru
 
 
 async def test_each_caller_has_its_own_limit(serve: Serve) -> None:
-    """The burst, then 429 with the time to wait; others are not slowed."""
+    """After the burst, 429 with the time to wait; other callers are not affected."""
     running = await serve(rate=RateSettings(per_second=0.001, burst=5))
     alice = running.caller("alice")
     assert [(await alice.get(TASKS)).status for _ in range(7)] == [200] * 5 + [429] * 2
@@ -138,8 +138,8 @@ async def test_each_caller_has_its_own_limit(serve: Serve) -> None:
     assert (await running.caller("bob").get(TASKS)).status == 200
 
 
-async def test_no_header_and_no_connection_escapes_the_limit(serve: Serve) -> None:
-    """Callers are told apart by what they proved, not by port or claimed address."""
+async def test_the_limit_does_not_depend_on_headers_or_connections(serve: Serve) -> None:
+    """Callers are identified by their credentials, not by port or claimed address."""
     running = await serve(rate=RateSettings(per_second=0.001, burst=1))
     assert (await running.caller("alice").get(TASKS)).status == 200
     for forged in ({"X-Forwarded-For": "10.9.8.7"}, {"X-Real-IP": "10.9.8.7"}, {"Forwarded": "for=10.9.8.7"}):
@@ -147,7 +147,7 @@ async def test_no_header_and_no_connection_escapes_the_limit(serve: Serve) -> No
 
 
 async def test_refused_bodies_count_too(serve: Serve) -> None:
-    """Sending nonsense is no way around the limit, and probes cost nobody anything."""
+    """Malformed requests count against the limit, and probes do not."""
     running = await serve(rate=RateSettings(per_second=0.001, burst=3))
     alice = running.caller("alice")
     statuses = [(await alice.post(f"{TASKS}/addition", {})).status for _ in range(5)]
@@ -155,7 +155,7 @@ async def test_refused_bodies_count_too(serve: Serve) -> None:
     assert {(await alice.get("/health")).status for _ in range(10)} == {200}
 
 
-async def test_a_safe_request_id_is_kept_and_another_replaced(running: Running) -> None:
+async def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced(running: Running) -> None:
     """It is in the answer's header and, on refusal, in its body."""
     caller = running.caller()
     for given, kept in (("order-17.a_b", True), ("a b", False), ("x" * 65, False), ("<script>", False)):

@@ -1,4 +1,4 @@
-"""Strangers who fill the gateway's port keep no caller out, and cost bounded memory."""
+"""Unauthenticated peers that flood the port do not block callers, and use bounded memory."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ _KEPT_BYTES = 6 * 2**20
 
 
 class Strangers:
-    """Idle TLS connections without a certificate, which are not re-made."""
+    """Idle TLS connections without a certificate, which are not reopened."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self._port = port
@@ -48,7 +48,7 @@ class Strangers:
 
     @property
     def open(self) -> int:
-        """How many of them the gateway has not closed."""
+        """The number of connections that the gateway has not closed."""
         return sum(not reader.at_eof() and reader.exception() is None for reader, _ in self._opened)
 
     def hang_up(self) -> None:
@@ -67,7 +67,7 @@ async def operated(tmp_path: Path, identities: Identities) -> AsyncIterator[Oper
     yield made
     process.kill()
     await reading
-    await process.wait()
+    await process.communicate()  # to the end of its output, before the event loop closes
 
 
 async def answered(operated: Operated, context: ssl.SSLContext, key: str | None = None) -> int:
@@ -79,10 +79,10 @@ async def answered(operated: Operated, context: ssl.SSLContext, key: str | None 
         await caller.close()
 
 
-async def test_idle_strangers_have_a_bounded_number_of_connections_and_their_memory_is_given_back(
+async def test_idle_anonymous_connections_are_bounded_and_their_memory_is_freed(
     operated: Operated, identities: Identities
 ) -> None:
-    """One source keeps its share and no more; admins and holders of keys are answered; then the memory returns."""
+    """One address gets only its share; admins and holders of keys are served; afterwards memory is freed."""
     allow_descriptors(_DESCRIPTORS)
     assert operated.process is not None
     process = psutil.Process(operated.process.pid)
@@ -101,21 +101,21 @@ async def test_idle_strangers_have_a_bounded_number_of_connections_and_their_mem
     assert peak - before < _PEAK_BYTES
 
 
-async def test_callers_are_answered_while_strangers_connect_again_and_again(
+async def test_callers_are_served_during_a_flood_of_anonymous_connections(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is closed for newcomers is re-made; an admin and a client are answered all the same."""
-    monkeypatch.setattr(serving, "_BOUNDS", connections.Bounds(known=4, anonymous=16))
+    """Connections closed in favour of newer ones are reopened; an admin and a client are still served."""
+    monkeypatch.setattr(serving, "_CONNECTION_BOUNDS", connections.Bounds(known=4, anonymous=16))
     running = await serve()
     async with flood("tls", running.port, 40):
         assert (await running.caller("ops", Role.ADMIN).get("/openapi.json")).status == 200
         assert (await running.caller().post("/api/v1/tasks/addition", {"a": 1, "b": 2})).status == 202
 
 
-async def test_a_stranger_may_not_be_idle_for_long(
+async def test_an_idle_anonymous_connection_is_closed(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is closed; the one of a caller who sent a good key, or showed a certificate, goes on."""
+    """Its connection is closed; connections with a valid key or certificate stay open."""
     monkeypatch.setattr(connections, "ANONYMOUS_IDLE_S", 2.0)
     key, keys = new_key("billing"), tmp_path / "keys"
     keys.write_text(f"{key.line}\n")

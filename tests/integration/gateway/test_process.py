@@ -1,4 +1,4 @@
-"""The `gateway` command as an operator runs it: start, reload, stop, and what stays behind."""
+"""The `gateway` command as an operator runs it: start, reload, stop, cleanup."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ _PATIENCE_S = 60  # a loaded machine starts processes slowly
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Return unused ports."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in held]
     for one in held:
@@ -59,7 +59,7 @@ class Operated:
         self.process: Process | None = None
 
     async def run(self, *arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, str]:
-        """The command to its end, behind `prefix`: status, output, errors."""
+        """Run the command behind `prefix`; return status, output and errors."""
         process = await self._spawn(*arguments, prefix=prefix)
         async with asyncio.timeout(_PATIENCE_S):
             out, err = await process.communicate()
@@ -67,13 +67,13 @@ class Operated:
         return process.returncode, out.decode(), err.decode()
 
     async def start(self) -> Process:
-        """Serve, and return once it does."""
+        """Start the gateway; return once it serves."""
         self.process = await self._spawn("--config", str(self.config))
         await self.logged("serving on")
         return self.process
 
     async def logged(self, words: str) -> str:
-        """The next log line that has these words; fails when the log ends before."""
+        """Return the next log line that contains `words`; fail if the log ends before."""
         assert self.process is not None
         assert self.process.stderr is not None
         async with asyncio.timeout(_PATIENCE_S):
@@ -83,7 +83,7 @@ class Operated:
         raise AssertionError(f"the process ended without {words!r}")
 
     async def stop(self) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM; return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(_PATIENCE_S):
@@ -99,7 +99,7 @@ class Operated:
 
 @pytest.fixture
 async def operated(tmp_path: Path, identities: Identities) -> AsyncIterator[Operated]:
-    """A gateway to start; nothing of it is left at the end."""
+    """A gateway to start; all its processes are gone at the end."""
     made = Operated(tmp_path, identities)
     yield made
     if made.process is not None and made.process.returncode is None:
@@ -108,7 +108,7 @@ async def operated(tmp_path: Path, identities: Identities) -> AsyncIterator[Oper
 
 
 async def with_caller(operated: Operated, key: str, path: str) -> int:
-    """The status that a holder of the key gets."""
+    """Return the status for a holder of the key."""
     caller = Caller(operated.port, operated.identities.anonymous(), key)
     try:
         return (await caller.get(path)).status
@@ -116,15 +116,15 @@ async def with_caller(operated: Operated, key: str, path: str) -> int:
         await caller.close()
 
 
-async def test_a_good_configuration_is_called_good(operated: Operated) -> None:
+async def test_a_valid_configuration_is_confirmed(operated: Operated) -> None:
     """Without listening anywhere."""
     status, out, err = await operated.run("check", "--config", str(operated.config))
     assert (status, err) == (0, "")
-    assert out == f"{operated.config}: good; gateway-1 would serve on 127.0.0.1:{operated.port}\n"
+    assert out == f"{operated.config}: valid; gateway-1 would serve on 127.0.0.1:{operated.port}\n"
 
 
 async def test_it_serves_reloads_and_stops(operated: Operated) -> None:
-    """Without coordinators it says so, but refuses bad requests itself; SIGHUP changes keys; SIGTERM ends it."""
+    """Without coordinators it reports 503, but rejects bad requests; SIGHUP reloads keys; SIGTERM stops it."""
     process = await operated.start()
     assert await with_caller(operated, operated.key.key, "/health") == 503
     assert await with_caller(operated, operated.key.key, "/api/v1/tasks?state=done") == 400
@@ -153,8 +153,8 @@ async def test_bodies_are_read_by_its_processes(operated: Operated) -> None:
         await caller.close()
 
 
-async def test_nothing_outlives_a_gateway_that_is_killed(operated: Operated) -> None:
-    """Its processes notice, although nobody can tell them."""
+async def test_no_process_outlives_a_killed_gateway(operated: Operated) -> None:
+    """Its processes exit without a signal."""
     process = await operated.start()
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -162,8 +162,8 @@ async def test_nothing_outlives_a_gateway_that_is_killed(operated: Operated) -> 
     await eventually(lambda: not any(child.is_running() for child in children))
 
 
-async def test_a_taken_port_ends_it_with_one_line(operated: Operated) -> None:
-    """Which names the address and the cure, and leaves no process behind."""
+async def test_a_port_in_use_is_a_one_line_error(operated: Operated) -> None:
+    """It names the address and the remedy, and leaves no process."""
     with closing(socket.create_server(("127.0.0.1", operated.port))):
         status, _, err = await operated.run("--config", str(operated.config))
     assert status == 1
@@ -198,4 +198,4 @@ async def test_a_read_only_shm_is_named_in_one_line(operated: Operated) -> None:
 
     assert status == 1
     (line,) = errors.splitlines()
-    assert "(Read-only file system); mount /dev/shm writable" in line
+    assert "(Read-only file system); make /dev/shm writable" in line

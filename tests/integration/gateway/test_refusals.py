@@ -1,4 +1,4 @@
-"""Bad requests get a 4xx that names the field and the cure, and change nothing."""
+"""Bad requests get a 4xx that names the field and the remedy, and change nothing."""
 
 import io
 import json
@@ -28,10 +28,10 @@ JSON = {"Content-Type": "application/json"}
         ("", {"circuit": "addition", "input": {}}, "input", "did you mean 'inputs'?"),
     ],
 )
-async def test_a_wrong_field_is_named_with_its_cure(
+async def test_an_invalid_field_is_named_with_the_remedy(
     running: Running, page: str, document: dict[str, object], field: str, words: str
 ) -> None:
-    """The network hears nothing of it."""
+    """The coordinators receive nothing."""
     answer = await running.caller().post(f"{TASKS}{page}", document)
     assert (answer.status, answer.problem, answer.body["field"]) == (400, "invalid-field", field)
     assert words in answer.body["detail"]
@@ -58,7 +58,7 @@ async def test_lists_whose_length_is_no_power_of_two_work(running: Running, leng
         (b"\xff\xfe\x00", "byte 0 is not UTF-8"),
     ],
 )
-async def test_what_is_not_json_is_refused_with_the_place(running: Running, body: bytes, words: str) -> None:
+async def test_invalid_json_is_refused_with_its_position(running: Running, body: bytes, words: str) -> None:
     """Whatever the bytes, and without harm to the next request."""
     caller = running.caller()
     answer = await caller.call("POST", f"{TASKS}/addition", data=io.BytesIO(body), headers=JSON)
@@ -116,7 +116,7 @@ async def test_an_expectation_other_than_continue_is_a_problem_too(running: Runn
     assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
-async def test_a_charset_does_no_harm(running: Running) -> None:
+async def test_a_charset_is_accepted(running: Running) -> None:
     """Many programs send one."""
     answer = await running.caller().call(
         "POST",
@@ -127,8 +127,8 @@ async def test_a_charset_does_no_harm(running: Running) -> None:
     assert answer.status == 202
 
 
-async def test_pages_that_do_not_exist_and_methods_they_do_not_take(running: Running) -> None:
-    """404 says where the list of pages is, 405 what to use."""
+async def test_unknown_endpoints_and_methods_are_refused(running: Running) -> None:
+    """404 names the list of endpoints, 405 the allowed methods."""
     caller = running.caller()
     answer = await caller.get("/api/v2/tasks")
     assert (answer.status, answer.problem) == (404, "no-such-page")
@@ -136,14 +136,14 @@ async def test_pages_that_do_not_exist_and_methods_they_do_not_take(running: Run
     assert (answer.status, answer.problem, answer.headers["Allow"]) == (405, "method-not-allowed", "GET, POST")
 
 
-async def test_parameters_where_there_are_none_are_refused(running: Running) -> None:
+async def test_parameters_of_endpoints_without_any_are_refused(running: Running) -> None:
     """A misplaced wait is not silently ignored."""
     answer = await running.caller().post(f"{TASKS}/addition?wait=5", {"a": 1, "b": 2})
     assert (answer.status, answer.body["field"]) == (400, "wait")
     assert running.network.submissions == []
 
 
-async def test_inputs_are_in_no_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+async def test_inputs_are_not_logged(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     """Neither accepted nor refused, nor out of broken JSON, nor from a query."""
     secret = "31337313373133731337"
     caller = running.caller()
@@ -157,7 +157,7 @@ async def test_inputs_are_in_no_log(running: Running, caplog: pytest.LogCaptureF
 
 
 async def test_every_request_is_logged_with_caller_and_id(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    """So that a caller's complaint can be found."""
+    """An operator can find the request by it."""
     with caplog.at_level(logging.INFO, logger="zkp.gateway"):
         answer = await running.caller().get(f"{TASKS}/nothing")
         submitted = await running.caller().post(f"{TASKS}/addition", {"a": 1, "b": 2})

@@ -19,10 +19,10 @@ ADDITION = {"a": 20, "b": "22"}
     ("page", "circuit", "request_"),
     [("merkle", "merkle_proof", MERKLE), ("range", "range_proof", RANGE), ("addition", "addition", ADDITION)],
 )
-async def test_each_circuit_has_its_page(
+async def test_each_circuit_has_its_endpoint(
     running: Running, page: str, circuit: str, request_: dict[str, object]
 ) -> None:
-    """The network gets the prepared signals, the caller an id and where to look."""
+    """The coordinators get the prepared signals, the caller an id and a link."""
     answer = await running.caller().post(f"/api/v1/tasks/{page}", request_)
     expected = circuits.prepare(circuit, request_)
     (submission,) = running.network.submissions
@@ -34,7 +34,7 @@ async def test_each_circuit_has_its_page(
     assert "blinding" not in answer.body
 
 
-async def test_the_general_page_takes_every_circuit(running: Running) -> None:
+async def test_the_general_endpoint_accepts_every_circuit(running: Running) -> None:
     """With a number of retries, if the caller wants another than usual."""
     caller = running.caller()
     for retries, (circuit, known) in enumerate(circuits.CATALOGUE.items()):
@@ -44,8 +44,8 @@ async def test_the_general_page_takes_every_circuit(running: Running) -> None:
     assert [submission.max_retries for submission in running.network.submissions] == [0, 1, 2]
 
 
-async def test_a_whole_burst_is_taken(serve: Serve) -> None:
-    """Nobody is told that the gateway is busy for using what the rate limit allows."""
+async def test_a_whole_burst_is_accepted(serve: Serve) -> None:
+    """A burst within the rate limit never gets BUSY."""
     rate = RateSettings()
     running = await serve(rate=rate)
     caller = running.caller()
@@ -85,7 +85,7 @@ async def test_a_key_with_another_body_is_a_conflict(running: Running) -> None:
 
 
 async def test_callers_do_not_share_keys(running: Running) -> None:
-    """Two callers that choose the same key have a task each."""
+    """Two callers that choose the same key have separate tasks."""
     key = {"Idempotency-Key": "order-17"}
     ids = {
         (await running.caller(name).post("/api/v1/tasks/addition", ADDITION, headers=key)).body["id"]
@@ -94,8 +94,8 @@ async def test_callers_do_not_share_keys(running: Running) -> None:
     assert len(ids) == 2
 
 
-async def test_a_drawn_blinding_is_returned_once(running: Running) -> None:
-    """To the caller, who can open the commitment with it; no other page shows it."""
+async def test_a_generated_blinding_is_returned_once(running: Running) -> None:
+    """Only in the response; the caller opens the commitment with it."""
     caller = running.caller()
     document = {name: RANGE[name] for name in ("value", "min", "max")}
     answer = await caller.post("/api/v1/tasks/range", document)
@@ -112,8 +112,8 @@ async def test_a_key_without_a_blinding_is_refused(running: Running) -> None:
     assert (answer.status, answer.body["field"]) == (400, "blinding")
 
 
-async def test_what_the_network_refuses_is_passed_on(running: Running) -> None:
-    """With the time to wait where waiting helps, and never as the gateway's own failure."""
+async def test_errors_of_the_coordinators_are_passed_on(running: Running) -> None:
+    """With Retry-After where a retry can succeed, and never as an internal error."""
     caller = running.caller()
     for error, status, retry_after in (
         (Exhausted("backlog", 7.0), 503, "7"),

@@ -1,4 +1,4 @@
-"""Looking at tasks: one, many, waiting for one, its proof, cancelling it."""
+"""Reading tasks: one, many, long polls, proofs, cancellation."""
 
 import asyncio
 
@@ -25,8 +25,8 @@ async def test_a_task_is_shown_by_its_id(running: Running) -> None:
     assert answer.body["proof"] is None
 
 
-async def test_a_completed_task_has_all_that_verifying_needs(running: Running) -> None:
-    """And its proof page is the file that `zkp verify` reads."""
+async def test_a_completed_task_has_everything_for_verification(running: Running) -> None:
+    """Its proof document is the file that `zkp verify` reads."""
     caller = running.caller()
     task_id = await submitted(caller)
     await running.network.change(task_id, TaskState.COMPLETED)
@@ -39,7 +39,7 @@ async def test_a_completed_task_has_all_that_verifying_needs(running: Running) -
 
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.FAILED, TaskState.CANCELLED])
-async def test_a_task_without_a_proof_says_so(running: Running, state: TaskState) -> None:
+async def test_a_task_without_a_proof_is_a_conflict(running: Running, state: TaskState) -> None:
     """A conflict with its state, which is named."""
     caller = running.caller()
     task_id = await submitted(caller)
@@ -63,16 +63,16 @@ async def test_waiting_ends_when_the_task_does(running: Running, page: str) -> N
     assert (answer.status, answer.body["proof"]["protocol"]) == (200, "groth16")
 
 
-async def test_waiting_for_too_short_shows_the_task_as_it_is(running: Running) -> None:
-    """A wait that ends is no error."""
+async def test_a_wait_that_times_out_returns_the_current_task(running: Running) -> None:
+    """A wait that times out is not an error."""
     caller = running.caller()
     task_id = await submitted(caller)
     answer = await caller.get(f"/api/v1/tasks/{task_id}?wait=1")
     assert (answer.status, answer.body["state"]) == (200, "pending")
 
 
-async def test_those_who_wait_are_answered_when_the_gateway_stops(running: Running) -> None:
-    """Nobody's connection is cut, and the stop is not held up."""
+async def test_long_polls_are_answered_when_the_gateway_stops(running: Running) -> None:
+    """Long polls are answered, and the stop is not delayed."""
     caller = running.caller()
     task_id = await submitted(caller)
     waiting = asyncio.create_task(caller.get(f"/api/v1/tasks/{task_id}?wait=60"))

@@ -1,4 +1,4 @@
-"""What is no proper HTTPS request is refused in bounded time and memory, and harms nobody else."""
+"""Malformed HTTPS requests are rejected in bounded time and memory, and do not affect other callers."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def exchange(running: Running, sent: bytes, context: ssl.SSLContext | None
 
 
 def known(running: Running) -> ssl.SSLContext:
-    """What a client with a certificate dials with."""
+    """Return the TLS context of a client with a certificate."""
     return running.caller().context
 
 
@@ -47,7 +47,7 @@ def post(headers: str, body: bytes = b"") -> bytes:
 
 
 async def still_serves(running: Running) -> bool:
-    """Whether a proper request is answered."""
+    """Return whether a valid request is answered."""
     return (await running.caller().post("/api/v1/tasks/addition", {"a": 1, "b": 2})).status == 202
 
 
@@ -60,15 +60,15 @@ async def still_serves(running: Running) -> bool:
         b"\x7f\xff\xff\xff",
     ],
 )
-async def test_what_is_not_tls_gets_no_further(running: Running, sent: bytes) -> None:
-    """Plain HTTP, random bytes, lengths without end: at most a sentence comes back."""
+async def test_non_tls_connections_are_closed(running: Running, sent: bytes) -> None:
+    """Plain HTTP, random bytes, endless lengths: the response is at most one sentence."""
     received = await exchange(running, sent, None)
     assert b"HTTP/1.1 200" not in received
     assert len(received) < 300
     assert await still_serves(running)
 
 
-async def test_silent_connections_block_nobody(running: Running) -> None:
+async def test_idle_connections_do_not_block_others(running: Running) -> None:
     """Neither before their handshake nor after it."""
     context = known(running)
     opened = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(30)]
@@ -87,7 +87,7 @@ async def test_an_announced_length_over_the_limit_is_refused_at_once(running: Ru
     assert running.network.submissions == []
 
 
-async def test_chunks_without_end_are_cut_off(running: Running) -> None:
+async def test_endless_chunks_are_cut_off(running: Running) -> None:
     """At the limit, whatever was not announced."""
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     received = await exchange(
@@ -96,14 +96,14 @@ async def test_chunks_without_end_are_cut_off(running: Running) -> None:
     assert received.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_broken_chunks_are_a_bad_request(running: Running) -> None:
+async def test_invalid_chunks_are_a_bad_request(running: Running) -> None:
     """Not a fault of the gateway."""
     received = await exchange(running, post("Transfer-Encoding: chunked\r\n", b"zz\r\nnonsense\r\n"), known(running))
     assert received.startswith(_BAD_REQUEST)
     assert await still_serves(running)
 
 
-async def test_a_body_that_does_not_come_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_times_out(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """408, and the connection is closed."""
     monkeypatch.setattr(serving, "_BODY_TIMEOUT_S", 0.2)
     running = await serve()
@@ -112,9 +112,7 @@ async def test_a_body_that_does_not_come_is_given_up(serve: Serve, monkeypatch: 
     assert running.network.submissions == []
 
 
-async def test_a_caller_that_hangs_up_in_its_body_leaves_no_trace(
-    running: Running, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_disconnect_within_a_body_changes_nothing(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is submitted, the next caller is served, and no fault is logged."""
     _, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=known(running))
     writer.write(post("Content-Length: 100\r\n", b'{"a": 1, "b": 2}'))
@@ -137,7 +135,7 @@ async def test_a_caller_that_hangs_up_in_its_body_leaves_no_trace(
         post("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", b"{}"),
     ],
 )
-async def test_what_is_not_http_is_a_bad_request(running: Running, sent: bytes) -> None:
+async def test_malformed_http_is_a_bad_request(running: Running, sent: bytes) -> None:
     """Also where two readers could see two different requests."""
     received = await exchange(running, sent, known(running))
     assert received.startswith(_BAD_REQUEST)
@@ -153,7 +151,7 @@ async def test_what_is_not_http_is_a_bad_request(running: Running, sent: bytes) 
 async def test_malformed_requests_are_bounded_warnings_with_the_peer(
     running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Strangers cannot fill the log: at most 20 lines in one window, each with the peer, none of them an error."""
+    """Unauthenticated peers cannot flood the log: at most 20 lines per window, each with the peer, none an error."""
     monkeypatch.setattr("zkp.daemon.bounded_log._WINDOW_S", 3600.0)
     for _ in range(40):
         await exchange(running, b"\x00\r\n\r\n", known(running))
@@ -180,7 +178,7 @@ async def test_malformed_requests_are_bounded_warnings_with_the_peer(
 async def test_every_error_is_a_problem_and_no_error_in_the_log(
     running: Running, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
-    """However a request is broken: what is answered is JSON, and what is logged is a warning at most."""
+    """Every malformed request gets a JSON response and at most a warning in the log."""
     received = await exchange(running, sent, known(running), last=b"\r\n\r\n")
     assert b"text/plain" not in received
     assert b"text/html" not in received
@@ -190,8 +188,8 @@ async def test_every_error_is_a_problem_and_no_error_in_the_log(
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
-async def test_bytes_behind_a_body_are_in_no_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    """A wrong length turns the rest of a body into a broken request: it may be somebody's secret."""
+async def test_bytes_after_a_body_are_not_logged(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong length turns the rest of a body, possibly a secret, into a malformed request."""
     body = json.dumps({"a": 1, "b": 2}).encode()
     secret = b'{"leaves": [31337313373133731337]}\r\n\r\n'
     with caplog.at_level(logging.DEBUG):

@@ -1,4 +1,4 @@
-"""A local cluster that tests share, and keys that are made once for all of them."""
+"""A local cluster that the tests share."""
 
 import os
 import shutil
@@ -9,22 +9,22 @@ import pytest
 
 from zkp.localcluster.cluster import LocalCluster
 from zkp.localcluster.postgres import PACKAGE, program
-from zkp.localcluster.process import remnants
+from zkp.localcluster.process import orphans
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[LocalCluster]:
-    """A cluster that is up; a test that takes a part of it down starts it again."""
+    """A running cluster; a test that stops a part of it restarts it."""
     made = LocalCluster(tmp_path_factory.mktemp("local") / "zkp", keys=keys)
     made.up()
     yield made
     made.down()
-    assert remnants(made.layout.root) == []
+    assert orphans(made.layout.root) == []
 
 
 @pytest.fixture
 def closed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory, 0700, with a copy of the embedded PostgreSQL that this test and its processes run."""
+    """A directory with mode 0700 and a copy of the embedded PostgreSQL, which the test and its processes run."""
     newest = program("postgres").parents[1]
     packages, closed = newest.parents[1], tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -38,7 +38,7 @@ def closed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the caller's environment names another cluster or database, or overrides a setting."""
+    """Remove environment variables that select a cluster or database or override a setting."""
     for name in os.environ:
         if name.startswith(("ZKP_", "COORDINATOR_", "WORKER_", "GATEWAY_")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The cluster on one machine, with real processes."""
+"""A local cluster with real processes."""
 
 import json
 import re
@@ -12,18 +12,18 @@ from zkp.localcluster.cluster import LocalCluster
 from zkp.localcluster.errors import LocalClusterError
 from zkp.localcluster.https import HttpsCaller
 from zkp.localcluster.layout import ADMIN, COORDINATORS
-from zkp.localcluster.process import remnants
+from zkp.localcluster.process import orphans
 
 MEMBERS = ["postgres", "coordinator-1", "coordinator-2", "coordinator-3", "worker-1", "worker-2", "gateway"]
 
 
 def pids(cluster: LocalCluster) -> dict[str, int | None]:
-    """Which process each member is."""
+    """Return each member's pid."""
     return {member.name: member.pid for member in cluster.members()}
 
 
 def test_everything_runs_and_serves(cluster: LocalCluster) -> None:
-    """After `up` every member is a process of its own, and every daemon says that it is ready."""
+    """After `up` every member is a separate process and every daemon is ready."""
     assert list(pids(cluster)) == MEMBERS
     assert len(set(pids(cluster).values()) - {None}) == len(MEMBERS)
     caller = HttpsCaller(cluster.layout.identity(ADMIN))
@@ -31,7 +31,7 @@ def test_everything_runs_and_serves(cluster: LocalCluster) -> None:
 
 
 def test_one_of_the_nodes_leads(cluster: LocalCluster) -> None:
-    """The nodes agree on a leader, who is one of them."""
+    """The nodes agree on a leader among them."""
     leader = cluster.leader()
 
     assert leader is not None
@@ -40,7 +40,7 @@ def test_one_of_the_nodes_leads(cluster: LocalCluster) -> None:
 
 
 def test_private_files_are_private(cluster: LocalCluster) -> None:
-    """Nobody else looks into the directory, and every private key is its owner's alone."""
+    """The directory and the private keys are accessible to their owner only."""
     root = cluster.layout.root
 
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
@@ -51,7 +51,7 @@ def test_private_files_are_private(cluster: LocalCluster) -> None:
 
 
 def test_a_second_up_starts_nothing(cluster: LocalCluster) -> None:
-    """What runs is left alone."""
+    """A second `up` leaves running processes alone."""
     before = pids(cluster)
 
     assert cluster.up() is False
@@ -59,7 +59,7 @@ def test_a_second_up_starts_nothing(cluster: LocalCluster) -> None:
 
 
 def test_up_starts_what_is_missing(cluster: LocalCluster) -> None:
-    """After a crash of some members `up` brings back those, and only those."""
+    """After a crash `up` restarts the crashed members only."""
     before = pids(cluster)
     cluster.kill("worker-1")
     cluster.kill("coordinator-2")
@@ -73,7 +73,7 @@ def test_up_starts_what_is_missing(cluster: LocalCluster) -> None:
 
 
 def test_after_a_leader_is_killed_another_leads_in_a_later_term(cluster: LocalCluster) -> None:
-    """Two of three go on, and the dead one comes back as a follower."""
+    """After the leader is killed the others elect a new one, and it restarts as a follower."""
     before = cluster.wait_for_leader()
     cluster.kill(before.id)
 
@@ -85,7 +85,7 @@ def test_after_a_leader_is_killed_another_leads_in_a_later_term(cluster: LocalCl
 
 
 def test_a_stopped_postgres_comes_back(cluster: LocalCluster) -> None:
-    """The record's server can be stopped, killed and started by itself, as tests and players want."""
+    """PostgreSQL can be stopped, killed and started separately."""
     cluster.stop("postgres")
     cluster.start("postgres")
     cluster.kill("postgres")
@@ -96,13 +96,13 @@ def test_a_stopped_postgres_comes_back(cluster: LocalCluster) -> None:
 
 
 def test_an_unknown_member_is_named(cluster: LocalCluster) -> None:
-    """A slip of the keyboard kills nothing."""
-    with pytest.raises(LocalClusterError, match="there is no worker-9: the members are postgres, coordinator-1"):
+    """An unknown name is an error and stops nothing."""
+    with pytest.raises(LocalClusterError, match="worker-9: unknown process; give one of postgres, coordinator-1"):
         cluster.kill("worker-9")
 
 
 def test_two_commands_at_once_do_not_mix(cluster: LocalCluster) -> None:
-    """While one command works on the cluster another is told to wait."""
+    """While one command changes the cluster, another fails with a hint to wait."""
     refused: list[str] = []
 
     def interfere(_: str) -> None:
@@ -113,11 +113,11 @@ def test_two_commands_at_once_do_not_mix(cluster: LocalCluster) -> None:
 
     cluster.up(interfere)
 
-    assert "another `zkp local` is at work" in refused[0]
+    assert "another `zkp local` command is running" in refused[0]
 
 
 def test_status_shows_processes_nodes_and_workers(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """`zkp local status --json` is the whole picture for a program."""
+    """`zkp local status --json` has processes and cluster status."""
     assert app.run(["local", "status", "--json", "--dir", str(cluster.layout.root)]) == 0
 
     found = json.loads(capsys.readouterr().out)
@@ -129,7 +129,7 @@ def test_status_shows_processes_nodes_and_workers(cluster: LocalCluster, capsys:
 def test_status_shows_the_processes_when_no_coordinator_answers(
     cluster: LocalCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without any coordinator the workers, the gateway and their addresses are still found."""
+    """Without coordinators the other processes and their addresses are still listed."""
     for name in COORDINATORS:
         cluster.kill(name)
 
@@ -142,8 +142,8 @@ def test_status_shows_the_processes_when_no_coordinator_answers(
 
 
 def test_a_slow_start_is_reported_with_its_time(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`up` says how long what it started took, and nothing of the kind for what ran already."""
-    monkeypatch.setattr("zkp.localcluster.cluster._SLOW_S", 0.0)
+    """`up` reports the duration of a slow start, and none for processes that ran already."""
+    monkeypatch.setattr("zkp.localcluster.cluster._SLOW_START_S", 0.0)
     cluster.kill("worker-1")
     said: list[str] = []
 
@@ -154,7 +154,7 @@ def test_a_slow_start_is_reported_with_its_time(cluster: LocalCluster, monkeypat
 
 
 def test_logs_are_shown_by_name(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every daemon's lines are found, and readable."""
+    """Every daemon's log lines are shown."""
     assert app.run(["local", "logs", "gateway", "-n", "3", "--dir", str(cluster.layout.root)]) == 0
     assert 0 < len(capsys.readouterr().out.splitlines()) <= 3
 
@@ -166,19 +166,19 @@ def test_logs_are_shown_by_name(cluster: LocalCluster, capsys: pytest.CaptureFix
 def test_a_daemon_that_dies_early_is_named_and_nothing_stays(
     tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`up` fails with the daemon's own last words and stops what it had started."""
+    """`up` fails with the daemon's last error and stops the processes that it started."""
     monkeypatch.setenv("GATEWAY_BIND", "nonsense")
     broken = LocalCluster(tmp_path / "zkp", keys=keys)
 
-    with pytest.raises(LocalClusterError, match=r"^gateway ended: .*GATEWAY_BIND.* \(its log: .*gateway\.log\)$"):
+    with pytest.raises(LocalClusterError, match=r"^gateway exited: .*GATEWAY_BIND.* \(log: .*gateway\.log\)$"):
         broken.up()
 
     assert not broken.running()
-    assert remnants(broken.layout.root) == []
+    assert orphans(broken.layout.root) == []
 
 
 def test_down_stops_everything_and_up_goes_on_from_there(tmp_path: Path, keys: Path) -> None:
-    """Tasks that were accepted before are there after, with their proofs; stopping twice is stopping once."""
+    """Tasks and proofs survive `down` and `up`; a second `down` does nothing."""
     cluster = LocalCluster(tmp_path / "zkp", keys=keys)
     where = ["--dir", str(cluster.layout.root)]
     proof = tmp_path / "proof.json"
@@ -194,7 +194,7 @@ def test_down_stops_everything_and_up_goes_on_from_there(tmp_path: Path, keys: P
         assert (stopped[0], stopped[-1], sorted(stopped)) == ("gateway", "postgres", sorted(MEMBERS))
         assert cluster.down() is False
         assert not cluster.running()
-        assert remnants(cluster.layout.root) == []
+        assert orphans(cluster.layout.root) == []
 
         assert cluster.up() is True
         assert cluster.profile.addresses == addresses

@@ -1,4 +1,4 @@
-"""The `zkp` command against a running cluster: from a list to a proof that anyone can verify."""
+"""The `zkp` command against a running cluster."""
 
 import json
 from pathlib import Path
@@ -13,14 +13,14 @@ LEAVES = Path(__file__).parents[3] / "examples" / "allowlist.csv"
 
 @pytest.fixture
 def where(cluster: LocalCluster) -> list[str]:
-    """Options that name the cluster."""
+    """The options for the cluster."""
     return ["--dir", str(cluster.layout.root)]
 
 
 def test_a_proof_of_membership_is_made_and_verified(
     where: list[str], keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Submit, wait, keep the proof, export the key, verify with these two files alone."""
+    """Submit, wait, save the proof, export the key, and verify with these two files alone."""
     proof, key = tmp_path / "proof.json", tmp_path / "verification_key.json"
     asked = ["submit", "merkle", "--leaves", str(LEAVES), "--index", "17", "--out", str(proof)]
 
@@ -39,7 +39,7 @@ def test_a_proof_of_membership_is_made_and_verified(
 def test_a_changed_statement_is_found_out(
     where: list[str], keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The proof of one sum is no proof of another."""
+    """A changed public input makes the proof invalid."""
     proof, key = tmp_path / "proof.json", tmp_path / "verification_key.json"
     assert app.run(["submit", "addition", "--a", "1", "--b", "2", "--out", str(proof), *where]) == 0
     assert app.run(["circuits", "export", "addition", "--keys", str(keys), "--out", str(key)]) == 0
@@ -52,7 +52,7 @@ def test_a_changed_statement_is_found_out(
 
 
 def test_many_proofs_end_in_a_directory(where: list[str], keys: Path, tmp_path: Path) -> None:
-    """`--count` makes a proof for each entry from the index on, and each is valid."""
+    """`--count` makes a valid proof per entry, from the index on."""
     out, key = tmp_path / "proofs", tmp_path / "key.json"
     asked = ["submit", "merkle", "--leaves", str(LEAVES), "--index", "998", "--count", "4"]
 
@@ -67,7 +67,7 @@ def test_many_proofs_end_in_a_directory(where: list[str], keys: Path, tmp_path: 
 def test_private_inputs_come_from_a_file_and_are_printed_nowhere(
     where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The number and the blinding of a range proof are in no output and in no proof file."""
+    """The number and the blinding of a range proof are neither printed nor in the proof file."""
     inputs, proof, blinding = tmp_path / "inputs.json", tmp_path / "proof.json", tmp_path / "blinding"
     inputs.write_text('{"value": 987654321}', encoding="utf-8")
     asked = ["submit", "range", "--inputs", str(inputs), "--min", "1", "--max", "999999999"]
@@ -83,7 +83,7 @@ def test_private_inputs_come_from_a_file_and_are_printed_nowhere(
 def test_the_same_submission_is_the_same_task_and_another_is_refused(
     where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A chosen id makes a repeated command harmless."""
+    """With a task id a repeated command is idempotent."""
     first = ["submit", "addition", "--a", "1", "--b", "2", "--task-id", "once", "--wait", *where]
     assert app.run(first) == 0
     assert app.run(first) == 0
@@ -96,7 +96,7 @@ def test_the_same_submission_is_the_same_task_and_another_is_refused(
 
 
 def test_a_task_is_followed_to_its_end(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`watch` ends with the final state and says so by its exit status."""
+    """`watch` ends with the final state, which determines its exit status."""
     assert app.run(["submit", "addition", "--a", "3", "--b", "4", "--task-id", "watched", *where]) == 0
     capsys.readouterr()
 
@@ -108,7 +108,7 @@ def test_a_task_is_followed_to_its_end(where: list[str], capsys: pytest.CaptureF
 
 
 def test_a_task_that_has_ended_cannot_be_cancelled(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """And one that does not exist is named."""
+    """An unknown task is named."""
     assert app.run(["submit", "addition", "--a", "5", "--b", "6", "--task-id", "ended", "--wait", *where]) == 0
     capsys.readouterr()
 
@@ -121,18 +121,18 @@ def test_a_task_that_has_ended_cannot_be_cancelled(where: list[str], capsys: pyt
 def test_leadership_is_handed_over(
     cluster: LocalCluster, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The named node leads afterwards."""
+    """The named node is the new leader."""
     before = cluster.wait_for_leader()
     heir = next(name for name in ("coordinator-1", "coordinator-2") if name != before.id)
 
     assert app.run(["admin", "transfer", "--to", heir, *where]) == 0
-    assert capsys.readouterr().out == f"{heir} leads\n"
+    assert capsys.readouterr().out == f"new leader: {heir}\n"
     after = cluster.wait_for_leader(other_than=before)
     assert after.id == heir
 
 
 def test_a_client_is_no_admin(cluster: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """The certificate says what its holder may do."""
+    """A client's certificate does not permit admin commands."""
     profile = cluster.profile
     as_client = [
         "--coordinators",

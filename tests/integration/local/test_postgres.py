@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: served over a Unix socket alone, to its owner alone, and back after a crash."""
+"""The embedded PostgreSQL: Unix socket only, owner only, crash recovery."""
 
 import os
 import pwd
@@ -14,15 +14,15 @@ import pytest
 
 from tests.integration.read_only_shm import with_read_only_shm
 from zkp.localcluster.postgres import EmbeddedPostgres, program
-from zkp.localcluster.process import ProcessRecord, spawn, working_in
+from zkp.localcluster.process import ProcessRecord, processes_in, spawn
 
-_PATIENCE = 30.0
+_TIMEOUT_S = 30.0
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its user for root alone")
 
 
 class Server:
-    """A server below a directory, started behind `prefix` and killed by a test."""
+    """A server in a directory, started with the command prefix `prefix`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -31,7 +31,7 @@ class Server:
         self.prefix: list[str] = []
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start it and wait until it accepts connections."""
         self.postgres.initialise()
         log = self.directory / "postgres.log"
         self.record = spawn([*self.prefix, *self.postgres.command()], log=log, environ=dict(os.environ))
@@ -40,14 +40,14 @@ class Server:
             self.record.wait(0.02)
 
     def kill(self) -> None:
-        """SIGKILL the server, and wait for its children to notice."""
+        """Kill the server, and wait for its children to exit."""
         if self.record is not None:
-            self.record.stop(_PATIENCE, first=signal.SIGKILL)
-        for child in working_in(self.directory / "postgres"):
-            child.wait(_PATIENCE)
+            self.record.stop(_TIMEOUT_S, first=signal.SIGKILL)
+        for child in processes_in(self.directory / "postgres"):
+            child.wait(_TIMEOUT_S)
 
     def ask(self, statement: str) -> object:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         with psycopg.connect(self.postgres.url) as connection:
             row = connection.execute(statement.encode()).fetchone()
             return row[0] if row else None
@@ -55,22 +55,22 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that runs."""
+    """A running server."""
     made = Server(tmp_path)
     made.start()
     yield made
     made.kill()
-    made.postgres.forget_socket()
+    made.postgres.remove_socket_directory()
 
 
 def test_it_serves_over_its_socket_and_listens_on_no_port(server: Server) -> None:
-    """Nobody reaches it over a network, not even from this machine."""
+    """The server has no TCP listener."""
     assert server.ask("SHOW listen_addresses") == ""
     assert server.ask("SELECT inet_server_addr() IS NULL")
 
 
 def test_only_its_owner_may_open_the_socket(server: Server) -> None:
-    """There is no password: the directory and the socket are closed to other users."""
+    """The directory and the socket are closed to other users."""
     directory = server.postgres.socket_directory
 
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -78,7 +78,7 @@ def test_only_its_owner_may_open_the_socket(server: Server) -> None:
 
 
 def test_root_does_not_run_it_as_root(server: Server) -> None:
-    """The server's user is an ordinary one, whoever started it."""
+    """The server's user is never root."""
     assert server.record is not None
     user = Path(f"/proc/{server.record.pid}").stat().st_uid
 
@@ -86,7 +86,7 @@ def test_root_does_not_run_it_as_root(server: Server) -> None:
 
 
 def test_it_comes_back_after_a_crash_with_what_was_committed(server: Server) -> None:
-    """SIGKILL loses nothing that was committed."""
+    """Committed data survive SIGKILL."""
     with psycopg.connect(server.postgres.url) as connection:
         connection.execute(b"CREATE TABLE kept AS SELECT 42 AS value")
     server.kill()
@@ -97,18 +97,18 @@ def test_it_comes_back_after_a_crash_with_what_was_committed(server: Server) -> 
 
 
 def test_a_start_that_was_cut_short_does_not_bar_the_next(server: Server) -> None:
-    """The empty lock file of a server that was killed while starting is no obstacle."""
+    """The empty lock file of a server that was killed while starting is removed."""
     server.kill()
     (server.directory / "postgres" / "postmaster.pid").write_bytes(b"")
 
-    server.postgres.forget_half_start()
+    server.postgres.remove_empty_lock_file()
     server.start()
 
     assert server.ask("SELECT 1") == 1
 
 
 def test_a_path_too_long_for_a_socket_gets_a_short_directory_for_it(tmp_path: Path) -> None:
-    """A deep checkout works as well; the short directory goes when the cluster stops."""
+    """A long path gets a short socket directory, which is removed when the cluster stops."""
     deep = tmp_path / ("deep" * 25)
     deep.mkdir()
     server = Server(deep)
@@ -119,12 +119,12 @@ def test_a_path_too_long_for_a_socket_gets_a_short_directory_for_it(tmp_path: Pa
         assert server.ask("SELECT 1") == 1
     finally:
         server.kill()
-        server.postgres.forget_socket()
+        server.postgres.remove_socket_directory()
     assert not short.exists()
 
 
 def test_a_parent_that_is_closed_to_others_is_no_obstacle(tmp_path: Path) -> None:
-    """A checkout below a private home works, and nobody's permissions are widened for it."""
+    """A checkout in a private home works without wider permissions."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     server = Server(home)
@@ -139,7 +139,7 @@ def test_a_parent_that_is_closed_to_others_is_no_obstacle(tmp_path: Path) -> Non
 
 @as_root
 def test_programs_below_a_closed_directory_serve_root(closed_programs: Path, server: Server) -> None:
-    """A checkout below root's home, 0700, serves root: the data, too, are there after a restart."""
+    """A checkout in root's home (0700) works for root, also after a restart."""
     assert program("postgres").is_relative_to(closed_programs)
     with psycopg.connect(server.postgres.url) as connection:
         connection.execute(b"CREATE TABLE kept AS SELECT 42 AS value")
@@ -154,7 +154,7 @@ def test_programs_below_a_closed_directory_serve_root(closed_programs: Path, ser
 @as_root
 @pytest.mark.parametrize("missing", ["dac_read_search", "dac_override"])
 def test_either_capability_of_root_suffices(closed_programs: Path, tmp_path: Path, missing: str) -> None:
-    """Containers leave root one of the two capabilities that pass through closed directories."""
+    """One of the two capabilities is enough, as in containers."""
     done = initialise(tmp_path / "postgres", lacking=[missing])
 
     assert done.returncode == 0, done.stderr
@@ -162,18 +162,18 @@ def test_either_capability_of_root_suffices(closed_programs: Path, tmp_path: Pat
 
 @as_root
 @pytest.mark.parametrize("missing", [["dac_read_search", "dac_override"], ["setpcap"]])
-def test_a_root_without_the_capabilities_is_told_what_to_do(tmp_path: Path, missing: list[str]) -> None:
-    """One line names the capabilities that PostgreSQL's user needs, and what to do without them."""
+def test_root_without_the_capabilities_is_an_error(tmp_path: Path, missing: list[str]) -> None:
+    """The one-line error names the missing capabilities and the alternatives."""
     done = initialise(tmp_path / "postgres", lacking=missing)
 
     assert done.returncode == 1
-    assert done.stderr.startswith("root: it needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE)")
+    assert done.stderr.startswith("root: needs CAP_SETPCAP and CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE)")
     assert "set ZKP_DATABASE_URL" in done.stderr
     assert not (tmp_path / "postgres").exists()
 
 
 def test_a_read_only_shm_is_no_obstacle(server: Server) -> None:
-    """Data that were made with a writable /dev/shm are served without one."""
+    """Data created with a writable /dev/shm are served without one."""
     server.kill()
     server.prefix = with_read_only_shm()
 
@@ -183,7 +183,7 @@ def test_a_read_only_shm_is_no_obstacle(server: Server) -> None:
 
 
 def initialise(data: Path, *, lacking: list[str]) -> subprocess.CompletedProcess[str]:
-    """Make a data directory as a root without these capabilities."""
+    """Initialise a data directory as root without these capabilities."""
     dropped = ",".join(f"-{capability}" for capability in lacking)
     code = (
         "import sys; from pathlib import Path; from zkp.localcluster.postgres import EmbeddedPostgres; "
@@ -192,4 +192,4 @@ def initialise(data: Path, *, lacking: list[str]) -> subprocess.CompletedProcess
         "except LocalClusterError as error: sys.exit(str(error))"
     )
     command = ["setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}", sys.executable, "-P", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)

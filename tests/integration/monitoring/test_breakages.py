@@ -21,9 +21,9 @@ from pki.files import TlsFiles
 from pki.store.store import AuthorityStore, CertificateSpec
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
-from tests.integration.cluster.intruder import HOSTS, NOISE, Wardrobe
+from tests.integration.cluster.attacker import HOSTS, NOISE, CertificateFactory
 from tests.integration.cluster.network import eventually, frozen
-from tests.integration.cluster.test_liars import liar
+from tests.integration.cluster.test_byzantine_workers import byzantine_worker
 from tests.integration.cluster.work import submission, submit
 from tests.integration.monitoring.watched import Firing, Watched, watched
 from tests.integration.raft_process.mounts import mount, require_root, skip_unmountable, unmount
@@ -246,8 +246,12 @@ def small_disk(network: Watched, worker: str) -> Iterator[Path]:
 async def test_a_false_proof(network: Watched, breakage: Breakage, keys: Path, tmp_path: Path) -> None:
     """Whoever sent it is in quarantine until an operator says otherwise."""
     found = network.network
-    wardrobe = Wardrobe(found.layout, tmp_path)
-    async with found.client() as client, found.admin() as admin, liar(found, wardrobe, keys, "liar") as worker:
+    certificates = CertificateFactory(found.layout, tmp_path)
+    async with (
+        found.client() as client,
+        found.admin() as admin,
+        byzantine_worker(found, certificates, keys, "liar") as worker,
+    ):
         with frozen(*found.provers(*WORKERS)):
             await submit(client, *(submission() for _ in range(4)))
             given = await worker.assignment()

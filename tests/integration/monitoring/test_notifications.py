@@ -10,7 +10,7 @@ import pytest
 
 from pki.store.store import AuthorityStore, CertificateSpec
 from pki.x509.identity import Role
-from tests.integration.cluster.intruder import HOSTS
+from tests.integration.cluster.attacker import HOSTS
 from tests.integration.cluster.network import eventually
 from tests.integration.cluster.work import submission, submit
 from tests.integration.monitoring.alerting import Alertmanager, Notification, alertmanager

@@ -1,4 +1,4 @@
-"""An authority on a disk for tests with other people's programs, which verify against the real clock."""
+"""Authorities on disk for tests with third-party programs, which verify against the real clock."""
 
 import subprocess
 from collections.abc import Sequence

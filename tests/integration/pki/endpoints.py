@@ -1,4 +1,4 @@
-"""Real listeners and callers on loopback, honest and hostile; every port is one that the kernel chose."""
+"""TLS listeners and clients on loopback, valid and hostile, on ports that the kernel assigns."""
 
 import asyncio
 import ssl

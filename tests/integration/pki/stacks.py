@@ -1,4 +1,4 @@
-"""TLS stacks that are not ours, as clients and as verifiers: each is one small program of somebody else's."""
+"""Third-party TLS stacks as clients and verifiers, each one a small program."""
 
 import asyncio
 import os

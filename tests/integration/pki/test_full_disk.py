@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or limited: a clear line, and nothing lost. On real file systems of a few KiB."""
+"""Full, read-only and limited disks: clear errors and no data loss, on real file systems of a few KiB."""
 
 import os
 import resource

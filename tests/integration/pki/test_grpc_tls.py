@@ -1,4 +1,4 @@
-"""Who gets through a gRPC port of this network, and which servers are believed: over sockets, with BoringSSL."""
+"""Clients and servers that gRPC (BoringSSL) accepts and refuses, over sockets."""
 
 import json
 import ssl

@@ -1,4 +1,4 @@
-"""curl, HAProxy and Prometheus with our certificates and lists: three TLS stacks that are not ours."""
+"""curl, HAProxy and Prometheus with certificates and CRLs of this authority."""
 
 import asyncio
 import contextlib

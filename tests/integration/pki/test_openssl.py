@@ -1,4 +1,4 @@
-"""What the openssl command says about our certificates, so that not only our own code vouches for them."""
+"""Verification of certificates, CRLs and CSRs by the openssl command."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.issued import IssuedIdentity
 from pki.ca.profiles import PROFILES
 from pki.files import TlsFiles
@@ -154,5 +154,5 @@ def test_a_request_of_openssl_is_signed(place: Place, tmp_path: Path) -> None:
     place.store.sign(request, order, tmp_path / "signed", now=NOW, by="test")
     assert _check(TlsFiles.in_directory(tmp_path / "signed" / "worker-1"), place).returncode == 0
     ours = tmp_path / "ours.csr"
-    ours.write_bytes(ask("worker-2", ["127.0.0.1"]).request_pem)
+    ours.write_bytes(create_request("worker-2", ["127.0.0.1"]).request_pem)
     assert "verify OK" in run("openssl", "req", "-in", ours, "-verify", "-noout").stderr

@@ -1,4 +1,4 @@
-"""Who gets through a TLS listener of this network, and which servers are believed: over sockets, with OpenSSL."""
+"""Clients and servers that OpenSSL accepts and refuses, over sockets."""
 
 import ssl
 from pathlib import Path

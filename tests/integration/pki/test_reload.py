@@ -1,4 +1,4 @@
-"""Rotation under open connections: new handshakes use the new files, and what is open goes on."""
+"""Reload with open connections: new handshakes use the new files, open connections continue."""
 
 import asyncio
 from dataclasses import replace

@@ -33,7 +33,7 @@ async def test_running_out_of_file_descriptors_is_waited_out(
             await trio.say("one")
             await trio.agreed("one")
     assert failures == 0
-    assert "cannot accept connections: Too many open files; trying again" in caplog.text
+    assert "cannot accept connections: Too many open files; retrying" in caplog.text
 
 
 async def test_a_port_that_is_taken_is_an_error_at_the_start(tmp_path: Path) -> None:

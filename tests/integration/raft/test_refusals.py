@@ -66,7 +66,7 @@ UNKNOWN = Caller(name="coordinator-9")
 async def trio(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trio]:
     """A connection whose place was taken is let go soon, so that the true peer has its own back soon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coordinator.raft.transport.connections._LINGER", 0.05)
+        patch.setattr("coordinator.raft.transport.connections._REPLACED_LINGER_S", 0.05)
         async with three_members(tmp_path_factory.mktemp("trio")) as cluster:
             leader = await cluster.elected()
             if leader.name != TARGET:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from tests.integration.cluster.network import PATIENCE_S, Network
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network
 from zkp.client.model import Submission
 from zkp.client.pipeline import SubmissionPipeline
 from zkp.client.tasks import TaskClient
@@ -31,7 +31,7 @@ class Stream:
     async def more(self, count: int) -> None:
         """Wait until that many more are acknowledged."""
         wanted = len(self.acknowledged) + count
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
             while len(self.acknowledged) < wanted:
                 self.check()
                 await asyncio.sleep(_POLL_S)
@@ -73,6 +73,6 @@ async def streaming(client: TaskClient, outstanding: int = 8) -> AsyncIterator[S
 
 async def lost(network: Network, acknowledged: Iterable[str]) -> list[str]:
     """Those of the ids that the replicated state does not hold. The record must be away, or it would answer."""
-    async with network.client() as client, asyncio.timeout(PATIENCE_S):
+    async with network.client() as client, asyncio.timeout(WAIT_TIMEOUT_S):
         held = {task.id async for task in client.list()}
     return [task_id for task_id in acknowledged if task_id not in held]

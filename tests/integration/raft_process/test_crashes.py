@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from tests.integration.cluster.network import PATIENCE_S, Network, frozen
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network, frozen
 from tests.integration.raft_process.coordinators import followers, processes, wait_until_caught_up
 from tests.integration.raft_process.stream import lost, streaming
 from zkp.localcluster.layout import COORDINATORS
@@ -43,7 +43,7 @@ async def test_a_leader_that_slept_comes_back_as_a_follower_without_another_elec
     async with network.client() as client, streaming(client) as stream:
         await stream.more(50)
         with frozen(network.process(before.id)):
-            after = await asyncio.to_thread(network.cluster.wait_for_leader, PATIENCE_S, other_than=before)
+            after = await asyncio.to_thread(network.cluster.wait_for_leader, WAIT_TIMEOUT_S, other_than=before)
             # Who is connected to the sleeper notices it after a while only; others need not wait for that.
             async with network.client() as another, streaming(another) as meanwhile:
                 await meanwhile.more(50)

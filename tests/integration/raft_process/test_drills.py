@@ -15,7 +15,7 @@ from tests.integration.raft_process.coordinators import NO_RECORD, empty, follow
 from tests.integration.raft_process.stream import lost, streaming
 from zkp.localcluster.cluster import DATABASE_VARIABLE
 from zkp.localcluster.layout import COORDINATORS
-from zkp.localcluster.logs import last_words
+from zkp.localcluster.logs import last_error
 from zkp.localcluster.process import python_module
 
 CURE = "run `coordinator rejoin` on this directory and start again: the others catch this node up"
@@ -102,7 +102,7 @@ async def test_one_damaged_byte_in_any_file_is_refused_and_rejoin_heals_the_node
 
     network.cluster.start(victim)
     eventually(f"the end of {victim}", lambda: has_ended(network, victim))
-    assert last_words(network.layout.log(victim)).endswith(f"{directory}: {says.format(path.name)}: {CURE}")
+    assert last_error(network.layout.log(victim)).endswith(f"{directory}: {says.format(path.name)}: {CURE}")
     async with network.client() as client, streaming(client) as stream:
         await stream.more(20)
         healed = await asyncio.to_thread(coordinator, "rejoin", directory)

@@ -13,7 +13,7 @@ from tests.integration.cluster.network import Network
 from tests.integration.raft_process.coordinators import empty, followers, has_ended, wait_until_caught_up
 from tests.integration.raft_process.mounts import mount, require_root, skip_unmountable, unmount
 from tests.integration.raft_process.stream import lost, streaming
-from zkp.localcluster.logs import last_words
+from zkp.localcluster.logs import last_error
 
 SIZE = 64 << 20
 LEFT = 24 << 10
@@ -67,7 +67,7 @@ async def test_a_node_with_a_full_disk_ends_itself_and_comes_back(network: Netwo
                 while not has_ended(network, victim):
                     await stream.more(50)
                 await stream.more(50)
-                words = last_words(network.layout.log(victim))
+                words = last_error(network.layout.log(victim))
                 filler.unlink()
                 network.cluster.start(victim)
                 wait_until_caught_up(network, victim)

@@ -1,4 +1,4 @@
-"""The authority of a network under test, as an operator works it: the `pki` command, and a copy to each host."""
+"""Operator of a test network: runs the `pki` command and copies files to each host."""
 
 import json
 import shutil

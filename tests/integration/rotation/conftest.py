@@ -1,4 +1,4 @@
-"""Keys that the networks here share, and an operator for each of them."""
+"""Shared proving keys, and an operator for each network."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Requests that never stop, by programs that keep their certificates current, and what came of each."""
+"""Continuous load from clients that reload their certificates, with the outcome of each request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from pki.tls.material import TlsError, TlsFiles
-from tests.integration.cluster.network import PATIENCE_S, Network
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network
 from tests.integration.cluster.work import submission
 from zkp.client.leader import LeaderConnection
 from zkp.client.tasks import TaskClient
@@ -33,7 +33,7 @@ class Load:
     async def more(self, count: int) -> None:
         """Wait until that many more were accepted."""
         wanted = len(self.accepted) + count
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
             while len(self.accepted) < wanted:  # noqa: ASYNC110 - the load tells nobody
                 await asyncio.sleep(_PAUSE_S)
 
@@ -45,7 +45,7 @@ async def under_load(network: Network) -> AsyncIterator[Load]:
     load = Load(certificates)
     async with LeaderConnection(network.cluster.profile.coordinators, certificates.material) as connection:
         certificates.on_change(connection.refresh)
-        client = TaskClient(connection, timeout=PATIENCE_S)
+        client = TaskClient(connection, timeout=WAIT_TIMEOUT_S)
         works = [
             asyncio.create_task(work) for work in (certificates.watch(), _submit(client, load), _post(network, load))
         ]

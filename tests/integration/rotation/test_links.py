@@ -1,4 +1,4 @@
-"""Raft connections that follow the certificates: re-made without a gap, ended with what made them good."""
+"""Raft connections across certificate changes: re-made without interruption, closed when no longer valid."""
 
 import asyncio
 import socket
@@ -84,8 +84,8 @@ Pair = tuple[Node, Node]
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
-    monkeypatch.setattr(module, "_REMAKE_PAUSE", 0.0)
-    monkeypatch.setattr(module, "_LINGER", 0.5)
+    monkeypatch.setattr(module, "_RECONNECT_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "_REPLACED_LINGER_S", 0.5)
     return Network(tmp_path)
 
 
@@ -179,7 +179,7 @@ async def test_a_revoked_peer_is_cut_off_and_stays_out(pair: Pair) -> None:
     """At once when this node is told, and its attempts to come back are refused in the handshake."""
     a, b = pair
     b.material.revoke([a.material.certificate.serial_number])
-    b.links.look()
+    b.links.check_certificates()
     await until(lambda: (a.downs, b.downs) == (1, 1))
     await until(lambda: b.refused.count("revoked") >= 3)
     assert b.ups == 1
@@ -210,8 +210,8 @@ async def test_an_old_connection_is_made_anew(pair: Pair, monkeypatch: pytest.Mo
     """Whatever the files do: a handshake is trusted for an hour, not for months."""
     a, b = pair
     with monkeypatch.context() as aged:
-        aged.setattr(module, "_LONGEST_LIFE", 0.0)
-        a.links.look()
+        aged.setattr(module, "_MAX_CONNECTION_AGE_S", 0.0)
+        a.links.check_certificates()
     await until(lambda: a.replaced == b.replaced == 1)
     assert (a.downs, b.downs) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""Somebody is shut out of a running network: at once, everywhere, and for good."""
+"""Revocation in a running network: immediate, on every port, and permanent."""
 
 import functools
 import http.client
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pki.tls.material import TlsFiles, TlsMaterial
-from tests.integration.cluster.network import PATIENCE_S, Network, eventually, frozen, running
+from tests.integration.cluster.network import WAIT_TIMEOUT_S, Network, eventually, frozen, running
 from tests.integration.cluster.work import check_recorded_once, finished, submission, submit, under_way
 from tests.integration.rotation.authority import Operator
 from tests.integration.rotation.conftest import MakeOperator
-from tests.integration.rotation.doors import Visitor
+from tests.integration.rotation.port_probe import PortProbe
 from zkp.cli import app
 from zkp.cli.target import ClusterTarget
 from zkp.client.errors import ClientError
@@ -53,8 +53,8 @@ def issue(operator: Operator, name: str, role: str) -> None:
     operator.pki("issue", name, "--role", role, *HOSTS, "--out", out, "--replace")
 
 
-def visitor(operator: Operator, name: str) -> Visitor:
-    return Visitor(operator.directory(name), operator.directory(CLIENT))
+def probe(operator: Operator, name: str) -> PortProbe:
+    return PortProbe(operator.directory(name), operator.directory(CLIENT))
 
 
 def measured(what: str, condition: Callable[[], bool]) -> None:
@@ -85,15 +85,15 @@ async def test_a_revoked_worker_is_gone_its_task_is_proved_by_another_and_it_can
             (task_id,) = await submit(client, submission())
             lost = (await under_way(client, task_id)).worker_id or ""
             (other,) = set(WORKERS) - {lost}
-            assert await to_thread(visitor(operator, lost).open_doors, network)
+            assert await to_thread(probe(operator, lost).accepting_ports, network)
             start = network.log_size(lost)
 
             await to_thread(revoke, network, operator.serial(lost))
 
             await to_thread(measured, "its stream ends", functools.partial(is_refused, network, lost))
-            # Who is refused everywhere cannot be told either: its own doors know no better.
-            thief = functools.partial(visitor(operator, lost).is_shut_out, network, lost)
-            await to_thread(measured, "every door is shut", thief)
+            # Who is refused everywhere cannot be told either: its own ports have not learned it either.
+            thief = functools.partial(probe(operator, lost).is_refused, network, lost)
+            await to_thread(measured, "every port refuses", thief)
             assert "is revoked" in network.log(lost, start)
         tasks = await finished(client, [task_id])
     assert (tasks[task_id].worker_id, tasks[task_id].attempt, tasks[task_id].retries) == (other, 2, 0)
@@ -120,17 +120,17 @@ async def test_what_a_revoked_client_has_open_ends(network: Network, operator: O
     gateways too; everybody else's go on."""
     issue(operator, "eve", "client")
     mine = TlsMaterial.load(TlsFiles.in_directory(operator.directory("eve")))
-    doors = {
+    ports = {
         "gateway": (GATEWAY, "https"),
         "worker": ("worker-1", "health"),
         "coordinator": ("coordinator-1", "health"),
     }
     access = ClusterTarget(network.cluster.profile.coordinators, operator.directory("eve"))
     async with network.client() as client, access.connect() as connection:
-        open_ones = {name: _connect(network.address(*place), mine) for name, place in doors.items()}
+        open_ones = {name: _connect(network.address(*place), mine) for name, place in ports.items()}
         with frozen(*network.provers(*WORKERS)):
             (task_id,) = await submit(client, submission())
-            versions = TaskClient(connection, timeout=PATIENCE_S).watch(task_id)
+            versions = TaskClient(connection, timeout=WAIT_TIMEOUT_S).watch(task_id)
             await anext(versions)
 
             await to_thread(revoke, network, operator.serial("eve"))
@@ -142,9 +142,7 @@ async def test_what_a_revoked_client_has_open_ends(network: Network, operator: O
                 await to_thread(measured, f"{name} closes", functools.partial(_is_closed, kept))
                 kept.close()
         assert (await finished(client, [task_id]))[task_id].proof
-    await to_thread(
-        eventually, "every door is shut", functools.partial(visitor(operator, "eve").is_shut_out, network)
-    )
+    await to_thread(eventually, "every port refuses", functools.partial(probe(operator, "eve").is_refused, network))
 
 
 def test_a_revoked_coordinator_is_cut_off_by_its_peers(network: Network, operator: Operator) -> None:
@@ -157,7 +155,7 @@ def test_a_revoked_coordinator_is_cut_off_by_its_peers(network: Network, operato
 
     gone = functools.partial(_links, network, others, lost, up=False)
     measured("its links are closed", gone)
-    eventually("its certificate opens no door", functools.partial(visitor(operator, lost).is_shut_out, network, lost))
+    eventually("every port refuses it", functools.partial(probe(operator, lost).is_refused, network, lost))
     assert {network.views()[name] for name in others} == {before}
 
     issue(operator, lost, "coordinator")
@@ -175,7 +173,7 @@ def _links(network: Network, nodes: list[str], peer: str, *, up: bool) -> bool:
 def _connect(address: str, mine: TlsMaterial) -> http.client.HTTPSConnection:
     """A connection that has been used, and is kept."""
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_S, context=mine.client_context())
+    connection = http.client.HTTPSConnection(host, int(port), timeout=WAIT_TIMEOUT_S, context=mine.client_context())
     connection.request("GET", "/health")
     answer = connection.getresponse()
     answer.read()
@@ -193,4 +191,4 @@ def _is_closed(connection: http.client.HTTPSConnection) -> bool:
     except OSError:
         return True
     finally:
-        connection.sock.settimeout(PATIENCE_S)
+        connection.sock.settimeout(WAIT_TIMEOUT_S)

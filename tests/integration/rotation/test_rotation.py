@@ -1,4 +1,4 @@
-"""Everything that can be rotated is, while tasks keep coming, and nobody notices but those who are shut out."""
+"""Rotation of every certificate and CA under load, without a failed request."""
 
 import asyncio
 import functools
@@ -14,8 +14,8 @@ from tests.integration.cluster.network import Network, eventually, running
 from tests.integration.cluster.work import finished
 from tests.integration.rotation.authority import Operator
 from tests.integration.rotation.conftest import MakeOperator
-from tests.integration.rotation.doors import Visitor
 from tests.integration.rotation.load import Load, under_load
+from tests.integration.rotation.port_probe import PortProbe
 from zkp.cli import app
 from zkp.client.model import TaskState
 from zkp.localcluster.layout import ADMIN, CLIENT, COORDINATORS, GATEWAY
@@ -60,8 +60,8 @@ class Rotation:
         """Nobody gets in anywhere with a certificate that was kept."""
         for copies in self.kept:
             for name, directory in copies.items():
-                visitor = Visitor(directory, self.operator.directory(CLIENT))
-                shut_out = functools.partial(visitor.is_shut_out, self.network)
+                probe = PortProbe(directory, self.operator.directory(CLIENT))
+                shut_out = functools.partial(probe.is_refused, self.network)
                 eventually(f"{name} shut out", shut_out)
 
 
@@ -146,7 +146,7 @@ async def root(rotation: Rotation) -> None:
 async def test_leaves_issuer_and_root_are_rotated_under_load(
     tmp_path: Path, keys: Path, operator_of: MakeOperator
 ) -> None:
-    """No request fails, no election begins, every task is proved, and old certificates are refused at every door."""
+    """No request fails, no election begins, every task is proved, and old certificates are refused at every port."""
     # A machine that is busy with other tests must not look like a leader that is gone.
     with running(tmp_path / "zkp", keys, variables={"COORDINATOR_RAFT_ELECTION_TIMEOUT": "2s"}) as network:
         operator = operator_of(network)
@@ -155,8 +155,8 @@ async def test_leaves_issuer_and_root_are_rotated_under_load(
         async with under_load(network) as load:
             rotation = Rotation(network, operator, load, tmp_path / "kept")
             await load.more(10)
-            visitor = Visitor(operator.directory(CLIENT), operator.directory(CLIENT))
-            assert await asyncio.to_thread(visitor.open_doors, network)
+            probe = PortProbe(operator.directory(CLIENT), operator.directory(CLIENT))
+            assert await asyncio.to_thread(probe.accepting_ports, network)
             await broken(rotation)
             for rotate in (leaves, issuer, root):
                 await rotate(rotation)

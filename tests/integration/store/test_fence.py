@@ -49,7 +49,7 @@ async def test_a_deposed_leader_is_told_that_it_is_not_the_writer_any_more(old: 
     position = await ProjectionWriter(new, 4).begin()
     assert (position.term, position.revision) == (4, REVISION)
 
-    with pytest.raises(Fenced, match=f"record is at term 4, revision {REVISION}, this leader at term 3"):
+    with pytest.raises(Fenced, match=f"projection is at term 4, revision {REVISION}, this leader at term 3"):
         await deposed.write(NEXT, REVISION)
     with pytest.raises(Fenced):
         await deposed.check(REVISION)
@@ -66,7 +66,7 @@ async def test_a_batch_is_written_once(old: Connection) -> None:
     projection = ProjectionWriter(old, 3)
     await projection.write(NEXT, REVISION)
 
-    with pytest.raises(Fenced, match=f"record is at term 3, revision {REVISION + 1}"):
+    with pytest.raises(Fenced, match=f"projection is at term 3, revision {REVISION + 1}"):
         await projection.write(NEXT, REVISION)
 
 

@@ -28,9 +28,9 @@ from tests.unit.store.histories import SETTING, one_completed, play, submit
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits: the tests are about order, not about patience."""
-    monkeypatch.setattr(projector, "LAST_RETRY", 0.3)
-    monkeypatch.setattr(projector, "ACKNOWLEDGE", 0.02)
-    monkeypatch.setattr(projector, "ACKNOWLEDGE_AGAIN", 0.02)
+    monkeypatch.setattr(projector, "MAX_BACKOFF_S", 0.3)
+    monkeypatch.setattr(projector, "ACK_INTERVAL_S", 0.02)
+    monkeypatch.setattr(projector, "ACK_RETRY_S", 0.02)
 
 
 async def _revision(database: Database) -> int:
@@ -116,7 +116,7 @@ async def test_an_outage_is_noticed_while_there_is_nothing_to_write(
     record_database: Database, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The idle connection is checked, so that health reports are true."""
-    monkeypatch.setattr(projector, "CHECK", 0.05)
+    monkeypatch.setattr(projector, "IDLE_CHECK_S", 0.05)
     node = Node(record_database)
     node.apply(SETTING)
     async with node.leading():
@@ -130,7 +130,7 @@ async def test_a_postgresql_that_hangs_is_noticed(
     record_database: Database, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's own time limits do not help when the server is frozen."""
-    monkeypatch.setattr(projector, "ANSWER", 0.3)
+    monkeypatch.setattr(projector, "STATEMENT_TIMEOUT_S", 0.3)
     node = Node(record_database)
     node.apply(SETTING)
     async with node.leading():
@@ -138,8 +138,8 @@ async def test_a_postgresql_that_hangs_is_noticed(
         with frozen(postgres):
             node.apply(one_completed("task-1"))
             await until(lambda: node.projector.status == "degraded")
-            assert "has not answered for 0.3 s" in node.projector.last_error
-        monkeypatch.setattr(projector, "ANSWER", 15.0)
+            assert "did not respond within 0.3 s" in node.projector.last_error
+        monkeypatch.setattr(projector, "STATEMENT_TIMEOUT_S", 15.0)
         await node.recorded()
 
     assert await _revision(record_database) == node.state.revision
@@ -179,11 +179,11 @@ async def test_a_leader_that_does_not_know_it_was_deposed_is_stopped_by_the_reco
         async with await record_database.connect_writer() as connection:
             await ProjectionWriter(connection, 2).begin()
         node.apply([submit("too-late")])
-        with pytest.raises(Fenced, match="not the writer any more"):
+        with pytest.raises(Fenced, match="no longer the writer"):
             await running
 
     assert node.projector.status == "stopped"
-    assert "not the writer any more" in node.projector.last_error
+    assert "no longer the writer" in node.projector.last_error
     assert await _revision(record_database) == 5
     assert not [line for line in caplog.records if line.levelno >= logging.CRITICAL]
 
@@ -192,7 +192,7 @@ async def test_an_idle_leader_that_was_deposed_finds_out(
     record_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with nothing to write."""
-    monkeypatch.setattr(projector, "CHECK", 0.05)
+    monkeypatch.setattr(projector, "IDLE_CHECK_S", 0.05)
     node = Node(record_database)
     node.apply(SETTING)
     async with node.leading(term=1) as running:
@@ -281,7 +281,7 @@ async def test_a_backlog_is_written_in_batches_and_in_order(
     record_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catching up is visible until less than a batch is left."""
-    monkeypatch.setattr(projector, "BATCH", 50)
+    monkeypatch.setattr(projector, "MAX_BATCH_EVENTS", 50)
     node = Node(record_database)
     node.apply([*SETTING, *(submit(f"task-{number}") for number in range(395))])
     async with node.leading():
@@ -306,7 +306,7 @@ async def test_an_id_that_is_used_again_is_counted_and_logged(
         node.apply([submit("task-1"), submit("task-2")])
         await node.recorded()
 
-    assert node.projector.left_alone == 1
+    assert node.projector.skipped == 1
     assert [line.__dict__["task_id"] for line in caplog.records if line.levelno == logging.ERROR] == ["task-1"]
 
 

@@ -1,4 +1,4 @@
-"""Keys for real proofs, made once a session."""
+"""Keys for real proofs, made once per session."""
 
 from pathlib import Path
 

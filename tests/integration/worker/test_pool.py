@@ -1,4 +1,4 @@
-"""Prover processes: what they prove, how they die, and that nobody dies with them."""
+"""Prover processes: proofs, crashes, and isolation between slots."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.fakes import prover as puppet
+from tests.integration.fakes import prover as fake_prover
 from tests.integration.fakes.prover import PROOF, job_inputs
 from worker.errors import PoolError
 from worker.job import AttemptId, Job, ProvingFailed
@@ -27,14 +27,14 @@ def job(inputs: bytes, *public_inputs: str, time_limit: float = 60.0) -> Job:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Look again and again: what is waited for happens in another process."""
+    """Poll until a condition in another process holds."""
     async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.01)
 
 
 def runs(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -43,14 +43,14 @@ def runs(pid: int) -> bool:
 
 
 def told(pid: int, file: str) -> bytes:
-    """What the kernel says of a process."""
+    """Return the kernel's status of a process."""
     return Path(f"/proc/{pid}/{file}").read_bytes()
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ProverPool]:
-    """Two puppets, started."""
-    pool = ProverPool(puppet.command(), 2)
+    """A started pool of two fake provers."""
+    pool = ProverPool(fake_prover.command(), 2)
     await pool.start()
     yield pool
     await pool.stop()
@@ -58,7 +58,7 @@ async def pool() -> AsyncIterator[ProverPool]:
 
 @pytest.fixture
 async def real(keys_dir: Path) -> AsyncIterator[ProverPool]:
-    """One real prover, started."""
+    """A started pool of one real prover."""
     pool = ProverPool(prover_command(keys_dir, GIGABYTE), 1)
     await pool.start()
     yield pool
@@ -68,12 +68,12 @@ async def real(keys_dir: Path) -> AsyncIterator[ProverPool]:
 async def failure_of(pool: ProverPool, wanted: Job) -> ProvingFailed:
     with pytest.raises(ProvingFailed) as caught:
         await pool.prove(wanted)
-    assert puppet.SECRET not in str(caught.value)
+    assert fake_prover.SECRET not in str(caught.value)
     return caught.value
 
 
 async def test_a_real_proof_verifies(real: ProverPool, keys: KeyStore) -> None:
-    """What comes out of the process is a proof of the statement that went in."""
+    """The process returns a proof of the given statement."""
     prepared = circuits.prepare("addition", circuits.find("addition").sample)
     finished = await real.prove(job(prepared.inputs, *prepared.public_inputs))
     assert Verifier(keys).verify("addition", finished.proof, prepared.public_inputs)
@@ -81,7 +81,7 @@ async def test_a_real_proof_verifies(real: ProverPool, keys: KeyStore) -> None:
 
 
 async def test_inputs_that_prove_something_else_are_final(real: ProverPool) -> None:
-    """The task fails for good, the process lives on."""
+    """The failure is final; the process continues."""
     (pid,) = real.processes
     prepared = circuits.prepare("addition", circuits.find("addition").sample)
     failure = await failure_of(real, job(prepared.inputs, "12345"))
@@ -91,13 +91,13 @@ async def test_inputs_that_prove_something_else_are_final(real: ProverPool) -> N
 
 @pytest.mark.parametrize("inputs", [b"", b"{}", b"[", b"\xff\xfe", b'{"a": 1}'])
 async def test_malformed_inputs_are_final(real: ProverPool, inputs: bytes) -> None:
-    """Bytes that are no inputs of the circuit harm nobody and are not tried again."""
+    """Invalid inputs affect no other attempt and are not retried."""
     failure = await failure_of(real, job(inputs, "5"))
     assert (failure.code, failure.retryable) == ("invalid_inputs", False)
 
 
 async def test_an_unknown_circuit_is_for_another_worker(pool: ProverPool) -> None:
-    """There may be one that has its keys."""
+    """Another worker may have its keys."""
     unknown = Job(AttemptId("t-1", 1), "merkle_proof", b"{}", (), "", 60.0)
     failure = await failure_of(pool, unknown)
     assert (failure.code, failure.retryable) == ("key_mismatch", True)
@@ -108,7 +108,7 @@ async def test_an_unknown_circuit_is_for_another_worker(pool: ProverPool) -> Non
     [
         ("fail", "prover_failed", "WitnessError"),
         ("panic", "prover_failed", "PanicException"),
-        ("exit", "prover_failed", "ended with exit status 3"),
+        ("exit", "prover_failed", "exited with status 3"),
         ("allocate", "out_of_memory", "memory_limit"),
         ("abort", "out_of_memory", "memory_limit"),
     ],
@@ -116,7 +116,7 @@ async def test_an_unknown_circuit_is_for_another_worker(pool: ProverPool) -> Non
 async def test_whatever_one_proof_does_the_next_one_is_proved(
     pool: ProverPool, do: str, code: str, words: str
 ) -> None:
-    """A failure, a panic, a death and a lack of memory each cost one attempt, which may be tried again."""
+    """A failure, a panic, a crash and a lack of memory each fail one retryable attempt."""
     failure = await failure_of(pool, job(job_inputs(do)))
     assert (failure.code, failure.retryable) == (code, True)
     assert words in failure.message
@@ -124,7 +124,7 @@ async def test_whatever_one_proof_does_the_next_one_is_proved(
 
 
 async def test_a_killed_prover_costs_its_attempt_only(pool: ProverPool, tmp_path: Path) -> None:
-    """SIGKILL in the middle of a proof: that attempt fails, the neighbour's goes on, the slot is used again."""
+    """SIGKILL during a proof: that attempt fails, the other slot continues, the slot is reused."""
     neighbour = asyncio.create_task(
         pool.prove(job(job_inputs("wait", begun=tmp_path / "begun-1", until=tmp_path / "go")))
     )
@@ -134,7 +134,7 @@ async def test_a_killed_prover_costs_its_attempt_only(pool: ProverPool, tmp_path
     )
     await until((tmp_path / "begun-2").exists)
     os.kill(int((tmp_path / "begun-2").read_text()), signal.SIGKILL)
-    with pytest.raises(ProvingFailed, match="was ended by SIGKILL"):
+    with pytest.raises(ProvingFailed, match="killed by SIGKILL"):
         await victim
     (tmp_path / "go").touch()
     assert (await neighbour).proof == PROOF
@@ -142,7 +142,7 @@ async def test_a_killed_prover_costs_its_attempt_only(pool: ProverPool, tmp_path
 
 
 async def test_the_time_limit_ends_a_proof(pool: ProverPool, tmp_path: Path) -> None:
-    """Its process is killed, and the attempt may be tried elsewhere."""
+    """Its process is killed, and the attempt is retryable."""
     before = set(pool.processes)
     failure = await failure_of(pool, job(job_inputs("wait", until=tmp_path / "never"), time_limit=0.2))
     assert (failure.code, failure.message, failure.retryable) == ("timeout", "no proof within 0.2 s", True)
@@ -151,7 +151,7 @@ async def test_the_time_limit_ends_a_proof(pool: ProverPool, tmp_path: Path) -> 
 
 
 async def test_a_cancelled_proof_stops_at_once(pool: ProverPool, tmp_path: Path) -> None:
-    """Nobody burns CPU for a proof that is not wanted."""
+    """No CPU time is spent on a cancelled proof."""
     before = pool.processes
     proving = asyncio.create_task(
         pool.prove(job(job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never")))
@@ -166,7 +166,7 @@ async def test_a_cancelled_proof_stops_at_once(pool: ProverPool, tmp_path: Path)
 
 
 async def test_more_jobs_than_slots_wait_their_turn(pool: ProverPool) -> None:
-    """No more than two are proved at once, and all are proved."""
+    """At most two are proved at once, and all are proved."""
     finished = await asyncio.gather(*(pool.prove(job(job_inputs("prove"))) for _ in range(20)))
     assert len(finished) == 20
     assert len(set(pool.processes)) == 2
@@ -174,7 +174,7 @@ async def test_more_jobs_than_slots_wait_their_turn(pool: ProverPool) -> None:
 
 async def test_stopping_leaves_no_process(tmp_path: Path) -> None:
     """Not even one that is proving."""
-    pool = ProverPool(puppet.command(), 2)
+    pool = ProverPool(fake_prover.command(), 2)
     await pool.start()
     pids = pool.processes
     proving = asyncio.create_task(
@@ -187,15 +187,15 @@ async def test_stopping_leaves_no_process(tmp_path: Path) -> None:
     assert not any(map(runs, pids))
 
 
-async def test_provers_die_with_their_worker(tmp_path: Path) -> None:
-    """However the agent ends, SIGKILL included, no prover stays behind, not even in the middle of a proof."""
+async def test_provers_exit_with_their_worker(tmp_path: Path) -> None:
+    """However the agent ends, SIGKILL included, its provers exit, even during a proof."""
     script = f"""
 import asyncio
-from tests.integration.fakes import prover as puppet
+from tests.integration.fakes import prover as fake_prover
 from tests.integration.worker.test_pool import job
 from worker.pool import ProverPool
 async def main():
-    pool = ProverPool(puppet.command(), 2)
+    pool = ProverPool(fake_prover.command(), 2)
     await pool.start()
     print(*pool.processes, flush=True)
     await pool.prove(job({job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never")!r}))
@@ -211,8 +211,8 @@ asyncio.run(main())
     await until(lambda: not any(map(runs, pids)))
 
 
-async def test_provers_step_back(pool: ProverPool) -> None:
-    """They are nicer than the agent, bounded in memory, first in line for the kernel, and leave no core file."""
+async def test_provers_limit_their_resources(pool: ProverPool) -> None:
+    """They have a lower CPU priority than the agent, a memory limit, a higher OOM score, and no core files."""
     (pid, _) = pool.processes
     assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
     limits = told(pid, "limits").decode()
@@ -221,21 +221,21 @@ async def test_provers_step_back(pool: ProverPool) -> None:
     assert int(told(pid, "oom_score_adj")) >= 500
 
 
-async def test_settings_are_not_handed_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the agent was told through its environment is not the provers' business."""
-    monkeypatch.setenv("WORKER_SOMETHING", puppet.SECRET)
+async def test_settings_are_not_passed_to_provers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's settings in its environment are not passed on."""
+    monkeypatch.setenv("WORKER_SOMETHING", fake_prover.SECRET)
     monkeypatch.setenv("KEEP_THIS", "kept")
-    pool = ProverPool(puppet.command(), 1)
+    pool = ProverPool(fake_prover.command(), 1)
     await pool.start()
     (pid,) = pool.processes
     environment = told(pid, "environ")
     await pool.stop()
-    assert puppet.SECRET.encode() not in environment
+    assert fake_prover.SECRET.encode() not in environment
     assert b"KEEP_THIS=kept" in environment
 
 
 async def test_keys_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
-    """The message says which file and what to do."""
+    """The message names the file and the remedy."""
     damaged = KeyStore(tmp_path / "keys")
     damaged.build("addition")
     (tmp_path / "keys" / "addition" / "proving.key").write_bytes(b"not a key")

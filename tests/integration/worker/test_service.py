@@ -1,4 +1,4 @@
-"""The worker as operators meet it: a process with a configuration file, signals, /health and an exit status."""
+"""The worker process: configuration file, signals, /health and exit status."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ SAMPLE = {"a": "47110008151", "b": "1"}
 
 @dataclass
 class Running:
-    """A worker process and what it has said so far."""
+    """A worker process and its log."""
 
     process: asyncio.subprocess.Process
     said: list[str]
@@ -54,7 +54,7 @@ class Running:
 
 
 class Host:
-    """A machine with a configured worker: its files, and the command."""
+    """A configured worker: its files, and the command."""
 
     def __init__(self, directory: Path, cluster: Cluster, keys_dir: Path) -> None:
         self.directory = directory
@@ -123,7 +123,7 @@ class Host:
             return response.status, await response.text()
 
     async def serves(self, material: TlsMaterial) -> bool:
-        """Whether it lets this certificate in."""
+        """Return whether it accepts this certificate."""
         try:
             await self.ask("/health", material)
         except aiohttp.ClientError:
@@ -131,7 +131,7 @@ class Host:
         return True
 
     async def certificate(self, material: TlsMaterial) -> bytes:
-        """What the worker shows to a new connection."""
+        """Return the certificate that the worker presents."""
         _, writer = await asyncio.open_connection(HOST, self.port, ssl=material.client_context())
         shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
@@ -144,7 +144,7 @@ class Host:
 
 @pytest.fixture
 async def host(tmp_path: Path, keys: KeyStore, keys_dir: Path) -> AsyncIterator[Host]:
-    """A worker's machine beside three coordinators; nothing runs on it afterwards."""
+    """A configured worker and three coordinators; its processes are gone afterwards."""
     async with Cluster(Network(tmp_path), keys=keys.verifying_keys()) as cluster:
         host = Host(tmp_path, cluster, keys_dir)
         yield host
@@ -160,7 +160,7 @@ def exists(pid: int) -> bool:
 
 
 async def test_it_proves_and_stops_cleanly(host: Host, keys: KeyStore) -> None:
-    """A real proof, then SIGTERM: exit 0, no prover left, and no input in anything it said."""
+    """A real proof, then SIGTERM: exit status 0, no prover left, and no input in the log."""
     running = await host.serve()
     host.give("t-1")
     await host.cluster.until(host.finished("t-1"))
@@ -174,8 +174,8 @@ async def test_it_proves_and_stops_cleanly(host: Host, keys: KeyStore) -> None:
     assert SAMPLE["a"] not in running.text
 
 
-async def test_sigterm_hands_back_what_is_not_done(host: Host) -> None:
-    """A prover that does not finish within drain_timeout is ended, its task released, the exit status 0."""
+async def test_sigterm_releases_unfinished_tasks(host: Host) -> None:
+    """A prover that does not finish within drain_timeout is killed, its task released; the exit status is 0."""
     running = await host.serve()
     (prover,) = running.provers
     os.kill(prover, signal.SIGSTOP)
@@ -237,7 +237,7 @@ async def test_sigterm_without_a_leader_leaves_the_proof_on_disk(host: Host) -> 
     assert host.cluster.records.starts == [("t-1", 1)]  # it was not proved again
 
 
-async def test_health_and_metrics_are_served_to_whom_they_concern(host: Host) -> None:
+async def test_health_and_metrics_are_served_by_role(host: Host) -> None:
     """Health to any member, metrics to Prometheus and admins."""
     await host.serve()
     host.give("t-1")
@@ -259,7 +259,7 @@ async def test_health_and_metrics_are_served_to_whom_they_concern(host: Host) ->
 
 
 async def test_a_worker_without_a_leader_is_not_ready(host: Host) -> None:
-    """It lives, says what it is doing, and asks no load balancer for work."""
+    """It is healthy, shows its state, and is not ready."""
     host.cluster.lead(None)
     await host.run()
     client = host.cluster.network.material("client-1", Role.CLIENT)
@@ -269,8 +269,8 @@ async def test_a_worker_without_a_leader_is_not_ready(host: Host) -> None:
     assert (await host.ask("/ready", client))[0] == 503
 
 
-async def test_sighup_takes_up_a_renewed_certificate(host: Host) -> None:
-    """New connections show the new one, in both directions, and the task in work is not disturbed."""
+async def test_sighup_loads_a_renewed_certificate(host: Host) -> None:
+    """New connections use it, in both directions, and the running task is not affected."""
     running = await host.serve()
     client = host.cluster.network.material("client-1", Role.CLIENT)
     before = await host.certificate(client)
@@ -284,8 +284,8 @@ async def test_sighup_takes_up_a_renewed_certificate(host: Host) -> None:
     assert host.cluster.records.failures == []
 
 
-async def test_a_renewed_certificate_is_taken_up_without_a_signal(host: Host) -> None:
-    """It looks by itself, and says in its metrics until when each certificate is good."""
+async def test_a_renewed_certificate_is_loaded_without_a_signal(host: Host) -> None:
+    """It checks the files itself, and its metrics show the expiry of each certificate."""
     await host.serve()
     prometheus = host.cluster.network.material("prometheus", Role.PROMETHEUS)
     host.cluster.network.issue("worker-1", Role.WORKER, replace=True)
@@ -296,8 +296,8 @@ async def test_a_renewed_certificate_is_taken_up_without_a_signal(host: Host) ->
     assert "zkp_tls_reloads_total 1.0" in (await host.ask("/metrics", prometheus))[1]
 
 
-async def test_whom_the_cluster_revokes_the_worker_refuses(host: Host) -> None:
-    """It follows the leader's revocations, whoever leads."""
+async def test_the_worker_refuses_revoked_certificates(host: Host) -> None:
+    """It follows the revocations of the current leader."""
     await host.serve()
     client = host.cluster.network.material("client-1", Role.CLIENT)
     other = host.cluster.network.material("client-2", Role.CLIENT)
@@ -311,49 +311,49 @@ async def test_whom_the_cluster_revokes_the_worker_refuses(host: Host) -> None:
 
 
 async def test_two_workers_do_not_share_a_spool(host: Host) -> None:
-    """The second one says which directory and what to do, and ends."""
+    """The second one names the directory and the remedy, and exits."""
     await host.serve()
     host.configuration["metrics"] = {"bind": f"{HOST}:{host.port + 1}"}
     second = await host.run()
     assert await second.ended() == 1
-    assert "another worker uses it: give each worker its own data_dir" in second.text
+    assert "in use by another worker; give each worker its own data_dir" in second.text
 
 
 async def test_a_worker_without_keys_does_not_start(host: Host) -> None:
-    """`check` and the start say the same, in one line."""
+    """`check` and the start print the same line."""
     (host.directory / "empty").mkdir()
     host.configuration["keys_dir"] = str(host.directory / "empty")
     checked = await host.run("check")
     assert await checked.ended() == 1
     assert checked.said == [
-        f"error: keys_dir: {host.directory}/empty holds no proving key: copy the network's keys there"
+        f"error: keys_dir: {host.directory}/empty contains no proving keys; copy the network's keys there"
     ]
     started = await host.run()
     assert await started.ended() == 1
-    assert "holds no proving key" in started.text
+    assert "contains no proving keys" in started.text
     assert "Traceback" not in started.text
 
 
-async def test_check_says_what_the_worker_could_prove(host: Host) -> None:
-    """A good configuration is one line on standard output and exit status 0."""
+async def test_check_lists_the_provable_circuits(host: Host) -> None:
+    """A valid configuration gives one line on standard output and exit status 0."""
     checked = await host.run("check")
     assert await checked.ended() == 0, checked.text
     assert checked.process.stdout is not None
     out = (await checked.process.stdout.read()).decode()
-    assert out == "worker-1: configuration is good; can prove addition\n"
+    assert out == "worker-1: configuration is valid; can prove addition\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ((), 2, "error: Invalid value for --config: missing: give --config FILE"),
+        ((), 2, "error: Invalid value for --config: missing; give --config FILE"),
         (("--bogus",), 2, "error: No such option: --bogus"),
         (("--config", "/nowhere.yaml"), 1, "error: /nowhere.yaml: no such file"),
         (("check", "--config", "/nowhere.yaml"), 1, "error: /nowhere.yaml: no such file"),
     ],
 )
-async def test_a_users_mistake_is_one_line(arguments: tuple[str, ...], status: int, words: str) -> None:
-    """Exit 2 for a wrong use, 1 for what failed; never a traceback."""
+async def test_a_usage_error_is_one_line(arguments: tuple[str, ...], status: int, words: str) -> None:
+    """Exit status 2 for usage errors, 1 for failures; never a traceback."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "worker", *arguments, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )

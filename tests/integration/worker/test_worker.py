@@ -1,4 +1,4 @@
-"""A whole worker, but for its process, among hand-written coordinators: real TLS, real spool, puppet provers."""
+"""A complete worker in the test process with fake coordinators: real TLS, real spool, fake provers."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from pki.x509.identity import Role
-from tests.integration.fakes import prover as puppet
+from tests.integration.fakes import prover as fake_prover
 from tests.integration.fakes.coordinators import WAIT_S, Cluster, Network, within
 from tests.integration.fakes.prover import PROOF, job_inputs
 from worker.agent import Agent, Phase
@@ -67,20 +67,20 @@ class Rig:
         self._incarnations += 1
         keys = keys or KEYS
         spool = Spool(self.directory / "spool")
-        pool = ProverPool(command or puppet.command(), slots)
+        pool = ProverPool(command or fake_prover.command(), slots)
         await pool.start()
         async with LeaderConnection(self.cluster.addresses, self.material) as connection:
             workbench = AttemptRunner(
                 pool=pool,
-                shelf=spool,
+                proof_store=spool,
                 reporter=LeaderReports(connection, "worker-1"),
-                tally=WorkerMetrics(),
+                metrics=WorkerMetrics(),
                 verifying_keys=keys,
                 slots=slots,
             )
             workbench.restore(spool.load())
             membership = WorkerInfo("worker-1", f"incarnation-{self._incarnations}", slots, keys, "1.0")
-            agent = Agent(connection=connection, membership=membership, workbench=workbench)
+            agent = Agent(connection=connection, info=membership, runner=workbench)
             streams = len(self.cluster.records.streams)
             serving = asyncio.create_task(agent.serve())
             try:
@@ -123,7 +123,7 @@ def rig(cluster: Cluster, tmp_path: Path) -> Rig:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Look again and again, where nothing tells of the change."""
+    """Poll until a condition holds."""
     async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.01)
@@ -153,7 +153,7 @@ async def test_a_real_task_is_proved(tmp_path: Path, keys: KeyStore, keys_dir: P
 
 
 async def test_the_leader_is_found_through_a_follower(cluster: Cluster, rig: Rig) -> None:
-    """Wherever the leader is, the worker registers there and nowhere else."""
+    """The worker registers with the leader and with no other node."""
     cluster.lead(2)
     async with rig.worker() as worker:
         rig.give("t-1")
@@ -163,7 +163,7 @@ async def test_the_leader_is_found_through_a_follower(cluster: Cluster, rig: Rig
 
 
 async def test_a_failover_in_the_middle_of_a_proof_costs_nothing(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """The leader dies while its worker proves: the attempt is named to the new leader and completed there."""
+    """The leader fails during a proof: the attempt is registered with the new leader and completed there."""
     async with rig.worker() as worker:
         rig.give("t-1", job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "go"))
         await appeared(tmp_path / "begun")
@@ -185,7 +185,7 @@ async def test_a_task_queue_survives_many_failovers(cluster: Cluster, rig: Rig) 
     moves = 0
 
     def schedule() -> bool:
-        """What a scheduler does after every change: a pending task to a free slot; and here, the next leader."""
+        """Assign pending tasks to free slots after every change, and move the leadership."""
         nonlocal moves
         if len(cluster.records.completions) >= 5 * (moves + 1):
             moves += 1
@@ -220,13 +220,13 @@ async def test_the_same_assignment_twice_is_proved_once(cluster: Cluster, rig: R
 
 
 async def test_a_stale_proof_is_refused_and_dropped(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """A report that comes after the lease was lost changes nothing, and the worker forgets the proof."""
+    """A report after the loss of the lease changes nothing, and the worker removes the proof."""
     cluster.heartbeat_ms = 60_000  # so that the worker hears of it by its report
     async with rig.worker() as worker:
         rig.give("t-1", job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "go"))
         await appeared(tmp_path / "begun")
         await cluster.until(lambda: cluster.records.starts)
-        cluster.take_back("t-1")
+        cluster.end_lease("t-1")
         (tmp_path / "go").touch()
         await cluster.until(lambda: ("ABORTED", _stale("t-1")) in cluster.records.refused)
         rig.give("t-2")
@@ -241,12 +241,12 @@ def _stale(task_id: str) -> str:
 
 
 async def test_a_cancelled_task_frees_its_slot(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """The heartbeat tells of it, the prover is killed, the next task is proved."""
+    """The heartbeat's answer names it, the prover is killed, the next task is proved."""
     async with rig.worker() as worker:
         rig.give("t-1", job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "never"))
         await appeared(tmp_path / "begun")
         (pid,) = worker.pool.processes
-        cluster.take_back("t-1")
+        cluster.end_lease("t-1")
         await cluster.until(lambda: cluster.records.heartbeats and not cluster.records.heartbeats[-1].held)
         rig.give("t-2")
         await cluster.until(lambda: rig.state("t-2") == pb.TASK_STATE_COMPLETED)
@@ -270,7 +270,7 @@ async def test_a_killed_prover_is_reported_and_replaced(cluster: Cluster, rig: R
 
 
 async def test_the_time_limit_is_the_assignments(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """A proof that takes longer is given up and reported as such."""
+    """A proof that takes longer is cancelled and reported as a timeout."""
     async with rig.worker():
         rig.submit("t-1", job_inputs("wait", until=tmp_path / "never"))
         cluster.assign("t-1", "worker-1", time_limit_ms=200)
@@ -281,7 +281,7 @@ async def test_the_time_limit_is_the_assignments(cluster: Cluster, rig: Rig, tmp
 
 
 async def test_unsatisfied_inputs_end_the_task(cluster: Cluster, rig: Rig) -> None:
-    """No other try can help, and the report says so."""
+    """The report is not retryable."""
     async with rig.worker():
         rig.give("t-1", job_inputs("refuse"))
         await cluster.until(lambda: rig.state("t-1") == pb.TASK_STATE_FAILED)
@@ -300,7 +300,7 @@ async def test_another_verifying_key_is_reported(cluster: Cluster, rig: Rig) -> 
 
 
 async def test_a_finished_proof_survives_leaders_and_the_worker(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """Proved while no coordinator runs, kept through the worker's own end, taken from its successor."""
+    """Proved while no coordinator runs, spooled across a restart of the worker, then reported."""
     async with rig.worker() as worker:
         rig.give("t-1", job_inputs("wait", begun=tmp_path / "begun", until=tmp_path / "go"))
         await appeared(tmp_path / "begun")
@@ -318,14 +318,14 @@ async def test_a_finished_proof_survives_leaders_and_the_worker(cluster: Cluster
     assert list((tmp_path / "spool").glob("*.proof")) == []
 
 
-async def test_a_proof_from_before_that_nobody_wants_is_forgotten(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """The lease ran out while the worker was down: its successor is told to drop the proof, and does."""
+async def test_an_obsolete_spooled_proof_is_removed(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
+    """The lease expired while the worker was down: the restarted worker drops the proof."""
     cluster.refusals["ReportCompletion"] = (grpc.StatusCode.UNAVAILABLE, "not now")
     async with rig.worker():
         rig.give("t-1")
         await cluster.until(lambda: ("UNAVAILABLE", "not now") in cluster.records.refused)
     assert len(list((tmp_path / "spool").glob("*.proof"))) == 1
-    cluster.take_back("t-1")
+    cluster.end_lease("t-1")
     async with rig.worker() as successor:
         await cluster.until(lambda: cluster.records.heartbeats and not cluster.records.heartbeats[-1].held)
         assert successor.workbench.held() == ()
@@ -337,7 +337,7 @@ async def test_a_proof_from_before_that_nobody_wants_is_forgotten(cluster: Clust
 async def test_a_quarantined_worker_waits_to_be_released(
     cluster: Cluster, rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says why in its log and stays; a nudge after the release brings it back."""
+    """It logs the reason and keeps running; `retry_now` after the release brings it back."""
     cluster.quarantined["worker-1"] = "sent a false proof"
     async with rig.worker(connected=False) as worker:
         await cluster.until(lambda: cluster.records.refused)
@@ -350,8 +350,8 @@ async def test_a_quarantined_worker_waits_to_be_released(
         await cluster.until(completed(cluster))
 
 
-async def test_a_drained_worker_finishes_and_hands_back(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
-    """One proof is done in time and accepted, the other goes back without costing a retry."""
+async def test_a_drained_worker_finishes_and_releases(cluster: Cluster, rig: Rig, tmp_path: Path) -> None:
+    """One proof finishes in time and is accepted, the other task is released without costing a retry."""
     async with rig.worker(slots=2) as worker:
         rig.give("t-1", job_inputs("wait", begun=tmp_path / "begun-1", until=tmp_path / "go"))
         rig.give("t-2", job_inputs("wait", begun=tmp_path / "begun-2", until=tmp_path / "never"))
@@ -365,7 +365,7 @@ async def test_a_drained_worker_finishes_and_hands_back(cluster: Cluster, rig: R
     assert (report.task_id, report.released, report.retryable) == ("t-2", True, True)
 
 
-async def test_a_worker_speaks_for_itself_with_a_renewed_certificate(cluster: Cluster, rig: Rig) -> None:
+async def test_a_worker_reconnects_with_a_renewed_certificate(cluster: Cluster, rig: Rig) -> None:
     """After a reload the connection is made anew, without a break that a task would notice."""
     material = rig.material
     async with rig.worker() as worker:

@@ -1,4 +1,4 @@
-"""`zkp local status` when the coordinators do not answer: what this machine knows is shown all the same."""
+"""`zkp local status` shows the processes even if no coordinator answers."""
 
 import json
 import os
@@ -19,13 +19,13 @@ LEADERLESS = ClusterStatus("", 7, (), (), {}, "unknown", 0)
 
 
 def me() -> ProcessRecord:
-    """This process, which runs for as long as the test does."""
+    """The record of this process, which is alive during the test."""
     started_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return ProcessRecord(os.getpid(), started_ticks, boot_id())
 
 
 def cluster(directory: Path, *running: str) -> list[str]:
-    """The options that name a cluster whose processes are down but for these."""
+    """Return the options for a cluster of which only these processes run."""
     ClusterProfile(addresses(17000, 1), True, dict.fromkeys(running, me())).save(Layout(directory).profile)
     return ["--dir", str(directory)]
 
@@ -35,7 +35,7 @@ def cluster(directory: Path, *running: str) -> list[str]:
     [
         (NoLeader("no coordinator answered", {}), "no answer: no coordinator answered"),
         (TlsError("key.pem: no such file"), "no answer: key.pem: no such file"),
-        (LEADERLESS, "no node leads: see that a majority of the coordinators runs"),
+        (LEADERLESS, "no leader; check that a majority of the coordinators is running"),
     ],
 )
 def test_processes_are_shown_whatever_the_coordinators_say(
@@ -45,14 +45,14 @@ def test_processes_are_shown_whatever_the_coordinators_say(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Processes, addresses and logs are printed, then what is wrong with the cluster; the status is 1."""
+    """Processes, addresses and logs are printed, then the cluster's problem; the exit status is 1."""
 
     def ask(_: object) -> ClusterStatus:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    monkeypatch.setattr(status, "ask", ask)
+    monkeypatch.setattr(status, "query", ask)
     everything = ("postgres", *COORDINATORS, "worker-1", "gateway")
     where = cluster(tmp_path, *everything)
 
@@ -77,8 +77,8 @@ def test_processes_are_shown_whatever_the_coordinators_say(
 def test_coordinators_that_are_down_are_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The answer comes at once, and names what is down."""
-    monkeypatch.setattr(status, "ask", lambda _: pytest.fail("asked a cluster without coordinators"))
+    """Coordinators that are down are not queried, and are named."""
+    monkeypatch.setattr(status, "query", lambda _: pytest.fail("asked a cluster without coordinators"))
     where = cluster(tmp_path, "worker-1", "gateway")
 
     assert app.run(["local", "status", "--json", *where]) == 1
@@ -86,4 +86,4 @@ def test_coordinators_that_are_down_are_not_asked(
     said = capsys.readouterr()
     document = json.loads(said.out)
     assert (document["cluster"], document["problem"]) == (None, "no answer: every coordinator is down")
-    assert "down: postgres, coordinator-1, coordinator-2, coordinator-3; start with `zkp local up`" in said.err
+    assert "down: postgres, coordinator-1, coordinator-2, coordinator-3; run `zkp local up`" in said.err

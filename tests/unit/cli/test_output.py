@@ -1,4 +1,4 @@
-"""What is printed, where, and in which shape."""
+"""Format and destination of the output."""
 
 import io
 
@@ -8,14 +8,14 @@ from zkp.cli import output
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that reports that it is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def test_in_a_pipe_a_table_is_plain_aligned_lines() -> None:
-    """No frames, no colours, nothing cut, and an empty cell is still a column."""
+    """In a pipe there are no borders, colours or truncation, and an empty cell is a dash."""
     out = io.StringIO()
     output.table("Things", ("id", "what"), [("a", ""), ("long-id", "x" * 200)], out)
 
@@ -23,7 +23,7 @@ def test_in_a_pipe_a_table_is_plain_aligned_lines() -> None:
 
 
 def test_on_a_terminal_a_table_has_a_title_and_keeps_its_words() -> None:
-    """What looks like markup in a cell is shown as it is."""
+    """Markup in a cell is printed literally."""
     out = Terminal()
     output.table("Things", ("id",), [("[red]a[/red]",)], out)
 
@@ -32,7 +32,7 @@ def test_on_a_terminal_a_table_has_a_title_and_keeps_its_words() -> None:
 
 
 def test_fields_without_a_value_are_left_out() -> None:
-    """Only what is known is shown; zero is known."""
+    """Empty values are left out; zero is not empty."""
     out = io.StringIO()
     output.fields({"id": "a", "worker": None, "error": "", "retries": 0}, out)
 
@@ -40,7 +40,7 @@ def test_fields_without_a_value_are_left_out() -> None:
 
 
 def test_progress_in_a_pipe_is_a_line_at_every_tenth() -> None:
-    """A log of a thousand tasks is ten lines long, and the last says that all is done."""
+    """Progress of 1,000 tasks in a pipe is ten lines, the last of which is complete."""
     out = io.StringIO()
     with output.progress("proved", 1000, out) as display:
         for count in range(1, 1001):
@@ -53,7 +53,7 @@ def test_progress_in_a_pipe_is_a_line_at_every_tenth() -> None:
 
 
 def test_progress_on_a_terminal_ends_with_the_full_count() -> None:
-    """The bar shows how many of how many, and lines said meanwhile are kept."""
+    """The bar shows the count and the total, and lines are printed above it."""
     out = Terminal()
     with output.progress("proved", 2, out) as display:
         display.say("a word")
@@ -64,7 +64,7 @@ def test_progress_on_a_terminal_ends_with_the_full_count() -> None:
 
 
 def test_json_lines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program can read them as they come."""
+    """A value is printed on one line."""
     output.as_json_line({"a": [1, 2]})
 
     assert capsys.readouterr().out == '{"a": [1, 2]}\n'

@@ -1,4 +1,4 @@
-"""From options and files to what is submitted."""
+"""Building submissions from options and files."""
 
 import io
 import json
@@ -15,26 +15,26 @@ from zkp.proofs.tree import EMPTY
 
 
 def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    """Let standard input hold `data`."""
+    """Replace standard input by `data`."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 def test_private_values_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--inputs -` keeps them out of the arguments, which every user of the machine can read."""
+    """`--inputs -` reads private values from standard input instead of the arguments."""
     pipe(monkeypatch, b'{"value": 42}')
 
     assert requests.read_inputs(Path("-")) == {"value": 42}
 
 
 def test_no_inputs_file_is_no_fields() -> None:
-    """Options alone are enough."""
+    """Without an inputs file there are no fields."""
     assert requests.read_inputs(None) == {}
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "is not usable JSON, line 1, column 2"),
+        ("{", "is not valid JSON, line 1, column 2"),
         ("[1]", "is a list, not a JSON object"),
         ('{"value": 1, "value": 2}', 'the key "value" is duplicated'),
         ('{"value": NaN}', "NaN is not JSON"),
@@ -47,7 +47,7 @@ def test_no_inputs_file_is_no_fields() -> None:
     ids=("cut off", "list", "twice", "NaN", "overflow", "digits", "33 levels", "100,000 levels", "size"),
 )
 def test_a_broken_inputs_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    """The line says which file, where it is wrong, and what to do."""
+    """The error names the file, the position and the fix."""
     path = tmp_path / "inputs.json"
     path.write_text(text, encoding="utf-8")
 
@@ -56,7 +56,7 @@ def test_a_broken_inputs_file_is_named(tmp_path: Path, text: str, reason: str) -
 
 
 def test_a_byte_order_mark_is_no_part_of_the_inputs(tmp_path: Path) -> None:
-    """Editors that write one make usable files."""
+    """A byte order mark is ignored."""
     path = tmp_path / "inputs.json"
     path.write_text('{"value": 42}', encoding="utf-8-sig")
 
@@ -64,21 +64,21 @@ def test_a_byte_order_mark_is_no_part_of_the_inputs(tmp_path: Path) -> None:
 
 
 def test_a_missing_inputs_file_is_named(tmp_path: Path) -> None:
-    """The reason is the system's own."""
-    with pytest.raises(CommandFailed, match=r"none\.json cannot be read: No such file"):
+    """The error has the reason of the operating system."""
+    with pytest.raises(CommandFailed, match=r"none\.json: cannot be read: No such file"):
         requests.read_inputs(tmp_path / "none.json")
 
 
 def test_options_and_inputs_complete_each_other() -> None:
-    """Public bounds as options, the private number from the file."""
+    """Fields of options and of the file are combined."""
     merged = requests.merge({"value": 42}, {"min": "18", "max": None})
 
     assert merged == {"value": 42, "min": "18"}
 
 
 def test_a_field_given_twice_is_refused() -> None:
-    """Which of two values was meant is not guessed."""
-    with pytest.raises(UsageProblem, match="value is given both as an option and in --inputs"):
+    """A field that is given twice is an error."""
+    with pytest.raises(UsageProblem, match="value: is given both as an option and in --inputs"):
         requests.merge({"value": 42}, {"value": "43"})
 
 
@@ -96,7 +96,7 @@ def test_a_field_given_twice_is_refused() -> None:
     ],
 )
 def test_lists_are_read_with_and_without_heading(tmp_path: Path, text: str, entries: list[str]) -> None:
-    """One entry a line, or a CSV's first column; empty lines are no entries."""
+    """Entries are lines or the first column of a CSV; empty lines are skipped."""
     path = tmp_path / "list.csv"
     path.write_text(text, encoding="utf-8", newline="")
 
@@ -104,7 +104,7 @@ def test_lists_are_read_with_and_without_heading(tmp_path: Path, text: str, entr
 
 
 def test_a_list_that_is_no_text_is_named(tmp_path: Path) -> None:
-    """A binary file is not taken for a list."""
+    """A binary file is rejected."""
     path = tmp_path / "list.bin"
     path.write_bytes(b"\xff\xfe\x00")
 
@@ -113,7 +113,7 @@ def test_a_list_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--leaves -` reads what `--leaves FILE` reads."""
+    """`--leaves -` reads the list from standard input."""
     pipe(monkeypatch, b"\xef\xbb\xbf1\r\n2\r\n")
 
     assert requests.read_leaves(Path("-")) == ["1", "2"]
@@ -147,7 +147,7 @@ def test_a_list_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_a_first_line_that_may_be_meant_as_a_number_is_no_heading(tmp_path: Path, first: str) -> None:
-    """A list never loses its first entry: what looks like a number is refused, with the line and the option."""
+    """A malformed number in the first line is rejected with the line and the option, not skipped as a heading."""
     path = tmp_path / "list.csv"
     path.write_text(f"{first}\n2\n3\n", encoding="utf-8")
 
@@ -158,20 +158,20 @@ def test_a_first_line_that_may_be_meant_as_a_number_is_no_heading(tmp_path: Path
 
 
 @pytest.mark.parametrize("first", ["address", "leaf", "code", "field", "id", "# members", "Mitglied", "номер"])
-def test_a_heading_is_left_out_and_said(tmp_path: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A word without digits is a heading; standard error says that it was left out, standard output nothing."""
+def test_a_heading_is_skipped_with_a_note(tmp_path: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A word without digits is a heading, with a note on standard error only."""
     path = tmp_path / "list.csv"
     path.write_text(f"{first}\n2\n", encoding="utf-8")
 
     assert requests.read_leaves(path) == ["2"]
 
     said = capsys.readouterr()
-    assert f"list.csv, line 1: {first!a} is taken as a heading" in said.err
+    assert f"list.csv, line 1: {first!a} is treated as a heading" in said.err
     assert said.out == ""
 
 
 def test_a_heading_can_be_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--heading` leaves out any first line, `--no-heading` none."""
+    """`--heading` skips any first line, `--no-heading` none."""
     path = tmp_path / "list.csv"
     path.write_text("2026\n2\n", encoding="utf-8")
 
@@ -196,7 +196,7 @@ def test_a_heading_can_be_stated(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ids=("negative", "after a quoted line end", "no first column", "mark inside", "order", "empty place"),
 )
 def test_a_wrong_entry_is_named_by_its_line(tmp_path: Path, text: str, line: int, reason: str) -> None:
-    """The number is the one that an editor shows, whatever the lines before it hold."""
+    """Errors have the physical line number, also after quoted line breaks."""
     path = tmp_path / "list.csv"
     path.write_text(text, encoding="utf-8", newline="")
 
@@ -205,7 +205,7 @@ def test_a_wrong_entry_is_named_by_its_line(tmp_path: Path, text: str, line: int
 
 
 def test_a_column_that_csv_cannot_hold_is_named_by_its_line(tmp_path: Path) -> None:
-    """The CSV reader bounds a column's length."""
+    """A column that is too long is an error with its line."""
     path = tmp_path / "list.csv"
     path.write_text("1\n" + "x" * 200_000, encoding="utf-8")
 
@@ -214,48 +214,48 @@ def test_a_column_that_csv_cannot_hold_is_named_by_its_line(tmp_path: Path) -> N
 
 
 def test_many_membership_proofs_go_around_the_end_of_the_list() -> None:
-    """INDEX, INDEX + 1, … and on from the start."""
+    """Requests start at INDEX and wrap around the end of the list."""
     asked = requests.merkle({"leaves": ["1", "2", "3"], "leaf_index": 2}, 4)
 
     assert [request["leaf_index"] for request in asked] == [2, 0, 1, 2]
 
 
 def test_a_first_index_out_of_range_stays_so() -> None:
-    """Going around the end does not turn a mistake into another entry."""
+    """A first index out of range is not wrapped."""
     first = next(requests.merkle({"leaves": ["1", "2"], "leaf_index": 5}, 3))
 
     with pytest.raises(InputError, match="leaf_index"):
         requests.submission("t-1", "merkle_proof", first, None)
 
 
-def test_blindings_are_drawn_anew_and_kept_when_given() -> None:
-    """Two commitments to the same number do not look alike, unless the caller chose so."""
+def test_blindings_are_random_unless_given() -> None:
+    """Each request has its own random blinding, unless one is given."""
     first, second = (requests.with_blinding({"value": 1}) for _ in range(2))
 
     assert first["blinding"] != second["blinding"]
     assert requests.with_blinding({"blinding": "7"}) == {"blinding": "7"}
 
 
-def test_a_drawn_blinding_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
-    """The file is 0600, and one that is there is never overwritten."""
+def test_a_generated_blinding_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    """The file has mode 0600, and an existing one is not overwritten."""
     path = tmp_path / "blinding"
-    requests.keep_blindings([{"blinding": 5}, {"blinding": 6}], path)
+    requests.write_blindings([{"blinding": 5}, {"blinding": 6}], path)
 
     assert path.read_text(encoding="ascii") == "5\n6\n"
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(CommandFailed, match="already exists"):
-        requests.keep_blindings([{"blinding": 7}], path)
+        requests.write_blindings([{"blinding": 7}], path)
 
 
 def test_chosen_ids_are_numbered_and_others_differ() -> None:
-    """The same command sent again names the same tasks; without an id every task is a new one."""
+    """With an id a repeated command yields the same task ids; without one they are random."""
     assert list(requests.task_ids("mine", 1)) == ["mine"]
     assert list(requests.task_ids("mine", 3)) == ["mine-1", "mine-2", "mine-3"]
     assert len(set(requests.task_ids(None, 3))) == 3
 
 
 def test_a_submission_states_what_will_be_proved() -> None:
-    """The public inputs are worked out before anything is sent."""
+    """The public inputs are computed by the client."""
     made = requests.submission("t-1", "addition", {"a": "20", "b": 22}, 5)
 
     assert made.public_inputs == ("42",)

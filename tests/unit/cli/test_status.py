@@ -1,4 +1,4 @@
-"""The cluster's status as tables and as JSON."""
+"""Output of the cluster's status as tables and as JSON."""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ FOUND = ClusterStatus(
 
 
 def test_the_tables_show_who_leads_who_is_down_and_what_lags(capsys: pytest.CaptureFixture[str]) -> None:
-    """A glance is enough to see what is wrong."""
+    """Tables show unreachable nodes, offline workers and the state of the database."""
     status.show(FOUND)
 
     lines = capsys.readouterr().out.splitlines()
@@ -39,7 +39,7 @@ def test_the_tables_show_who_leads_who_is_down_and_what_lags(capsys: pytest.Capt
 
 
 def test_json_is_the_same_for_programs() -> None:
-    """Everything can be written as JSON, times as RFC 3339."""
+    """The status is serializable as JSON, with times in RFC 3339."""
     document = json.loads(json.dumps(status.to_json(FOUND)))
 
     assert document["leader"] == "coordinator-2"

@@ -1,4 +1,4 @@
-"""Tasks as they are shown and kept."""
+"""Output of tasks and proof files."""
 
 import json
 from dataclasses import replace
@@ -44,14 +44,14 @@ FAILED = replace(PENDING, state=TaskState.FAILED, attempt=1, error=TaskError("ti
 
 
 def test_a_task_in_one_line_says_where_it_is_and_why() -> None:
-    """State, attempt, worker and error, each as far as there is one."""
+    """A line has state, attempt, worker and error, if they are set."""
     assert task_output.change(PENDING) == "t-1 pending"
     assert task_output.change(COMPLETED) == "t-1 completed attempt 2 by worker-1"
     assert task_output.change(FAILED) == "t-1 failed attempt 1: timeout: took too long"
 
 
 def test_json_carries_everything_and_a_proof_only_when_there_is_one() -> None:
-    """Times are RFC 3339 in UTC; what has not happened is null."""
+    """Times are RFC 3339 in UTC; unset ones are null."""
     pending, completed = task_output.to_json(PENDING), task_output.to_json(COMPLETED)
 
     assert pending["created_at"] == "2026-11-23T14:07:24.123Z"
@@ -61,14 +61,14 @@ def test_json_carries_everything_and_a_proof_only_when_there_is_one() -> None:
 
 
 def test_public_inputs_are_shown_by_name() -> None:
-    """A reader need not know their order."""
+    """Public inputs are shown with their names."""
     shown = task_output.to_fields(PENDING)
 
     assert (shown["commitment"], shown["min"], shown["max"]) == ("5", "18", "120")
 
 
 def test_a_proof_file_is_what_a_verifier_reads(tmp_path: Path) -> None:
-    """Circuit, proof, public inputs, key and task, and nothing else."""
+    """A proof document has circuit, proof, public inputs, key and task id only."""
     path = tmp_path / "new" / "proof.json"
     task_output.write_proof(COMPLETED, path)
 
@@ -78,13 +78,13 @@ def test_a_proof_file_is_what_a_verifier_reads(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_proof_has_no_proof_file(tmp_path: Path) -> None:
-    """The line says how the task stands."""
-    with pytest.raises(CommandFailed, match="task t-1 is pending: it has no proof"):
+    """The error has the task's state."""
+    with pytest.raises(CommandFailed, match="task t-1: has no proof, since it is pending"):
         task_output.write_proof(PENDING, tmp_path / "proof.json")
 
 
 def test_only_completed_tasks_are_written(tmp_path: Path) -> None:
-    """Of many tasks those that failed leave no file."""
+    """Only completed tasks have a proof file."""
     written = task_output.write_proofs([COMPLETED, FAILED], tmp_path)
 
     assert written == [tmp_path / "t-1.json"]
@@ -92,6 +92,6 @@ def test_only_completed_tasks_are_written(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The proof is not lost silently."""
+    """A proof file that cannot be written is an error."""
     with pytest.raises(CommandFailed, match="cannot be written"):
         task_output.write_proof(COMPLETED, tmp_path)

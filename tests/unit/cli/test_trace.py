@@ -1,4 +1,4 @@
-"""`zkp trace` without a network: from files, and from hosts that answer or do not."""
+"""`zkp trace` without a network: from files, and from reachable and unreachable hosts."""
 
 import json
 import subprocess
@@ -14,14 +14,14 @@ RECORD = {"__REALTIME_TIMESTAMP": "1795435200000000", "MESSAGE": "task completed
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> list[str]:
-    """Names a directory without a cluster."""
+    """The option for a directory without a cluster."""
     return ["--dir", str(tmp_path / "nowhere")]
 
 
 def test_files_of_many_nodes_are_one_timeline(
     tmp_path: Path, nowhere: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whichever of the two forms each has; that the cluster was not asked is said beside it."""
+    """Log files of both formats are merged, with a note that the cluster's own times are missing."""
     worker, coordinator = tmp_path / "worker-1.log", tmp_path / "coordinator-1.json"
     worker.write_text(json.dumps({**LINE, "task_id": "t-1"}) + "\n", encoding="utf-8")
     coordinator.write_text(json.dumps({**RECORD, "ZKP_TASK_ID": "t-1"}) + "\n", encoding="utf-8")
@@ -29,13 +29,13 @@ def test_files_of_many_nodes_are_one_timeline(
     out, err = capsys.readouterr()
     assert status == 0
     assert [line.split()[2] for line in out.splitlines()[1:]] == ["coordinator-1", "worker-1"]
-    assert "without the cluster's own times" in err
+    assert "the cluster's own times are missing" in err
 
 
 def test_json_has_numbers_as_numbers_and_one_form_of_times(
     tmp_path: Path, nowhere: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same from a log, whose numbers are numbers, and from a journal, which keeps text."""
+    """Numbers are the same from a log and from a journal, which stores text."""
     log, journal = tmp_path / "worker-1.log", tmp_path / "coordinator-1.json"
     log.write_text(json.dumps({**LINE, "task_id": "t-1", "attempt": 2}) + "\n", encoding="utf-8")
     record = {**RECORD, "ZKP_TASK_ID": "t-1", "ZKP_ATTEMPT": "2", "ZKP_TERM": "7", "ZKP_REASON": "7"}
@@ -49,7 +49,7 @@ def test_json_has_numbers_as_numbers_and_one_form_of_times(
 def test_a_host_that_does_not_answer_is_named(
     nowhere: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the others say is shown, and the command fails: the timeline is not whole."""
+    """If a host is unreachable, the events of the others are shown, and the command fails."""
     asked = []
 
     def journal(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -74,15 +74,15 @@ def test_a_host_that_does_not_answer_is_named(
 def test_nothing_strange_reaches_a_shell_on_another_host(
     arguments: list[str], nowhere: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """ssh gives its words to a shell over there, and takes options where it expects a host."""
+    """Hosts that ssh would treat as options or pass to a shell are rejected."""
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a program was started"))
     assert run(["trace", *nowhere, *arguments]) in {1, 2}
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
-def test_a_task_that_nobody_knows_is_a_failure(nowhere: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line, and with nothing on standard output."""
+def test_an_unknown_task_is_a_failure(nowhere: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown task is a one-line error without output."""
     assert run(["trace", "t-1", *nowhere]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1] == "error: no node knows task t-1"
+    assert err.splitlines()[-1] == "error: task t-1: not found on any node"

@@ -1,4 +1,4 @@
-"""`zkp verify` on files of strangers: one line with the file's name, whatever they hold."""
+"""`zkp verify` on untrusted files: a one-line error with the file's name for any content."""
 
 import json
 import re
@@ -23,10 +23,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_proof_file_is_refused_in_one_line(
+def test_a_malformed_proof_file_is_invalid(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
 ) -> None:
-    """Proof files come from strangers: none of them ends in a traceback or has two meanings."""
+    """Malformed or ambiguous proof files are invalid, without a traceback."""
     proof = tmp_path / "proof.json"
     proof.write_bytes(content)
 
@@ -41,7 +41,7 @@ def test_a_hostile_proof_file_is_refused_in_one_line(
 def test_an_unusable_file_does_not_hide_the_verdict_of_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each file has its row, also in JSON; the exit status says that one is not valid."""
+    """Each file has a row, also in JSON; the exit status is 1 if one is invalid."""
     paths = [tmp_path / "list.json", tmp_path / "other.json"]
     paths[0].write_text("[1]", encoding="utf-8")
     paths[1].write_text("{}", encoding="utf-8")
@@ -57,7 +57,7 @@ def test_an_unusable_file_does_not_hide_the_verdict_of_others(
 def test_a_hostile_key_file_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
 ) -> None:
-    """Of several keys, the error names the file that is none."""
+    """The error names the file that is not a verifying key."""
     key = tmp_path / "key.json"
     key.write_bytes(content)
 
@@ -73,7 +73,7 @@ def test_a_hostile_key_file_is_named(
 def test_a_key_with_which_proofs_can_be_forged_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], words: str
 ) -> None:
-    """No proof is valid under it, so none is looked at."""
+    """With an invalid key no proof is checked."""
     key = tmp_path / "key.json"
     key.write_text(json.dumps(DOCUMENT | change), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Coordinators as plain objects: a double of everything below `LeaderConnection`, without sockets."""
+"""Fake coordinators: a double of everything below `LeaderConnection`, without sockets."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -22,7 +22,7 @@ _STUBS: Any = SimpleNamespace(tasks=_Names(), workers=_Names(), admin=_Names(), 
 
 
 class Node:
-    """One coordinator. `handlers` by method: coroutine functions, or generator functions for streams."""
+    """A fake coordinator; `handlers` by method are coroutine functions, or generator functions for streams."""
 
     def __init__(self, **handlers: Callable[..., Any]) -> None:
         self.handlers = handlers
@@ -35,8 +35,8 @@ class Node:
         return self.handlers[method](request)
 
 
-class FakeLine:
-    """A `client.line.Line` to a node."""
+class FakeChannel:
+    """A `zkp.client.channel.Channel` to a node."""
 
     def __init__(self, network: "Network", address: str) -> None:
         self.network = network
@@ -76,35 +76,35 @@ class FakeLine:
 
 
 class Network:
-    """Nodes by address; an address without a node refuses connections, as `refusals` may say in other words."""
+    """Nodes by address; others refuse connections, with the error in `refusals` if any."""
 
     def __init__(self, nodes: dict[str, Node]) -> None:
         self.nodes: dict[str, Node] = nodes
         self.refusals: dict[str, DialFailed] = {}
         self.generation: object = 1
         self.dialled: list[str] = []
-        self.lines: list[FakeLine] = []
+        self.channels: list[FakeChannel] = []
 
-    async def dial(self, address: str, timeout: float) -> FakeLine:
+    async def dial(self, address: str, timeout: float) -> FakeChannel:
         self.dialled.append(address)
         await asyncio.sleep(0)
         if address in self.refusals:
             raise self.refusals[address]
         if address not in self.nodes:
-            raise DialFailed("connection refused: nothing listens there")
-        line = FakeLine(self, address)
-        self.lines.append(line)
-        return line
+            raise DialFailed("connection refused")
+        channel = FakeChannel(self, address)
+        self.channels.append(channel)
+        return channel
 
     def connect(self, *addresses: str) -> LeaderConnection:
-        """A connection that asks in the order given, and whose back-off has no luck in it."""
+        """Return a connection that tries addresses in the given order, with a backoff without jitter."""
         rng: Any = SimpleNamespace(randrange=lambda _: 0, random=lambda: 0.0)
         material: Any = None
         return LeaderConnection(addresses or (A, B, C), material, dialer=lambda _: self, rng=rng)
 
 
 def follower(leader: str | None) -> Node:
-    """A node that sends everybody to `leader`."""
+    """Return a node that redirects every call to `leader`."""
     return Node(every=_refusing(leader))
 
 
@@ -112,7 +112,7 @@ def _refusing(leader: str | None) -> Callable[[Any], Any]:
     failure = not_leader(leader)
 
     class Refusal:
-        """Awaited or iterated, it refuses."""
+        """Raises the failure when it is awaited or iterated."""
 
         def __await__(self) -> Any:
             raise failure
@@ -128,7 +128,7 @@ def _refusing(leader: str | None) -> Callable[[Any], Any]:
 
 
 def not_leader(leader: str | None) -> CallFailed:
-    """The refusal of a node that does not lead."""
+    """Return the failure of a node that is not the leader."""
     if leader is None:
         return CallFailed(grpc.StatusCode.FAILED_PRECONDITION, "Not leader, and no leader is known at the moment")
     text = f"Not leader, connect to: {leader}"

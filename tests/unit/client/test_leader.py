@@ -1,4 +1,4 @@
-"""Finding the leader and following it, in virtual time."""
+"""Leader discovery and failover, in virtual time."""
 
 import asyncio
 from typing import Any
@@ -44,8 +44,8 @@ def failing(code: grpc.StatusCode, details: str = "no", metadata: dict[str, str]
     return Node(GetTask=answer)
 
 
-def test_a_redirect_is_followed_and_remembered() -> None:
-    """The second call goes to the leader at once."""
+def test_a_redirect_is_followed_and_stored() -> None:
+    """The second call is sent to the leader directly."""
     network = Network({A: follower(C), B: follower(C), C: answering("C")})
 
     async def scenario() -> None:
@@ -60,7 +60,7 @@ def test_a_redirect_is_followed_and_remembered() -> None:
 
 
 def test_a_redirect_outside_the_configuration_is_followed() -> None:
-    """A coordinator that was added later is found through the others."""
+    """A coordinator that is not configured is found through the others."""
     network = Network({A: follower("10.0.0.9:9090"), "10.0.0.9:9090": answering("new")})
 
     async def scenario() -> Any:
@@ -71,7 +71,7 @@ def test_a_redirect_outside_the_configuration_is_followed() -> None:
 
 
 def test_a_dead_leader_is_left_for_the_new_one() -> None:
-    """While followers still name the dead leader the search goes on, and ends when they have elected another."""
+    """The search continues while followers name the dead leader, and ends once they have elected another."""
     network = Network({A: follower(C), B: follower(C), C: answering("C")})
 
     async def scenario() -> Any:
@@ -87,8 +87,8 @@ def test_a_dead_leader_is_left_for_the_new_one() -> None:
     assert 0.4 <= elapsed < 1.0
 
 
-def test_a_stopped_leader_does_not_eat_the_whole_deadline() -> None:
-    """A leader that answers nothing is left after a few seconds for the one elected meanwhile."""
+def test_a_stopped_leader_does_not_use_up_the_deadline() -> None:
+    """A leader that does not respond is abandoned after a few seconds for the newly elected one."""
 
     async def hang(_: Any) -> str:
         await asyncio.sleep(3600)
@@ -104,7 +104,7 @@ def test_a_stopped_leader_does_not_eat_the_whole_deadline() -> None:
 
 
 def test_the_deadline_ends_the_search() -> None:
-    """`NoLeader` comes when the caller's time is over, and says what each address answered and what to do."""
+    """`NoLeader` is raised at the caller's deadline, with each address's result and what to do."""
     network = Network({A: follower(None), B: follower(C)})
 
     async def scenario() -> float:
@@ -112,7 +112,7 @@ def test_the_deadline_ends_the_search() -> None:
             with pytest.raises(NoLeader) as caught:
                 await ask(connection, timeout=7.0)
             message = str(caught.value)
-            assert f"{A}: not the leader; it names none" in message
+            assert f"{A}: not the leader; leader unknown" in message
             assert f"{C}: connection refused" in message
             assert "within 7 s" in message
             assert "\n" not in message
@@ -123,7 +123,7 @@ def test_the_deadline_ends_the_search() -> None:
 
 
 def test_a_search_is_no_busy_loop() -> None:
-    """In ten seconds without a leader each address is asked a few dozen times, not thousands."""
+    """In 10 s without a leader each address is tried a few dozen times, not thousands."""
     network = Network({A: follower(None), B: follower(None), C: follower(None)})
 
     async def scenario() -> None:
@@ -135,11 +135,11 @@ def test_a_search_is_no_busy_loop() -> None:
     assert 5 < len(network.nodes[A].requests) < 40
 
 
-def test_mistrust_everywhere_is_said_at_once() -> None:
-    """When every handshake fails for good, waiting for the deadline would help nobody."""
+def test_permanent_failures_everywhere_end_the_search() -> None:
+    """If every handshake fails permanently, the error is raised before the deadline."""
     network = Network({})
     network.refusals = {
-        address: DialFailed("its certificate is refused: expired", hopeless=True) for address in (A, B, C)
+        address: DialFailed("server certificate rejected: expired", permanent=True) for address in (A, B, C)
     }
 
     async def scenario() -> float:
@@ -151,10 +151,10 @@ def test_mistrust_everywhere_is_said_at_once() -> None:
     assert run(scenario()) == 0.0
 
 
-def test_mistrust_of_one_node_does_not_stop_the_search() -> None:
-    """The others may still lead."""
+def test_a_permanent_failure_of_one_node_does_not_end_the_search() -> None:
+    """The search continues among the others."""
     network = Network({B: follower(C), C: answering("C")})
-    network.refusals = {A: DialFailed("spiffe://zkp.local/worker/worker-1 is not a coordinator", hopeless=True)}
+    network.refusals = {A: DialFailed("spiffe://zkp.local/worker/worker-1 is not a coordinator", permanent=True)}
 
     async def scenario() -> Any:
         async with network.connect() as connection:
@@ -179,7 +179,7 @@ def test_mistrust_of_one_node_does_not_stop_the_search() -> None:
     ],
 )
 def test_a_final_answer_is_raised_at_once(code: grpc.StatusCode, error: type[ClientError]) -> None:
-    """What no retry can better is asked once, and only of one node."""
+    """A final error is not retried, at this node or another."""
     network = Network({A: failing(code, "because"), B: answering("B")})
 
     async def scenario() -> None:
@@ -193,7 +193,7 @@ def test_a_final_answer_is_raised_at_once(code: grpc.StatusCode, error: type[Cli
 
 
 def test_a_task_conflict_is_not_taken_for_a_redirect() -> None:
-    """FAILED_PRECONDITION means "not leader" only with the metadata or the agreed words."""
+    """FAILED_PRECONDITION means "not leader" only with the metadata or the specified text."""
     network = Network({A: failing(grpc.StatusCode.FAILED_PRECONDITION, "task t-1 has completed"), B: answering("B")})
 
     async def scenario() -> None:
@@ -205,7 +205,7 @@ def test_a_task_conflict_is_not_taken_for_a_redirect() -> None:
 
 
 def test_the_field_and_the_wait_come_with_the_error() -> None:
-    """Trailing metadata becomes attributes; the field is not said twice."""
+    """Trailing metadata becomes attributes, and the field is not repeated in the message."""
     network = Network(
         {
             A: failing(
@@ -230,7 +230,7 @@ def test_the_field_and_the_wait_come_with_the_error() -> None:
 
 
 def test_many_calls_share_one_handshake() -> None:
-    """A hundred calls that start together dial the leader once."""
+    """100 concurrent calls connect to the leader once."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
@@ -241,8 +241,8 @@ def test_many_calls_share_one_handshake() -> None:
     assert network.dialled == [A]
 
 
-def test_reloaded_credentials_bring_a_new_line() -> None:
-    """After a reload the next call uses a new line, and the old one is retired, not cut."""
+def test_reloaded_credentials_open_a_new_channel() -> None:
+    """After a reload the next call uses a new channel; the old one is drained."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
@@ -250,7 +250,7 @@ def test_reloaded_credentials_bring_a_new_line() -> None:
             await ask(connection)
             network.generation = 2
             await ask(connection)
-            old, new = network.lines
+            old, new = network.channels
             assert (old.retired, old.closed) == (True, False)
             assert not new.retired
 
@@ -258,23 +258,23 @@ def test_reloaded_credentials_bring_a_new_line() -> None:
 
 
 def test_refresh_retires_only_what_is_outdated() -> None:
-    """Without a reload nothing is given up; after one, every old line is."""
+    """Channels are retired only after a reload."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
         async with network.connect(A) as connection:
             await ask(connection)
             connection.refresh()
-            assert not network.lines[0].retired
+            assert not network.channels[0].retired
             network.generation = 2
             connection.refresh()
-            assert network.lines[0].retired
+            assert network.channels[0].retired
 
     run(scenario())
 
 
-def test_closing_closes_every_line() -> None:
-    """No connection outlives its owner."""
+def test_closing_closes_every_channel() -> None:
+    """Closing the connection closes every channel."""
     network = Network({A: follower(B), B: answering("B")})
 
     async def scenario() -> None:
@@ -282,11 +282,11 @@ def test_closing_closes_every_line() -> None:
             await ask(connection)
 
     run(scenario())
-    assert [line.closed for line in network.lines] == [True, True]
+    assert [channel.closed for channel in network.channels] == [True, True]
 
 
 def test_a_cancelled_caller_leaves_the_handshake_to_the_others() -> None:
-    """Who gives up early does not take the shared dial with it."""
+    """A cancelled caller does not cancel the shared handshake."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
@@ -302,38 +302,38 @@ def test_a_cancelled_caller_leaves_the_handshake_to_the_others() -> None:
 
 @pytest.mark.parametrize("addresses", [("localhost",), ("unix:/x",), ("10.0.0.1:9090", "nonsense")])
 def test_a_malformed_configuration_is_refused(addresses: tuple[str, ...]) -> None:
-    """Every configured address is HOST:PORT, or there is no connection."""
+    """An address that is not HOST:PORT is rejected by the constructor."""
     with pytest.raises(InvalidAddress):
         Network({}).connect(*addresses)
 
 
-def test_the_refusal_of_a_follower_that_knows_no_leader_is_passing() -> None:
-    """Such a node is asked again when it may know more."""
+def test_a_follower_that_knows_no_leader_is_retried() -> None:
+    """Such a node is tried again later."""
     assert not_leader(None).not_leader
 
 
-def test_a_leader_that_served_for_hours_is_searched_for_anew() -> None:
-    """The patience begins when it fails, not when it was found."""
+def test_the_timeout_starts_when_the_leader_fails() -> None:
+    """The timeout starts when the leader fails, not when it was found."""
     network = Network({A: answering("A")})
 
     async def scenario() -> None:
         async with network.connect(A) as connection:
-            route = connection.route(5.0)
-            line = await route.line()
-            route.reached(line)
+            retry = connection.retry(5.0)
+            channel = await retry.channel()
+            retry.reached(channel)
             await asyncio.sleep(3600)
-            route.failed(line, stream_ended())
-            assert route.remaining() == pytest.approx(5.0)
-            route.failed(line, stream_ended())
+            retry.failed(channel, stream_ended())
+            assert retry.remaining() == pytest.approx(5.0)
+            retry.failed(channel, stream_ended())
             await asyncio.sleep(1)
-            route.failed(line, stream_ended())
-            assert route.remaining() == pytest.approx(4.0)
+            retry.failed(channel, stream_ended())
+            assert retry.remaining() == pytest.approx(4.0)
 
     run(scenario())
 
 
 def test_a_certificate_that_was_replaced_may_be_refused_without_harm() -> None:
-    """A call over a line of before is made again over a new one, at the same node; a new one's refusal is final."""
+    """A call over an old channel is repeated over a new one to the same node, whose rejection is final."""
     network = Network({A: Node()})
     refused_generations = {1}
 
@@ -355,4 +355,4 @@ def test_a_certificate_that_was_replaced_may_be_refused_without_harm() -> None:
 
     run(scenario())
     assert network.dialled == [A, A]
-    assert network.lines[0].retired
+    assert network.channels[0].retired

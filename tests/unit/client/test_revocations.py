@@ -1,4 +1,4 @@
-"""Following what the cluster revokes, from one leader to the next, in virtual time."""
+"""Following revocations across leaders, in virtual time."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 def told(*serials: int, last: int = 0) -> pb.Revocations:
-    """Revocations numbered up to revision `last`."""
+    """Return revocations with revisions up to `last`."""
     first = last - len(serials) + 1
     return pb.Revocations(
         revocations=[pb.Revocation(serial=f"{serial:x}", revision=first + n) for n, serial in enumerate(serials)]
@@ -24,7 +24,7 @@ def told(*serials: int, last: int = 0) -> pb.Revocations:
 
 
 class Following:
-    """Follows a network for a while, and remembers who was to be refused."""
+    """Follow a network for some time, and return the revoked serials."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -42,8 +42,8 @@ class Following:
         run(scenario())
 
 
-def test_every_revocation_is_told_once_whoever_leads() -> None:
-    """The next leader is asked for what comes after the last one that was heard."""
+def test_every_revocation_is_reported_once_across_leaders() -> None:
+    """The next leader is asked for the revisions after the last received one."""
     network = Network({})
 
     async def first(_: Any) -> AsyncIterator[pb.Revocations]:
@@ -64,7 +64,7 @@ def test_every_revocation_is_told_once_whoever_leads() -> None:
 
 
 def test_a_cluster_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """For ever, and without a word: who has work for it says so."""
+    """The follower retries without end and logs nothing; components with work for the cluster report it."""
     network = Network({})
 
     async def node(_: Any) -> AsyncIterator[pb.Revocations]:
@@ -88,7 +88,7 @@ def test_a_cluster_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_refusal_is_logged_and_asked_about_again(caplog: pytest.LogCaptureFixture) -> None:
-    """Somebody has to mend it, and nobody restarts this process for that."""
+    """The follower retries without a restart once an operator has fixed the cause."""
     refusals = 0
 
     async def node(_: Any) -> AsyncIterator[pb.Revocations]:

@@ -1,4 +1,4 @@
-"""What clients do with tasks, against doubles in virtual time."""
+"""The task API, against doubles in virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ def submission(number: int) -> Submission:
 
 
 class Acceptor:
-    """A leader's stream of submissions; `breaks` before it answers more than that many, once."""
+    """A leader's submission stream; it breaks once after `breaks` answers."""
 
     def __init__(self, *, breaks: int | None = None) -> None:
         self.breaks = breaks
@@ -47,7 +47,7 @@ class Acceptor:
             yield await self.together(request)
 
     def node(self) -> Node:
-        """A leader with this behaviour."""
+        """Return a leader with this behaviour."""
         return Node(StreamBatches=self.stream, SubmitTasks=self.together)
 
     async def together(self, request: pb.SubmitTasksRequest) -> pb.SubmitTasksResponse:
@@ -61,7 +61,7 @@ class Acceptor:
 
 
 class Refuser(Acceptor):
-    """Refuses what is named, for as long as `times` says."""
+    """Rejects the given task ids, `times` times."""
 
     def __init__(self, refusals: dict[str, pb.Refusal], *, times: int = 10**9) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Refuser(Acceptor):
 
 
 def submit_many(network: Network, count: int, *, window: int = 4, timeout: float = 15.0) -> list[Any]:
-    """The outcomes of `count` submissions."""
+    """Return the outcomes of `count` submissions."""
 
     async def scenario() -> list[Any]:
         async with network.connect() as connection:
@@ -88,7 +88,7 @@ def submit_many(network: Network, count: int, *, window: int = 4, timeout: float
 
 
 def ids(outcomes: list[tuple[Submission, Accepted | ClientError]]) -> list[str]:
-    """Ids of accepted tasks; every outcome must belong to its submission."""
+    """Return the ids of accepted tasks; every outcome must match its submission."""
     accepted = []
     for asked, outcome in outcomes:
         assert isinstance(outcome, Accepted), outcome
@@ -98,7 +98,7 @@ def ids(outcomes: list[tuple[Submission, Accepted | ClientError]]) -> list[str]:
 
 
 def test_many_submissions_come_back_in_order() -> None:
-    """One stream serves them all, whatever the window."""
+    """All use one stream, for any window."""
     acceptor = Acceptor()
     outcomes = submit_many(Network({A: acceptor.node()}), 25)
     assert ids(outcomes) == [f"t-{number}" for number in range(25)]
@@ -106,7 +106,7 @@ def test_many_submissions_come_back_in_order() -> None:
 
 
 def test_the_window_bounds_what_is_unanswered() -> None:
-    """No more submissions are under way than the window allows."""
+    """At most `window` submissions are unanswered."""
 
     class Slow(Acceptor):
         most = 0
@@ -133,7 +133,7 @@ def test_the_window_bounds_what_is_unanswered() -> None:
 
 
 def test_what_was_not_answered_is_sent_again_after_a_failover() -> None:
-    """The new leader gets the unanswered ones in their order, and every submission is accepted once."""
+    """The new leader receives the unanswered submissions in order, and each is accepted once."""
     first, second = Acceptor(breaks=5), Acceptor()
     network = Network({A: first.node(), B: follower(A), C: follower(A)})
 
@@ -155,7 +155,7 @@ def test_what_was_not_answered_is_sent_again_after_a_failover() -> None:
 
 
 def test_a_refused_submission_stops_nothing() -> None:
-    """Its error comes in its place, with the field."""
+    """Its error is yielded in its position, with the field."""
     bad = pb.Refusal(status="INVALID_ARGUMENT", message="inputs.a: too large", field="inputs.a")
     refuser = Refuser({"t-1": bad})
     outcomes = submit_many(Network({A: refuser.node()}), 3)
@@ -171,15 +171,15 @@ def test_a_refused_submission_stops_nothing() -> None:
         pb.Refusal(status="RESOURCE_EXHAUSTED", message="full"),
     ],
 )
-def test_a_passing_refusal_is_retried(refusal: pb.Refusal) -> None:
-    """Unknown outcomes, lost leadership and a full queue within the deadline are no outcomes yet."""
+def test_a_transient_rejection_is_retried(refusal: pb.Refusal) -> None:
+    """Unknown outcomes, lost leadership and a full queue are retried until the deadline."""
     refuser = Refuser({"t-1": refusal}, times=2)
     outcomes = submit_many(Network({A: refuser.node()}), 4)
     assert ids(outcomes) == ["t-0", "t-1", "t-2", "t-3"]
 
 
-def test_what_cannot_be_accepted_yet_holds_up_nobody() -> None:
-    """A submission that only fails for the moment is asked for by itself; those behind it are accepted meanwhile."""
+def test_a_retried_submission_does_not_delay_others() -> None:
+    """A transiently failed submission is retried by itself while those behind it are accepted."""
     refuser = Refuser({"t-0": pb.Refusal(status="UNAVAILABLE", message="circuit: cannot be served now")})
     outcomes = submit_many(Network({A: refuser.node()}), 5, timeout=5.0)
     assert ids(outcomes[1:]) == ["t-1", "t-2", "t-3", "t-4"]
@@ -187,7 +187,7 @@ def test_what_cannot_be_accepted_yet_holds_up_nobody() -> None:
 
 
 def test_a_shared_stream_submits_for_many() -> None:
-    """Submissions of many callers go over one stream, each with its own outcome."""
+    """Callers share one stream, and each receives its own outcome."""
     acceptor = Acceptor()
     node = acceptor.node()
     network = Network({A: node})
@@ -201,7 +201,7 @@ def test_a_shared_stream_submits_for_many() -> None:
 
 
 def test_what_comes_together_shares_a_message() -> None:
-    """While one message is on its way and one is being agreed on, the others gather for the next."""
+    """While two messages are in flight, further submissions are batched into the next."""
     messages: list[int] = []
 
     class Slow(Acceptor):
@@ -226,7 +226,7 @@ def test_what_comes_together_shares_a_message() -> None:
 
 @pytest.mark.parametrize("answers", [0, 2])
 def test_answers_that_do_not_fit_are_an_error(answers: int) -> None:
-    """A coordinator that answers fewer or more than it was asked is at fault, and is not guessed at."""
+    """A response with too few or too many results is an error of the coordinator."""
 
     class Wrong(Acceptor):
         async def stream(
@@ -240,21 +240,21 @@ def test_answers_that_do_not_fit_are_an_error(answers: int) -> None:
 
 
 def test_a_full_network_is_an_outcome_at_the_deadline() -> None:
-    """Waiting has an end, and the error says when to come back."""
+    """At the deadline the error carries the retry delay."""
     refuser = Refuser({"t-0": pb.Refusal(status="RESOURCE_EXHAUSTED", message="full")})
     ((_, outcome),) = submit_many(Network({A: refuser.node()}), 1, timeout=5.0)
     assert isinstance(outcome, Exhausted)
 
 
 def test_without_a_leader_each_submission_ends_with_no_leader() -> None:
-    """Nothing hangs, and the message names what was tried."""
+    """Each submission fails at its deadline, and the error lists the addresses tried."""
     outcomes = submit_many(Network({A: follower(None)}), 3, timeout=5.0)
     assert [type(outcome) for _, outcome in outcomes] == [NoLeader] * 3
-    assert "not the leader; it names none" in str(outcomes[2][1])
+    assert "not the leader; leader unknown" in str(outcomes[2][1])
 
 
-def test_a_refused_stream_is_everybodys_outcome() -> None:
-    """Who may not submit at all is told so for each submission."""
+def test_a_rejected_stream_fails_every_submission() -> None:
+    """A rejected caller receives the error for each submission."""
 
     async def refuse(_: Any) -> pb.SubmitTasksResponse:
         raise CallFailed(grpc.StatusCode.PERMISSION_DENIED, "workers may not submit")
@@ -264,7 +264,7 @@ def test_a_refused_stream_is_everybodys_outcome() -> None:
 
 
 def test_abandoning_the_outcomes_ends_the_stream() -> None:
-    """A caller that breaks off leaves nothing running behind."""
+    """Closing the generator ends the stream and its tasks."""
     acceptor = Acceptor()
 
     async def scenario() -> set[asyncio.Task[Any]]:
@@ -278,7 +278,7 @@ def test_abandoning_the_outcomes_ends_the_stream() -> None:
 
 
 def watched(network: Network, task_id: str = "t-1") -> list[tuple[TaskState, int]]:
-    """The states and revisions that a watch yields."""
+    """Return the states and revisions that a watch yields."""
 
     async def scenario() -> list[tuple[TaskState, int]]:
         async with network.connect() as connection:
@@ -298,7 +298,7 @@ def versions(*messages: pb.Task, end: Exception | None = None) -> Any:
 
 
 def test_a_watch_ends_with_the_final_state() -> None:
-    """Each change is seen once, and nothing after the end."""
+    """Each change is yielded once, and nothing after the final state."""
     network = Network(
         {
             A: Node(
@@ -314,7 +314,7 @@ def test_a_watch_ends_with_the_final_state() -> None:
 
 
 def test_a_watch_survives_a_failover_without_going_back() -> None:
-    """The new leader repeats an old version: it is left out."""
+    """A version that the new leader repeats is skipped."""
     network = Network(
         {
             A: Node(
@@ -336,7 +336,7 @@ def test_a_watch_survives_a_failover_without_going_back() -> None:
 
 
 def test_a_watch_of_a_quiet_task_survives_too() -> None:
-    """An hour without a change is no reason to give up when the leader then dies."""
+    """The search timeout starts when the leader fails, even after an hour without a change."""
 
     async def quiet(_: Any) -> AsyncIterator[pb.Task]:
         yield task("t-1", pb.TASK_STATE_PENDING, 1)
@@ -351,7 +351,7 @@ def test_a_watch_of_a_quiet_task_survives_too() -> None:
 
 @pytest.mark.parametrize("end", [None, LOST, not_leader(B)])
 def test_a_stream_that_ends_early_is_opened_again(end: Exception | None) -> None:
-    """Only a final state ends a watch, not a coordinator that closes the stream."""
+    """A watch ends with a final state only; a stream that ends early is reopened."""
     network = Network(
         {
             A: Node(WatchTask=versions(task("t-1", pb.TASK_STATE_PENDING, 1), end=end)),
@@ -362,7 +362,7 @@ def test_a_stream_that_ends_early_is_opened_again(end: Exception | None) -> None
 
 
 def test_watching_nothing_is_not_found() -> None:
-    """An unknown task is an error and no endless wait."""
+    """An unknown task raises `NotFound`."""
     network = Network(
         {A: Node(WatchTask=versions(end=CallFailed(grpc.StatusCode.NOT_FOUND, "there is no task 't-1'")))}
     )
@@ -371,7 +371,7 @@ def test_watching_nothing_is_not_found() -> None:
 
 
 def test_waiting_gives_the_final_task() -> None:
-    """`wait` is the last version of `watch`."""
+    """`wait` returns the last version that `watch` yields."""
     network = Network({A: Node(WatchTask=versions(task("t-1"), task("t-1", pb.TASK_STATE_COMPLETED, 2)))})
 
     async def scenario() -> Any:
@@ -382,7 +382,7 @@ def test_waiting_gives_the_final_task() -> None:
 
 
 def test_a_listing_follows_its_pages() -> None:
-    """Pages are asked for until there is no token, or until the limit."""
+    """Pages are fetched until there is no token or the limit is reached."""
 
     async def page(request: pb.ListTasksRequest) -> pb.ListTasksResponse:
         first = int(request.page_token or 0)
@@ -404,7 +404,7 @@ def test_a_listing_follows_its_pages() -> None:
 
 
 def test_a_listing_asks_for_what_was_wanted() -> None:
-    """State and circuit go along with every page."""
+    """State and circuit are sent with every page request."""
 
     async def page(request: pb.ListTasksRequest) -> pb.ListTasksResponse:
         assert (request.state, request.circuit, request.page_size) == (pb.TASK_STATE_FAILED, "addition", 7)
@@ -418,7 +418,7 @@ def test_a_listing_asks_for_what_was_wanted() -> None:
 
 
 def test_a_submission_is_sent_as_it_is_and_a_cancellation_too() -> None:
-    """Single calls reach their methods and come back as values."""
+    """Unary calls reach their RPCs and return values."""
 
     async def submit(request: pb.SubmitTaskRequest) -> pb.SubmitTaskResponse:
         return pb.SubmitTaskResponse(task=task(request.submission.task_id), duplicate=True)

@@ -1,6 +1,6 @@
-"""An event loop whose clock jumps to the next timer as soon as nothing else is left to do: no test waits.
+"""An event loop whose clock jumps to the next timer when nothing else is runnable, so that tests do not wait.
 
-A loop that would wait for ever raises instead, so that a lost wake-up is a failure and not a hanging test.
+A loop that would wait without end raises instead, so that a lost wake-up fails the test.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("nothing will ever happen any more")
+            raise RuntimeError("the event loop has nothing left to wait for")
         if not ready and timeout:
             self.loop.now += timeout
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Time begins at 0 and is counted in seconds."""
+    """An event loop with a virtual clock that starts at 0 s."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -37,6 +37,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(scenario: Coroutine[Any, Any, T]) -> T:
-    """Play a scenario in virtual time."""
+    """Run a coroutine in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(scenario)

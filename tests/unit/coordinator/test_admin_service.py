@@ -69,7 +69,7 @@ async def test_a_transfer_to_a_dead_node_is_refused_at_once_with_the_cause() -> 
     status = status_of(refused.value, lambda: None)
     failure = CallFailed(status.code, status.details, dict(status.metadata))
     assert status.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert not failure.passing
+    assert not failure.transient
     assert not failure.not_leader
     error = final_error(failure)
     assert isinstance(error, Conflict)

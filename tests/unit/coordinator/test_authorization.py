@@ -68,7 +68,7 @@ def door() -> Door:
 
 
 def test_every_method_of_every_service_is_in_the_table_with_the_roles_of_its_service() -> None:
-    """A method that is added later is refused to everybody until somebody decides; this test asks for it."""
+    """A new method is refused for every role until the table lists it; this test demands the entry."""
     expected = {
         f"/{service.full_name}/{method.name}": SERVICE_ROLES[service.full_name]
         for file in (coordinator_pb2, health_pb2, reflection_pb2)
@@ -82,7 +82,7 @@ def test_the_last_callers_are_remembered_by_serial_number(
     door: Door, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bounded number of them, the oldest forgotten first; who was refused is not among them."""
-    monkeypatch.setattr(module, "_REMEMBERED_CALLERS", 2)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED_CALLERS", 2)
     method = "/zkp.v1.WorkerService/SendHeartbeat"
     contexts = [context_of(authority, f"worker-{number}", Role.WORKER) for number in (1, 2, 3)]
     serials = [door.authorization.admit(method, context, "ipv4:1.2.3.4:5")[0].serial for context in contexts]
@@ -108,7 +108,7 @@ def test_a_caller_with_the_right_role_is_named(door: Door, authority: Authority)
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("method", sorted(ROLES))
 def test_the_role_matrix(door: Door, authority: Authority, method: str, role: Role) -> None:
-    """Original defect: no authentication. Here every role is let in where the table says so and nowhere else."""
+    """Every role may call exactly the methods that the table lists for it."""
     context = context_of(authority, "somebody", role)
     if role in SERVICE_ROLES[method.split("/")[1]]:
         assert door.authorization.admit(method, context, "peer")[0].identity.role is role

@@ -114,7 +114,7 @@ def test_a_follower_that_knows_the_leader_is_ok(node: Watched) -> None:
 
 
 def test_a_node_without_a_leader_is_unavailable(node: Watched) -> None:
-    """Original defect: /health and /ready always answered 200."""
+    """/health and /ready answer 503 while the node cannot serve."""
     node.replicator.depose(None)
     ok, body = node.health.health()
     assert not ok
@@ -136,7 +136,7 @@ def test_a_node_that_stops_is_not_ready(node: Watched) -> None:
 
 
 def test_the_roles_of_the_members_are_those_that_this_node_can_know(node: Watched) -> None:
-    """A peer that is not connected is unreachable; without a leader nobody knows what a peer is."""
+    """A peer that is not connected is unreachable; without a leader the role of a peer is unknown."""
     assert node.cluster.roles() == {
         "coordinator-1": "leader",
         "coordinator-2": "follower",
@@ -150,7 +150,7 @@ def test_the_roles_of_the_members_are_those_that_this_node_can_know(node: Watche
 
 
 def test_callers_are_never_sent_back_to_the_node_that_sends_them_away(node: Watched) -> None:
-    """A node that is about to lead, or that hands over, names nobody rather than itself."""
+    """A node that is about to lead, or transfers leadership, names no leader rather than itself."""
     assert node.cluster.leader_address() is None
     node.replicator.depose("coordinator-2")
     assert node.cluster.leader_address() == "10.0.0.2:9090"
@@ -159,7 +159,7 @@ def test_callers_are_never_sent_back_to_the_node_that_sends_them_away(node: Watc
 
 
 def test_metrics_show_the_node_as_it_is_at_the_scrape(node: Watched) -> None:
-    """Original defect: Prometheus scraped services that exposed no metrics."""
+    """Gauges are read at each scrape."""
     metrics = Metrics()
     metrics.watch(node.replicator, node.health)
     register(node.replicator, "worker-1", capacity=4)

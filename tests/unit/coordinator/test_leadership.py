@@ -19,8 +19,8 @@ class Life:
     def leadership(self, *, slow: bool = False, failures: int = 0) -> Leadership:
         left = [RuntimeError("a fault")] * failures
 
-        async def duty(term: int) -> None:
-            self.notes.append(f"duty {term}")
+        async def task(term: int) -> None:
+            self.notes.append(f"task {term}")
             if left:
                 raise left.pop()
             try:
@@ -28,7 +28,7 @@ class Life:
             finally:
                 if slow:
                     await self.slow_end.wait()
-                self.notes.append(f"duty {term} over")
+                self.notes.append(f"task {term} over")
 
         async def prepare(term: int) -> None:
             self.notes.append(f"prepare {term}")
@@ -37,7 +37,7 @@ class Life:
             begin=lambda: self.notes.append("begin"),
             end=lambda: self.notes.append("end"),
             prepare=prepare,
-            duties={"duty": duty},
+            tasks={"task": task},
         )
 
 
@@ -53,13 +53,13 @@ async def test_soft_state_begins_and_ends_in_the_same_step_as_leadership() -> No
     leadership.changed(3)
     assert life.notes == ["begin"]
     await turns()
-    assert life.notes == ["begin", "prepare 3", "duty 3"]
+    assert life.notes == ["begin", "prepare 3", "task 3"]
     assert leadership.ready.is_set()
     leadership.changed(None)
     assert life.notes[-1] == "end"
     assert not leadership.ready.is_set()
     await turns()
-    assert life.notes[-1] == "duty 3 over"
+    assert life.notes[-1] == "task 3 over"
 
 
 async def test_a_new_terms_duties_wait_for_the_end_of_the_old_ones() -> None:
@@ -73,11 +73,11 @@ async def test_a_new_terms_duties_wait_for_the_end_of_the_old_ones() -> None:
     leadership.changed(None)
     leadership.changed(3)
     await turns()
-    assert "duty 3" not in life.notes
+    assert "task 3" not in life.notes
     life.slow_end.set()
     await turns()
-    assert life.notes[-3:] == ["duty 1 over", "prepare 3", "duty 3"]
-    assert "duty 2" not in life.notes
+    assert life.notes[-3:] == ["task 1 over", "prepare 3", "task 3"]
+    assert "task 2" not in life.notes
     await leadership.stop()
 
 
@@ -85,26 +85,26 @@ async def test_a_duty_that_fails_starts_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged with its trace, and the others do not notice."""
-    monkeypatch.setattr(module, "_AFTER_FAILURE_S", 0)
+    monkeypatch.setattr(module, "_FAILURE_DELAY_S", 0)
     life = Life()
     leadership = life.leadership(failures=2)
     leadership.changed(1)
     await turns()
-    assert life.notes.count("duty 1") == 3
-    assert "duty failed and starts again" in caplog.text
+    assert life.notes.count("task 1") == 3
+    assert "task failed and starts again" in caplog.text
     await leadership.stop()
 
 
 async def test_a_preparation_that_is_refused_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until this node can do it or leads no more."""
-    monkeypatch.setattr(module, "_RETRY_S", 0)
+    """The task is retried until it succeeds or leadership ends."""
+    monkeypatch.setattr(module, "_RETRY_DELAY_S", 0)
     refusals = [NotLeader(None), NotLeader(None)]
 
     async def prepare(_: int) -> None:
         if refusals:
             raise refusals.pop()
 
-    leadership = Leadership(begin=lambda: None, end=lambda: None, prepare=prepare, duties={})
+    leadership = Leadership(begin=lambda: None, end=lambda: None, prepare=prepare, tasks={})
     leadership.changed(1)
     await turns()
     assert leadership.ready.is_set()

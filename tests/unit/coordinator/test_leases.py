@@ -52,7 +52,7 @@ def test_a_new_leader_grants_every_lease_one_fresh_period() -> None:
 
 
 def test_a_task_stuck_in_assigned_is_taken_back() -> None:
-    """Original defect: a task stuck in `assigned` was never taken back. Here its start is awaited a bounded time."""
+    """An assigned task that is not started within the limit is revoked."""
     replicator = leader()
     register(replicator, "worker-1")
     leases = Leases(TIMING)

@@ -60,7 +60,7 @@ def desk() -> Desk:
 
 
 async def test_a_proof_is_verified_with_the_tasks_own_statement_before_it_is_accepted(desk: Desk) -> None:
-    """Original defect: verification always returned true and was never called."""
+    """Every proof is verified before its completion is proposed."""
     await desk.complete()
     assert desk.verifier.asked == [("addition", GOOD_PROOF, ("3",))]
     assert desk.state is TaskState.COMPLETED
@@ -69,7 +69,7 @@ async def test_a_proof_is_verified_with_the_tasks_own_statement_before_it_is_acc
 
 @pytest.mark.parametrize("proof", [FALSE_PROOF, b"", b"\x01" * 255, b"\x01" * 100_000])
 async def test_a_false_proof_quarantines_its_worker_and_the_task_goes_on(desk: Desk, proof: bytes) -> None:
-    """Original defect: completion accepted any bytes from anyone."""
+    """Only valid proofs from the holder of the attempt are accepted."""
     with pytest.raises(FalseProof, match="does not verify"):
         await desk.complete(proof)
     worker = desk.replicator.state.workers["worker-1"]
@@ -121,7 +121,7 @@ async def test_the_same_completion_again_succeeds_again_without_being_verified(d
 
 
 async def test_a_late_failure_does_not_undo_a_result(desk: Desk) -> None:
-    """Original defect: a late failure report turned a completed task back to pending."""
+    """A late failure report does not change a completed task."""
     await desk.complete()
     with pytest.raises(StaleReport):
         await desk.fail()
@@ -129,7 +129,7 @@ async def test_a_late_failure_does_not_undo_a_result(desk: Desk) -> None:
 
 
 async def test_a_retried_task_keeps_its_retry_limit(desk: Desk) -> None:
-    """Original defect: a retried task ignored its retry limit."""
+    """A task is retried up to its limit only."""
     submit(desk.replicator, "u", max_retries=1)
     for attempt in (1, 2):
         assign(desk.replicator, "u", "worker-1")

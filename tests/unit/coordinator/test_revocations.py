@@ -131,7 +131,7 @@ async def test_it_is_kept_until_the_certificate_expires(side: Side) -> None:
     ],
 )
 async def test_a_bad_request_revokes_nothing(side: Side, certificates: list[Certificate], field: str) -> None:
-    """By field; nobody shuts himself out, not even in the middle of a long list."""
+    """Errors name the field; an admin cannot revoke its own certificate, not even in a long list."""
     with pytest.raises(InvalidRequest, match=field):
         await side.revocations.revoke(certificates, OWN)
     assert side.replicator.state.revoked == {}
@@ -207,7 +207,7 @@ async def test_the_number_of_followers_is_bounded(side: Side, monkeypatch: pytes
 
 
 async def test_a_follower_of_the_cluster_refuses_too(side: Side) -> None:
-    """Every node acts on what it applies, whoever leads."""
+    """Every node enforces what it applies, followers included."""
     side.replicator.depose("coordinator-2")
     side.agree("a1")
     assert side.refused == [{0xA1}]
@@ -230,7 +230,7 @@ async def test_a_state_from_a_snapshot_is_caught_up_with(side: Side) -> None:
 
 async def test_open_things_are_looked_at_regularly(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list on the disk may have changed: that is no event."""
-    monkeypatch.setattr(module, "_PERIOD_S", 0)
+    monkeypatch.setattr(module, "_CHECK_INTERVAL_S", 0)
     looking = asyncio.create_task(side.revocations.run())
     while side.closed < 3:  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0)

@@ -15,8 +15,8 @@ def decide(
     pending: PendingTasks | None = None,
     *,
     connected: Iterable[str] | None = None,
-    resting: Iterable[str] = (),
-    avoided: Mapping[str, str] | None = None,
+    backing_off: Iterable[str] = (),
+    last_failed_by: Mapping[str, str] | None = None,
     serves: Callable[[str], bool] = lambda _: True,
     limit: int = 100,
 ) -> list[Assign]:
@@ -24,8 +24,8 @@ def decide(
         replicator.state,
         pending or PendingTasks(replicator.state),
         connected=list(replicator.state.workers) if connected is None else connected,
-        resting=set(resting),
-        avoided=avoided or {},
+        backing_off=set(backing_off),
+        last_failed_by=last_failed_by or {},
         serves=serves,
         limit=limit,
     )
@@ -100,7 +100,7 @@ def test_a_retried_task_goes_to_another_worker() -> None:
     register(replicator, "worker-2")
     submit(replicator, "retried")
     submit(replicator, "fresh")
-    decided = decide(replicator, avoided={"retried": "worker-1"})
+    decided = decide(replicator, last_failed_by={"retried": "worker-1"})
     assert decided == [Assign("retried", "worker-2"), Assign("fresh", "worker-1")]
 
 
@@ -112,7 +112,7 @@ def test_a_retried_task_waits_for_another_worker_that_is_busy() -> None:
     submit(replicator, "running")
     assign(replicator, "running", "good")
     submit(replicator, "retried")
-    assert decide(replicator, avoided={"retried": "bad"}) == []
+    assert decide(replicator, last_failed_by={"retried": "bad"}) == []
 
 
 def test_a_retried_task_goes_back_when_no_other_worker_can_prove_it() -> None:
@@ -121,7 +121,7 @@ def test_a_retried_task_goes_back_when_no_other_worker_can_prove_it() -> None:
     register(replicator, "only")
     register(replicator, "other", circuits_=("range_proof",))
     submit(replicator, "retried")
-    assert decide(replicator, avoided={"retried": "only"}) == [Assign("retried", "only")]
+    assert decide(replicator, last_failed_by={"retried": "only"}) == [Assign("retried", "only")]
 
 
 def test_resting_workers_get_nothing() -> None:
@@ -129,11 +129,11 @@ def test_resting_workers_get_nothing() -> None:
     replicator = leader()
     register(replicator, "worker-1")
     submit(replicator, "t")
-    assert decide(replicator, resting=["worker-1"]) == []
+    assert decide(replicator, backing_off=["worker-1"]) == []
 
 
 def test_a_round_is_bounded() -> None:
-    """A round makes no more assignments than it is allowed."""
+    """The number of assignments per round is bounded."""
     replicator = leader()
     register(replicator, "worker-1", capacity=50)
     for number in range(50):
@@ -172,8 +172,8 @@ def test_a_long_queue_is_read_in_parts_while_it_changes() -> None:
     replicator.apply(Fail("d", "worker-1", 1, "prover_failed", "", retryable=True))
     assert pending.read(2)
     assert pending.read(2)
-    (line,) = (list(line) for _, line in pending.lines())
-    assert [task_id for task_id, _ in line] == ["d", "a", "b", "c", "f"] == list(replicator.state.queue)
+    (queue,) = (list(queue) for _, queue in pending.queues())
+    assert [task_id for task_id, _ in queue] == ["d", "a", "b", "c", "f"] == list(replicator.state.queue)
 
 
 WORKERS = ("w0", "w1", "w2")
@@ -185,7 +185,7 @@ CIRCUITS = ("addition", "range_proof")
     abilities=st.lists(st.sets(st.sampled_from(CIRCUITS), min_size=1), min_size=3, max_size=3),
     queue=st.lists(st.sampled_from(CIRCUITS), max_size=20),
     connected=st.sets(st.sampled_from(WORKERS)),
-    avoided=st.dictionaries(st.integers(0, 19).map("t{}".format), st.sampled_from(WORKERS)),
+    last_failed_by=st.dictionaries(st.integers(0, 19).map("t{}".format), st.sampled_from(WORKERS)),
     limit=st.integers(1, 10),
 )
 def test_every_decision_is_accepted_and_no_free_slot_is_wasted(
@@ -194,7 +194,7 @@ def test_every_decision_is_accepted_and_no_free_slot_is_wasted(
     abilities: list[set[str]],
     queue: list[str],
     connected: set[str],
-    avoided: dict[str, str],
+    last_failed_by: dict[str, str],
     limit: int,
 ) -> None:
     """Whatever the cluster looks like: the state accepts each assignment, and unless the bound was reached nothing
@@ -204,7 +204,7 @@ def test_every_decision_is_accepted_and_no_free_slot_is_wasted(
         register(replicator, worker_id, capacity, sorted(able))
     for number, circuit in enumerate(queue):
         submit(replicator, f"t{number}", circuit)
-    decided = decide(replicator, connected=connected, avoided=avoided, limit=limit)
+    decided = decide(replicator, connected=connected, last_failed_by=last_failed_by, limit=limit)
     assert len(decided) <= limit
     for assignment in decided:
         assert assignment.worker_id in connected
@@ -213,7 +213,7 @@ def test_every_decision_is_accepted_and_no_free_slot_is_wasted(
         return
     state = replicator.state
     for task_id in state.queue:
-        for worker_id in connected - {avoided.get(task_id)}:
+        for worker_id in connected - {last_failed_by.get(task_id)}:
             worker = state.workers[worker_id]
             full = len(state.leases.get(worker_id, ())) >= worker.capacity
             assert full or state.tasks[task_id].circuit not in worker.circuits

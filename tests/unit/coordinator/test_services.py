@@ -41,22 +41,22 @@ class Node:
         self.clock = Clock()
         self.metrics = Metrics()
         self.recording: list[int] = []
-        outside = Dependencies(
+        dependencies = Dependencies(
             replicator=self.replicator,
             record=FakeRecord(),
-            keep_record=self._keep_record,
-            keep_house=self._keep_house,
+            projection_task=self._run_projection,
+            retention_task=self._run_retention,
             keys=CircuitKeys(dict.fromkeys(circuits.NAMES, KEY), self.replicator),
             verification=Verification(KnowingVerifier()),
             metrics=self.metrics,
             clock=self.clock,
         )
-        self.services = Services(outside, TaskLimits(100, 1_000, 3), LeaseTiming(1, 30, 100))
+        self.services = Services(dependencies, TaskLimits(100, 1_000, 3), LeaseTiming(1, 30, 100))
 
-    async def _keep_house(self, _: int) -> None:
+    async def _run_retention(self, _: int) -> None:
         await asyncio.Event().wait()
 
-    async def _keep_record(self, term: int) -> None:
+    async def _run_projection(self, term: int) -> None:
         self.recording.append(term)
         try:
             await asyncio.Event().wait()
@@ -145,7 +145,7 @@ async def test_tasks_that_waited_through_a_failover_are_handed_out_by_the_new_le
 
 
 async def test_deposition_ends_streams_watches_and_duties(node: Node) -> None:
-    """Original defect: followers wrote to Postgres too, and the stale-task sweep ran on every node."""
+    """Only the leader writes to PostgreSQL and sweeps leases."""
     await node.lead()
     services = node.services
     register(node.replicator, "worker-1")
@@ -240,7 +240,7 @@ async def test_a_fault_in_what_listens_does_not_stop_the_state(
 async def test_the_log_tells_the_life_of_tasks_without_their_inputs(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Original defect: private witnesses were written to logs."""
+    """Private inputs are never logged."""
     with caplog.at_level(logging.DEBUG):
         await node.lead()
         await node.services.workers.register("worker-1", HELLO, SERIAL)

@@ -58,7 +58,7 @@ async def test_a_submission_is_accepted_as_sent() -> None:
 
 
 async def test_simultaneous_submissions_of_one_id_make_one_task() -> None:
-    """Original defect: deduplication released its lock before the task existed. Here the state machine decides."""
+    """The state machine deduplicates concurrent submissions of one id."""
     replicator = leader()
     tasks = tasks_of(replicator)
     results = await asyncio.gather(*(tasks.submit(submission("t"), "client/alice") for _ in range(5)))
@@ -178,7 +178,7 @@ async def test_a_follower_does_nothing_itself() -> None:
 
 
 async def test_reads_wait_for_everything_accepted_before_them() -> None:
-    """Original defect: leadership was checked, then acted on. Here a read passes a barrier, which a deposed leader
+    """A read passes a barrier, which a deposed leader
     that does not know it cannot pass."""
     replicator = leader()
     tasks = tasks_of(replicator)
@@ -236,7 +236,7 @@ async def test_cancelling_twice_succeeds_and_cancelling_a_result_does_not() -> N
 async def test_a_circuit_that_this_node_cannot_check_takes_no_tasks(
     keys: dict[str, str], refusal: type[CoordinatorError]
 ) -> None:
-    """Without a key nobody can; with another key than the cluster's, another node may."""
+    """Without a key no node can serve it; with a key that differs from the cluster's, another node may."""
     with pytest.raises(refusal, match="circuit"):
         await tasks_of(leader(), keys=keys).submit(submission("t"), "client/alice")
 

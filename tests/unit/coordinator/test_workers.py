@@ -52,7 +52,7 @@ def side() -> Side:
 async def test_a_worker_is_registered_with_the_circuits_whose_keys_match(
     side: Side, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Original defect: every worker ran its own trusted setup. A worker with other keys gets none here."""
+    """A worker with other keys than the cluster gets no tasks."""
     hello = replace(HELLO, circuits={"addition": KEY, "range_proof": "cd" * 32, "sudoku": KEY})
     with caplog.at_level(logging.WARNING):
         assert await side.workers.register("worker-1", hello, SERIAL) == ()
@@ -63,7 +63,7 @@ async def test_a_worker_is_registered_with_the_circuits_whose_keys_match(
 
 
 async def test_a_worker_with_nothing_but_wrong_keys_is_told_so(side: Side) -> None:
-    """It would sit idle for ever, and nobody would know why."""
+    """It would stay idle without a visible reason."""
     with pytest.raises(InvalidRequest, match="cluster's verifying key") as refused:
         await side.workers.register("worker-1", replace(HELLO, circuits={"addition": "cd" * 32}), SERIAL)
     assert refused.value.field == "circuits"
@@ -144,7 +144,7 @@ async def test_a_quarantined_worker_cannot_register_its_way_out(side: Side) -> N
 
 
 async def test_the_number_of_known_workers_is_bounded(side: Side) -> None:
-    """Original defect: in-memory maps grew without bound. Ever new worker names do not fill memory here."""
+    """The number of known workers is bounded."""
     for number in range(4_096):
         command = RegisterWorker(f"w{number}", "first", 1, frozenset({"addition"}), (), "")
         side.replicator.state.apply(command, 1, 1)
@@ -176,7 +176,7 @@ async def test_heartbeats_write_nothing(side: Side) -> None:
 
 @pytest.mark.parametrize("incarnation", ["first", "another"])
 async def test_a_process_that_is_not_registered_is_told_to_register(side: Side, incarnation: str) -> None:
-    """Original defect: workers never registered again after a failover, and a restarted coordinator forgot them."""
+    """A worker that the leader does not know is told to register again."""
     await side.workers.register("worker-1", HELLO, SERIAL)
     side.replicator.apply(MarkOffline("worker-1", "first"))
     with pytest.raises(NotFound, match="register again"):
@@ -232,7 +232,7 @@ async def test_an_assignment_that_was_cancelled_on_its_way_is_not_sent(side: Sid
 
 
 async def test_nothing_but_assignments_is_sent(side: Side) -> None:
-    """Original defect: keep-alives were sent as empty tasks, which workers reported as failures."""
+    """A stream carries assignments only."""
     await side.workers.register("worker-1", HELLO, SERIAL)
     stream = await side.workers.connect("worker-1", "worker-1", "first", SERIAL)
     waiting = asyncio.ensure_future(anext(side.workers.assignments(stream)))
@@ -256,7 +256,7 @@ async def test_a_follower_takes_no_worker(side: Side) -> None:
 
 
 async def test_deposition_while_a_stream_opens_leaves_no_stream_behind(side: Side) -> None:
-    """A stream that nobody would end must not be opened."""
+    """A stream that nothing would end must not be opened."""
     replicator: LocalReplicator = side.replicator
 
     def move_on() -> None:

@@ -112,7 +112,7 @@ async def test_broken_files_are_refused_logged_and_counted(host: Host, caplog: p
 
 async def test_refused_files_are_tried_again_after_a_while(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was wrong may not have been in the files: a clock, or who may read them."""
-    monkeypatch.setattr(module, "_TRY_AGAIN_S", 0)
+    monkeypatch.setattr(module, "_RETRY_S", 0)
     async with watching(host) as until:
         host.files.key.write_bytes(b"half a k")
         await until(lambda: (host.count("zkp_tls_reload_failures_total") or 0) >= 3)

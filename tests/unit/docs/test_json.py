@@ -69,7 +69,7 @@ def test_all_outputs_write_times_in_one_form(zone: timezone) -> None:
     """RFC 3339 in UTC with milliseconds, whatever zone the time came in."""
     moment = datetime(2026, 11, 23, 14, 7, 24, 123999, tzinfo=zone)
     written = [
-        task_json.moment(moment),
+        task_json.timestamp(moment),
         revocations._to_json(Revocation("a1", "", "", moment, moment))["revoked_at"],
         status.to_json(CLUSTER)["workers"][0]["last_heartbeat"],  # type: ignore[index]
     ]

@@ -1,6 +1,6 @@
-"""Checks JSON values against the part of JSON Schema that the API description uses, and no more.
+"""Validator for the subset of JSON Schema that the API description uses.
 
-A keyword that it does not know is an error, so that nothing in the description goes unchecked.
+An unknown keyword is an error, so that the whole description is checked.
 """
 
 import re
@@ -20,7 +20,7 @@ _TYPES: Mapping[str, Callable[[object], bool]] = {
 
 
 def _is_whole(value: object) -> bool:
-    """JSON Schema's integers have no form of their own: 415.0 is one."""
+    """In JSON Schema 415.0 is an integer."""
     return isinstance(value, float) and value.is_integer()
 
 

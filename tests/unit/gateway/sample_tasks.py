@@ -1,4 +1,4 @@
-"""Tasks in the states that tests ask about."""
+"""Sample tasks in several states."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
-"""Values of a JSON schema, for hypothesis: those that fit it, and others that few fields take.
+"""Hypothesis strategies for a JSON schema: values that match it, and values that few fields accept.
 
-For the part of JSON Schema that the API description uses of requests; another keyword is an error.
+Supports the subset of JSON Schema that the description of requests uses; another keyword is an error.
 """
 
 import re

@@ -19,7 +19,7 @@ def test_a_new_key_comes_with_the_line_that_admits_it(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ([], 2, "--config: missing: give --config FILE"),
+        ([], 2, "--config: missing; give --config FILE"),
         (["check"], 2, "--config"),
         (["--config", "/missing.yaml", "check"], 1, "/missing.yaml: no such file"),
         (["serve"], 2, "serve"),

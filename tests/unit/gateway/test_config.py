@@ -29,7 +29,7 @@ tls:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A good configuration with its files."""
+    """A valid configuration with its files."""
     AUTHORITY.issue("gateway-1", Role.GATEWAY, ["127.0.0.1"], now=NOW).write(tmp_path)
     keys = tmp_path / "api-keys"
     keys.write_text(f"# made by hand\nalice:{hashlib.sha256(b'key').hexdigest()}\n")
@@ -46,7 +46,7 @@ def refusal(path: Path, environ: Mapping[str, str] | None = None) -> str:
     return str(caught.value)
 
 
-def test_a_good_configuration_is_taken(path: Path) -> None:
+def test_a_valid_configuration_is_accepted(path: Path) -> None:
     """Limits have their stated defaults, and each can be set from the environment."""
     settings = check(path, {})
     assert (settings.rate.per_second, settings.rate.burst) == (10.0, 20)
@@ -58,21 +58,23 @@ def test_a_good_configuration_is_taken(path: Path) -> None:
 
 
 def test_every_key_has_its_own_variable_and_a_description() -> None:
-    """No two keys share a variable, and each key says what it is."""
+    """Keys have distinct variables, and each key has a description."""
     assert variables(GatewaySettings, PREFIX)["GATEWAY_API_KEYS_FILE"].key == "api_keys_file"
     assert all(leaf.field.description for leaf in leaves(GatewaySettings))
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o601, 0o620])
-def test_the_key_file_is_not_for_others(path: Path, mode: int) -> None:
+def test_the_key_file_must_not_be_accessible_to_others(path: Path, mode: int) -> None:
     """Others may not read the keys' hashes, and the group may not write them."""
     (path.parent / "api-keys").chmod(mode)
     line = refusal(path)
-    assert line.startswith(f"{path}:4: api_keys_file: {path.parent / 'api-keys'} is open to others (mode {mode:04o})")
+    assert line.startswith(
+        f"{path}:4: api_keys_file: {path.parent / 'api-keys'} is accessible to other users (mode {mode:04o})"
+    )
     assert "chmod 600 it, or 640" in line
 
 
-def test_a_broken_key_file_is_named_and_not_shown(path: Path) -> None:
+def test_an_invalid_key_file_is_named_and_not_shown(path: Path) -> None:
     """A line that is no hash may be the key itself."""
     (path.parent / "api-keys").write_text("alice:hunter2\n")
     line = refusal(path)
@@ -86,14 +88,14 @@ def test_a_broken_key_file_is_named_and_not_shown(path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"GATEWAY_METRICS_BIND": "0.0.0.0:8443"}, "clashes with bind 127.0.0.1:8443; give each its own port"),
+        ({"GATEWAY_METRICS_BIND": "0.0.0.0:8443"}, "conflicts with bind 127.0.0.1:8443; give each its own port"),
         ({"GATEWAY_RATE_BURST": "0"}, "rate.burst (set by GATEWAY_RATE_BURST): must be at least 1 and at most"),
         ({"GATEWAY_RATE_PER_SECOND": "nan"}, "rate.per_second (set by GATEWAY_RATE_PER_SECOND): must be a finite"),
-        ({"GATEWAY_MAX_BODY": "5 XB"}, "is not a quantity with a known unit; write a size such as 5MB or 2GiB"),
+        ({"GATEWAY_MAX_BODY": "5 XB"}, "is not a number with a known unit; write a size such as 5MB or 2GiB"),
         ({"GATEWAY_ID": "gateway-2"}, "and this is spiffe://zkp.local/gateway/gateway-2; name the certificate"),
         ({"GATEWAY_MAXBODY": "1"}, "did you mean GATEWAY_MAX_BODY?"),
     ],
 )
-def test_mistakes_are_one_line_with_key_and_cure(path: Path, environ: dict[str, str], said: str) -> None:
+def test_errors_are_one_line_with_key_and_remedy(path: Path, environ: dict[str, str], said: str) -> None:
     """Each is found before the gateway listens."""
     assert said in refusal(path, environ)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway import openapi
 from gateway.config import GatewaySettings
 from gateway.problems import INVALID_FIELD, ApiProblem
-from gateway.requests import ListingQuery, Wait, read_query, read_submission
+from gateway.requests import ListingQuery, WaitQuery, read_query, read_submission
 from tests.unit.gateway.json_schema import complaint
 from tests.unit.gateway.schema_values import FOREIGN, values
 from zkp.proofs.circuit import Circuit
@@ -36,7 +36,7 @@ def number(written: Any) -> int:
 
 
 def follow_the_rules(circuit: str, request: dict[str, Any]) -> dict[str, Any]:
-    """The same request, with its fields in the relations that the description states in words."""
+    """The same request, satisfying the relations between fields that the description states."""
     if circuit == "merkle_proof":
         leaves = [leaf for leaf in request["leaves"] if number(leaf) != EMPTY] or [1]
         index = number(request["leaf_index"]) % len(leaves)
@@ -62,7 +62,7 @@ def accepted(document: object, circuit: str | None) -> bool:
 @repeatable
 @given(data=st.data())
 def test_what_the_schema_allows_is_accepted(circuit: Circuit, data: st.DataObject) -> None:
-    """Both pages prepare every request that fits its schema, in all forms of numbers, 415.0 included."""
+    """Both endpoints prepare every request that fits its schema, in all forms of numbers, 415.0 included."""
     schema = SCHEMAS[circuit.request.__name__]
     request = follow_the_rules(circuit.name, data.draw(values(schema, DOCUMENT)))
     general = {"circuit": circuit.name, "inputs": request}
@@ -75,7 +75,7 @@ def test_what_the_schema_allows_is_accepted(circuit: Circuit, data: st.DataObjec
 @every_circuit
 @pytest.mark.parametrize("value", FOREIGN, ids=repr)
 def test_what_the_schema_refuses_is_refused(circuit: Circuit, value: object) -> None:
-    """Each field of a good request, and one that is unknown, with a value that few fields take."""
+    """Each field of a valid request, and an unknown one, with a value that few fields accept."""
     schema = SCHEMAS[circuit.request.__name__]
     for name in (*circuit.sample, "unknown"):
         changed = {**circuit.sample, name: value}
@@ -125,7 +125,9 @@ def test_an_integer_with_a_point_is_read_exactly(literal: str, meant: float) -> 
         read_submission(body, "addition", keyed=True)
 
 
-@pytest.mark.parametrize(("operation", "model"), [("listTasks", ListingQuery), ("getTask", Wait), ("getProof", Wait)])
+@pytest.mark.parametrize(
+    ("operation", "model"), [("listTasks", ListingQuery), ("getTask", WaitQuery), ("getProof", WaitQuery)]
+)
 @repeatable
 @given(data=st.data())
 def test_queries_that_fit_the_description_are_accepted(operation: str, model: Any, data: st.DataObject) -> None:

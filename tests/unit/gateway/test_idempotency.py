@@ -17,18 +17,18 @@ def test_the_id_follows_from_caller_and_key() -> None:
 
 
 def test_other_callers_and_other_keys_have_other_ids() -> None:
-    """Nobody meets another's task by choosing the same key."""
+    """The same key of another caller names a different task."""
     ids = {new_task_id(caller, key) for caller in (ALICE, BOB) for key in ("a", "b")}
     assert len(ids) == 4
 
 
-def test_the_border_between_caller_and_key_counts() -> None:
+def test_the_boundary_between_caller_and_key_matters() -> None:
     """What one caller ends with cannot stand in for what another's key begins with."""
     assert new_task_id("api-key:al", "ice") != new_task_id("api-key:alice", "")
 
 
 def test_without_a_key_ids_are_random() -> None:
-    """128 bits, in the form that coordinators take."""
+    """128 bits, in a form that coordinators accept."""
     first, second = new_task_id(ALICE, None), new_task_id(ALICE, None)
     assert first != second
     assert re.fullmatch(TASK_ID_PATTERN, first)

@@ -1,4 +1,4 @@
-"""Bodies mean one thing, or are refused with the place where they go wrong."""
+"""Bodies are unambiguous, or rejected with the position of the error."""
 
 import pytest
 
@@ -14,15 +14,15 @@ def refusal(body: bytes) -> str:
     return caught.value.detail
 
 
-def test_an_object_is_read_as_it_stands() -> None:
+def test_an_object_is_read_unchanged() -> None:
     """Numbers keep every digit, text keeps every character."""
     body = '{"a": 12345678901234567890123456789, "b": ["é", null, true]}'.encode()
     assert parse_object(body) == {"a": 12345678901234567890123456789, "b": ["é", None, True]}
 
 
 @pytest.mark.parametrize("body", [b"", b"  \n\t"])
-def test_an_empty_body_is_told_from_a_broken_one(body: bytes) -> None:
-    """Nothing at all has its own words."""
+def test_an_empty_body_has_its_own_message(body: bytes) -> None:
+    """An empty body has its own message."""
     assert refusal(body) == "the body is empty; send a JSON object"
 
 
@@ -37,8 +37,8 @@ def test_an_empty_body_is_told_from_a_broken_one(body: bytes) -> None:
         (b"\xef\xbb\xbf{}", "line 1, column 1"),
     ],
 )
-def test_broken_json_names_line_and_column(body: bytes, place: str) -> None:
-    """Whoever wrote the body finds the place."""
+def test_invalid_json_names_line_and_column(body: bytes, place: str) -> None:
+    """The message contains the position."""
     assert refusal(body).startswith(place)
 
 
@@ -49,14 +49,14 @@ def test_other_encodings_name_the_byte() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1, "b": 2, "a": 3}', b'{"x": {"a": 1, "a": 1}}'])
-def test_a_doubled_key_is_refused_at_any_depth(body: bytes) -> None:
-    """Two readers could take different values."""
+def test_a_duplicate_key_is_refused_at_any_depth(body: bytes) -> None:
+    """Two parsers could read different values."""
     assert refusal(body) == 'the key "a" is duplicated; give it once'
 
 
 @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])
-def test_what_json_does_not_have_is_refused(constant: bytes) -> None:
-    """The standard library would take these."""
+def test_extensions_of_json_are_refused(constant: bytes) -> None:
+    """The standard library would accept these."""
     assert refusal(b'{"a": ' + constant + b"}") == f"{constant.decode()} is not JSON; give a number"
 
 
@@ -67,7 +67,7 @@ def test_deep_nesting_is_refused(opening: bytes) -> None:
 
 
 def test_a_number_without_end_is_refused() -> None:
-    """Converting digits takes more than linear time."""
+    """The conversion of digits is not linear in time."""
     assert refusal(b'{"a": ' + b"9" * 100_000 + b"}").startswith("a number has 100000 digits")
 
 
@@ -76,10 +76,10 @@ def test_a_number_without_end_is_refused() -> None:
     [(b"[]", "a list"), (b'"x"', "a string"), (b"1", "a number"), (b"true", "a boolean"), (b"null", "null")],
 )
 def test_anything_but_an_object_is_named(body: bytes, name: str) -> None:
-    """The refusal says what came instead."""
+    """The message names the actual type."""
     assert refusal(body) == f"the body is {name}; send a JSON object"
 
 
-def test_a_lone_surrogate_in_a_doubled_key_is_shown_escaped() -> None:
+def test_a_lone_surrogate_in_a_duplicate_key_is_shown_escaped() -> None:
     """A refusal can be written to any log, whatever the caller sent."""
     assert refusal(b'{"\\ud800": 1, "\\ud800": 2}').isascii()

@@ -1,11 +1,11 @@
-"""What the coordinators answer, as callers are told."""
+"""Mapping of the coordinators' errors to problems."""
 
 import logging
 
 import pytest
 
 from gateway import problems
-from gateway.network import refusal
+from gateway.network import to_problem
 from zkp.client import errors
 from zkp.daemon.problems import ProblemKind
 
@@ -24,8 +24,8 @@ from zkp.daemon.problems import ProblemKind
     ],
 )
 def test_each_answer_has_its_problem(error: errors.ClientError, kind: ProblemKind, retry_after: str | None) -> None:
-    """Whoever may try again is told when; nobody is told addresses."""
-    problem = refusal(error)
+    """Retryable problems have Retry-After; addresses are not disclosed."""
+    problem = to_problem(error)
     assert problem.kind is kind
     assert problem.headers.get("Retry-After") == retry_after
     assert "10.0.0.1" not in problem.detail
@@ -42,14 +42,14 @@ def test_each_answer_has_its_problem(error: errors.ClientError, kind: ProblemKin
 )
 def test_a_field_that_the_coordinators_refuse_is_named(text: str, given: str, field: str | None, detail: str) -> None:
     """By the caller's name for it."""
-    problem = refusal(errors.InvalidSubmission(text, given))
+    problem = to_problem(errors.InvalidSubmission(text, given))
     assert (problem.kind, problem.field, problem.detail) == (problems.INVALID_FIELD, field, detail)
 
 
-def test_operators_find_in_the_log_what_callers_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_details_for_operators_are_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Addresses and reasons are there."""
     with caplog.at_level(logging.WARNING):
-        refusal(errors.NoLeader("no leader at 10.0.0.1:9090", {}))
-        refusal(errors.Refused("the role gateway may not"))
+        to_problem(errors.NoLeader("no leader at 10.0.0.1:9090", {}))
+        to_problem(errors.Refused("the role gateway may not"))
     assert "10.0.0.1:9090" in caplog.text
     assert "the role gateway may not" in caplog.text

@@ -13,7 +13,7 @@ from gateway.app import application
 from gateway.callers import ApiKeys, Callers
 from gateway.handlers import BodyLimits, TaskHandlers
 from gateway.middleware import AuthMiddleware, RequestMiddleware
-from gateway.problems import KINDS, wrong_field
+from gateway.problems import KINDS, invalid_field
 from gateway.ratelimit import RateLimit
 from gateway.requests import read_submission
 from tests.unit.gateway.json_schema import complaint
@@ -43,18 +43,18 @@ def router() -> set[tuple[str, str]]:
     return {(route.resource.canonical, route.method) for route in app.router.routes() if route.resource}
 
 
-def test_every_page_is_described_and_no_other() -> None:
+def test_exactly_the_existing_endpoints_are_described() -> None:
     """Paths and methods are those of the router."""
     assert {(path, method) for path, method, _ in operations()} == router()
 
 
-def test_every_kind_of_problem_is_described_somewhere() -> None:
+def test_every_problem_kind_is_described() -> None:
     """A refusal that no operation lists would surprise callers."""
     text = json.dumps([operation for _, _, operation in operations()])
     assert [kind.slug for kind in KINDS if kind.type_uri not in text and kind not in ELSEWHERE] == []
 
 
-def test_operations_have_names_and_words() -> None:
+def test_operations_have_ids_and_summaries() -> None:
     """Generated clients need names, people need a sentence."""
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(names)) == len(names)
@@ -67,7 +67,7 @@ def test_paths_declare_their_parameters() -> None:
         assert ("{id}" in path) == any(one["name"] == "id" for one in item.get("parameters", ()))
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     """And every schema is used."""
     text = json.dumps(DOCUMENT)
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
@@ -75,7 +75,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["MerkleRequest", "RangeRequest", "AdditionRequest", "Submission"])
-def test_request_examples_fit_their_schema_and_are_taken(name: str) -> None:
+def test_request_examples_fit_their_schema_and_are_accepted(name: str) -> None:
     """An example that is copied works."""
     circuit = {"MerkleRequest": "merkle_proof", "RangeRequest": "range_proof", "AdditionRequest": "addition"}
     assert SCHEMAS[name]["examples"]
@@ -88,7 +88,7 @@ def test_request_examples_fit_their_schema_and_are_taken(name: str) -> None:
 def test_answers_fit_their_schemas(task: Any) -> None:
     """Tasks in any state, lists of them, answers to submissions."""
     page = {"tasks": [tasks_json.summary(task)], "next_page_token": None}
-    accepted = tasks_json.accepted(Accepted(task, duplicate=False), drawn_blinding="7")
+    accepted = tasks_json.accepted(Accepted(task, duplicate=False), generated_blinding="7")
     for value, name in ((tasks_json.detail(task), "Task"), (page, "TaskPage"), (accepted, "Accepted")):
         assert complaint(value, SCHEMAS[name], DOCUMENT) is None
 
@@ -97,7 +97,7 @@ def test_proofs_and_problems_fit_their_schemas() -> None:
     """With and without a field."""
     proof = task_json.proof_document(COMPLETED)
     assert complaint(proof, SCHEMAS["ProofDocument"], DOCUMENT) is None
-    for problem in (wrong_field("a", "b"), problems.ApiProblem(problems.BUSY, "c")):
+    for problem in (invalid_field("a", "b"), problems.ApiProblem(problems.BUSY, "c")):
         assert complaint(problem.document("r"), SCHEMAS["Problem"], DOCUMENT) is None
 
 

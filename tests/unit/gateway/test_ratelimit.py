@@ -6,7 +6,7 @@ from gateway.ratelimit import RateLimit
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -21,15 +21,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_burst_is_taken_then_refused_with_the_time_to_wait(clock: Clock) -> None:
+def test_a_burst_passes_then_requests_are_refused_with_the_time_to_wait(clock: Clock) -> None:
     """Twenty at once; the next one after a tenth of a second."""
     limit = RateLimit(10, 20, 100, clock)
     assert [limit.take("alice") for _ in range(20)] == [0.0] * 20
     assert limit.take("alice") == pytest.approx(0.1)
 
 
-def test_waiting_as_long_as_told_is_enough(clock: Clock) -> None:
-    """What the refusal says is true."""
+def test_waiting_for_the_returned_time_is_enough(clock: Clock) -> None:
+    """A retry after the returned time succeeds."""
     for rate in (0.3, 3, 7, 9.9):
         limit = RateLimit(rate, 1, 100, clock)
         limit.take("alice")
@@ -38,7 +38,7 @@ def test_waiting_as_long_as_told_is_enough(clock: Clock) -> None:
 
 
 def test_the_rate_holds_over_time(clock: Clock) -> None:
-    """However requests are spread, no more than burst and rate allow get through."""
+    """However requests are distributed, at most as many pass as burst and rate allow."""
     limit = RateLimit(10, 20, 100, clock)
     admitted = 0
     for _ in range(1000):
@@ -57,7 +57,7 @@ def test_refused_requests_cost_nothing(clock: Clock) -> None:
     assert limit.take("alice") == 0.0
 
 
-def test_a_pause_saves_up_no_more_than_the_burst(clock: Clock) -> None:
+def test_a_pause_saves_at_most_the_burst(clock: Clock) -> None:
     """An hour of silence is worth one burst."""
     limit = RateLimit(10, 2, 100, clock)
     limit.take("alice")
@@ -73,8 +73,8 @@ def test_callers_do_not_share(clock: Clock) -> None:
     assert limit.take("alice") > 0
 
 
-def test_the_longest_silent_caller_is_forgotten_first(clock: Clock) -> None:
-    """Memory is bounded, and whoever asks all the time keeps its bucket."""
+def test_the_least_recently_active_caller_is_evicted(clock: Clock) -> None:
+    """Memory is bounded, and an active caller keeps its bucket."""
     limit = RateLimit(1, 1, 3, clock)
     for caller in ("alice", "bob", "carol", "alice", "dave"):
         limit.take(caller)
@@ -83,7 +83,7 @@ def test_the_longest_silent_caller_is_forgotten_first(clock: Clock) -> None:
     assert limit.take("bob") == 0.0
 
 
-def test_a_clock_that_steps_back_harms_nobody(clock: Clock) -> None:
+def test_a_clock_that_steps_back_is_harmless(clock: Clock) -> None:
     """Tokens are never taken away by time."""
     limit = RateLimit(1, 2, 100, clock)
     limit.take("alice")

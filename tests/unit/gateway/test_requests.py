@@ -1,4 +1,4 @@
-"""What callers ask for becomes a submission, or a refusal that names the field and the cure."""
+"""Requests become submissions, or problems that name the field and the remedy."""
 
 import json
 import pickle
@@ -8,9 +8,9 @@ import pytest
 from gateway.problems import INVALID_FIELD, NO_SUCH_TASK, ApiProblem
 from gateway.requests import (
     ListingQuery,
-    Nothing,
+    NoParameters,
     PreparedRequest,
-    Wait,
+    WaitQuery,
     read_query,
     read_submission,
     read_task_id,
@@ -24,7 +24,7 @@ RANGE = {"value": 42, "min": 18, "max": 120}
 
 
 def read(document: object, circuit: str | None = None, *, keyed: bool = False) -> PreparedRequest:
-    """The submission that a document comes to."""
+    """Return the submission of a document."""
     return read_submission(json.dumps(document).encode(), circuit, keyed=keyed)
 
 
@@ -39,7 +39,7 @@ def refusal(document: object, circuit: str | None = None, *, keyed: bool = False
 
 
 @pytest.mark.parametrize("circuit", circuits.NAMES)
-def test_the_shortcut_and_the_general_page_come_to_the_same(circuit: str) -> None:
+def test_the_shortcut_and_the_general_endpoint_are_equivalent(circuit: str) -> None:
     """Both prepare the request as the catalogue of circuits does."""
     sample = dict(circuits.find(circuit).sample)
     expected = circuits.prepare(circuit, sample)
@@ -79,8 +79,8 @@ def test_lists_of_any_length_work(leaves: list[int]) -> None:
         ("addition", {"a": "one", "b": 2}, "a"),
     ],
 )
-def test_a_wrong_field_is_named_on_both_pages(circuit: str, document: dict[str, object], field: str) -> None:
-    """The general page puts "inputs." before it, as the caller wrote it."""
+def test_an_invalid_field_is_named_on_both_endpoints(circuit: str, document: dict[str, object], field: str) -> None:
+    """The general endpoint prefixes it with "inputs.", as the caller wrote it."""
     assert refusal(document, circuit).field == field
     assert refusal({"circuit": circuit, "inputs": document}).field == f"inputs.{field}"
 
@@ -104,27 +104,27 @@ def test_a_wrong_field_is_named_on_both_pages(circuit: str, document: dict[str, 
         ({"circuit": "addition", "inputs": {"a": 1, "b": 2}, "max_retries": 10**30}, "max_retries", "from 0 to 10"),
     ],
 )
-def test_what_surrounds_the_inputs_is_checked(document: object, field: str, words: str) -> None:
-    """Unknown circuits and fields come with the nearest known one."""
+def test_members_beside_the_inputs_are_checked(document: object, field: str, words: str) -> None:
+    """The messages for unknown circuits and fields suggest the nearest known one."""
     problem = refusal(document)
     assert problem.field == field
     assert words in problem.detail
 
 
-def test_a_drawn_blinding_is_handed_back_and_hides_the_value() -> None:
+def test_a_generated_blinding_is_returned_and_hides_the_value() -> None:
     """Two requests for the same value have different commitments, and each caller can open its own."""
     first, second = read(RANGE, "range_proof"), read(RANGE, "range_proof")
     assert first.public_inputs != second.public_inputs
-    assert first.drawn_blinding is not None
-    again = circuits.prepare("range_proof", {**RANGE, "blinding": first.drawn_blinding})
+    assert first.generated_blinding is not None
+    again = circuits.prepare("range_proof", {**RANGE, "blinding": first.generated_blinding})
     assert again.public_inputs == first.public_inputs
 
 
-def test_a_given_blinding_is_used_and_not_handed_back() -> None:
-    """The same request comes to the same submission."""
+def test_a_given_blinding_is_used_and_not_returned() -> None:
+    """The same request yields the same submission."""
     once, twice = (read({**RANGE, "blinding": "7"}, "range_proof", keyed=True) for _ in range(2))
     assert once == twice
-    assert once.drawn_blinding is None
+    assert once.generated_blinding is None
 
 
 @pytest.mark.parametrize("blinding", [{}, {"blinding": None}])
@@ -141,12 +141,12 @@ def test_nothing_private_is_shown() -> None:
     secret = 4242424242
     prepared = read({**RANGE, "value": secret, "max": 2**40}, "range_proof")
     assert str(secret) not in repr(prepared)
-    assert str(prepared.drawn_blinding) not in repr(prepared)
+    assert str(prepared.generated_blinding) not in repr(prepared)
     assert str(secret) not in refusal({**RANGE, "value": secret}, "range_proof").detail
 
 
-def test_a_refusal_comes_back_whole_from_another_process() -> None:
-    """Bodies are read on processes of their own, and exceptions travel pickled."""
+def test_a_problem_survives_pickling() -> None:
+    """Bodies are read in other processes, and exceptions are pickled."""
     sent = refusal({"leaves": [], "leaf_index": 0}, "merkle_proof")
     received = pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own bytes
     assert received.document("r") == sent.document("r")
@@ -186,18 +186,18 @@ def test_a_wrong_filter_is_named(query: dict[str, list[str]], field: str) -> Non
 def test_a_wait_is_bounded() -> None:
     """From no wait to a minute, in whole seconds."""
     queries: list[dict[str, list[str]]] = [{}, {"wait": ["0"]}, {"wait": ["60"]}]
-    assert [read_query(Wait, query).wait for query in queries] == [0, 0, 60]
+    assert [read_query(WaitQuery, query).wait for query in queries] == [0, 0, 60]
     for wrong in ("61", "-1", "1.5", "", "abc"):
         with pytest.raises(ApiProblem) as caught:
-            read_query(Wait, {"wait": [wrong]})
+            read_query(WaitQuery, {"wait": [wrong]})
         assert caught.value.field == "wait"
 
 
-def test_pages_without_parameters_take_none() -> None:
+def test_endpoints_without_parameters_reject_all() -> None:
     """A misplaced parameter is not ignored."""
-    read_query(Nothing, {})
+    read_query(NoParameters, {})
     with pytest.raises(ApiProblem):
-        read_query(Nothing, {"wait": ["1"]})
+        read_query(NoParameters, {"wait": ["1"]})
 
 
 @pytest.mark.parametrize("text", ["", "a" * 65, "a b", "é", "a/b", "a\n"])

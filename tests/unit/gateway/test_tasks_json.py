@@ -29,9 +29,9 @@ def test_lists_leave_out_the_proof() -> None:
     assert set(tasks_json.detail(COMPLETED)) - set(tasks_json.summary(COMPLETED)) == {"proof"}
 
 
-def test_a_blinding_is_shown_only_where_one_was_drawn() -> None:
+def test_a_blinding_is_shown_only_if_it_was_generated() -> None:
     """It is the caller's secret: nothing else ever shows it."""
     answer = Accepted(PENDING, duplicate=True)
-    assert "blinding" not in tasks_json.accepted(answer, drawn_blinding=None)
-    shown = tasks_json.accepted(answer, drawn_blinding="7")
+    assert "blinding" not in tasks_json.accepted(answer, generated_blinding=None)
+    shown = tasks_json.accepted(answer, generated_blinding="7")
     assert (shown["blinding"], shown["duplicate"]) == ("7", True)

@@ -1,4 +1,4 @@
-"""What the daemons of a local cluster are told: the daemons' own schemas are the judge."""
+"""The generated configuration of a local cluster, checked with the daemons' schemas."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def documents(base: int = 17000) -> dict[str, dict[str, object]]:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_daemon_accepts_its_configuration(name: str, tmp_path: Path) -> None:
-    """Nothing is unknown, missing or against a rule in what is written for a daemon."""
+    """Every generated configuration passes its daemon's schema."""
     path = tmp_path / f"{name}.yaml"
     path.write_text(configuration.text(documents()[name]), encoding="utf-8")
     kind = name.partition("-")[0]
@@ -43,7 +43,7 @@ def test_every_daemon_accepts_its_configuration(name: str, tmp_path: Path) -> No
 
 
 def test_no_two_listeners_share_a_port() -> None:
-    """Every address of the cluster is another one."""
+    """All addresses are distinct."""
     places = configuration.addresses(17000, 9)
     addresses = [address for own in places.values() for address in own.values()]
 
@@ -51,7 +51,7 @@ def test_no_two_listeners_share_a_port() -> None:
 
 
 def test_the_ports_stay_within_their_block() -> None:
-    """Nine workers fit beside the rest into one block of a hundred ports."""
+    """Nine workers and the other daemons fit into one block of 100 ports."""
     places = configuration.addresses(17000, 9)
     taken = {configuration.port_of(address) for own in places.values() for address in own.values()}
 
@@ -60,7 +60,7 @@ def test_the_ports_stay_within_their_block() -> None:
 
 
 def test_each_coordinator_has_its_own_id_ports_and_directory() -> None:
-    """Nothing that must differ between nodes is shared."""
+    """Ids, ports and directories of the nodes are distinct."""
     nodes = [documents()[name] for name in COORDINATORS]
 
     for key in ("node", "grpc", "health", "metrics"):
@@ -68,7 +68,7 @@ def test_each_coordinator_has_its_own_id_ports_and_directory() -> None:
 
 
 def test_advertised_addresses_are_the_ones_that_are_listened_on() -> None:
-    """What others are told to dial is what the node binds, and no wildcard."""
+    """Advertised addresses are the bound ones, without wildcards."""
     for name in COORDINATORS:
         document = yaml.safe_load(configuration.text(documents()[name]))
         assert document["raft"]["advertise"] == document["raft"]["bind"]
@@ -77,7 +77,7 @@ def test_advertised_addresses_are_the_ones_that_are_listened_on() -> None:
 
 
 def test_one_node_founds_the_cluster() -> None:
-    """A second founder could make a second cluster."""
+    """Only one node bootstraps the cluster."""
     founders = []
     for name in COORDINATORS:
         raft = documents()[name]["raft"]
@@ -88,25 +88,25 @@ def test_one_node_founds_the_cluster() -> None:
 
 
 def test_the_database_is_in_no_file() -> None:
-    """Its URL may hold a password, so that it travels in the environment."""
+    """The database URL is not in a file, since it may contain a password."""
     for document in documents().values():
         assert "postgres" not in configuration.text(document)
 
 
 def test_a_worker_ends_by_itself_before_it_would_be_killed(tmp_path: Path) -> None:
-    """`zkp local down` waits for longer than a worker takes, from its drain to the end of a process that is stuck."""
+    """The grace period of `zkp local down` exceeds a worker's drain and shutdown timeout."""
     path = tmp_path / "worker-1.yaml"
     path.write_text(configuration.text(documents()["worker-1"]), encoding="utf-8")
     drain_s = read(WorkerSettings, path, "WORKER", {}, ALIASES).settings.drain_timeout
 
-    ended_s = drain_s + worker_command._STOP_MARGIN_S + 2 * lifecycle._CANCELLED_SECONDS
+    ended_s = drain_s + worker_command._STOP_MARGIN_S + 2 * lifecycle._CANCEL_TIMEOUT_S
 
     assert ended_s < cluster._GRACE_S
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(4.9, ""), (5.0, " after 5 s"), (71.6, " after 72 s")])
 def test_a_slow_start_is_reported_with_its_time(seconds: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start of five seconds and more is slow; what ran before has no time."""
+    """A start of 5 s or more is reported with its duration; a running process has none."""
     monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: 1000.0 + seconds))
 
     assert cluster._after(1000.0) == said

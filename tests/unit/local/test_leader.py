@@ -1,10 +1,10 @@
-"""Who leads, by what the nodes say of themselves."""
+"""The leader according to the nodes' health reports."""
 
 from zkp.localcluster.https import Leader, leader_of
 
 
 def test_the_node_that_says_so_leads() -> None:
-    """Followers and nodes that do not answer name nobody."""
+    """Followers and unreachable nodes are not leaders."""
     reports: dict[str, dict[str, object]] = {
         "coordinator-1": {},
         "coordinator-2": {"raft": {"is_leader": True, "term": 3}},
@@ -15,7 +15,7 @@ def test_the_node_that_says_so_leads() -> None:
 
 
 def test_of_two_the_later_term_counts() -> None:
-    """A deposed leader may not have noticed yet."""
+    """Of two leaders, the one with the higher term counts."""
     reports: dict[str, dict[str, object]] = {
         "coordinator-1": {"raft": {"is_leader": True, "term": 3}},
         "coordinator-2": {"raft": {"is_leader": True, "term": 4}},
@@ -24,6 +24,6 @@ def test_of_two_the_later_term_counts() -> None:
     assert leader_of(reports) == Leader("coordinator-2", 4)
 
 
-def test_nobody_may_lead() -> None:
-    """During an election there is no leader to name."""
+def test_there_may_be_no_leader() -> None:
+    """During an election there is no leader."""
     assert leader_of({"coordinator-1": {"raft": {"is_leader": False, "term": 3}}, "coordinator-2": {}}) is None

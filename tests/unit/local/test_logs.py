@@ -1,4 +1,4 @@
-"""Reading what the daemons wrote."""
+"""Reading the daemons' logs."""
 
 import itertools
 import json
@@ -18,25 +18,25 @@ LINE = json.dumps(
 
 
 def test_a_daemon_line_becomes_words_with_its_fields() -> None:
-    """Time, level, who, what, and what it is about."""
+    """A line has time, level, logger, message and fields."""
     assert logs.readable(LINE) == "14:07:24.123 info    zkp.worker: task proved task_id=t-1"
 
 
 def test_other_lines_stay_as_they_are() -> None:
-    """PostgreSQL's own lines, JSON that is no record and broken JSON are shown untouched."""
+    """Lines of PostgreSQL, other JSON and malformed JSON are unchanged."""
     for line in ("LOG:  database system is ready", "[1, 2]", '{"ts": 1}', "{", "[" * 100_000, ""):
         assert logs.readable(line) == line
 
 
 def test_an_exception_is_shown_below_its_line() -> None:
-    """A traceback is not lost between the fields."""
+    """A traceback follows on its own lines."""
     line = json.dumps({**json.loads(LINE), "exception": "ValueError: no"})
 
     assert logs.readable(line).splitlines()[1] == "ValueError: no"
 
 
 def test_the_tail_is_the_last_lines(tmp_path: Path) -> None:
-    """As many lines as were asked for, the newest last."""
+    """`tail` returns the requested number of lines, newest last."""
     log = tmp_path / "a.log"
     log.write_text("one\ntwo\nthree\n", encoding="utf-8")
 
@@ -44,25 +44,25 @@ def test_the_tail_is_the_last_lines(tmp_path: Path) -> None:
     assert logs.tail(tmp_path / "none.log", 2) == []
 
 
-def test_last_words_name_the_error(tmp_path: Path) -> None:
-    """The reason of an early end, even when hints or empty lines come after it."""
+def test_last_error_is_the_line_that_names_it(tmp_path: Path) -> None:
+    """The error is found even if hints or empty lines follow it."""
     log = tmp_path / "a.log"
     log.write_text("starting\nFATAL:  lock file is empty\nHINT:  wait\n\n", encoding="utf-8")
 
-    assert logs.last_words(log) == "FATAL:  lock file is empty"
+    assert logs.last_error(log) == "FATAL:  lock file is empty"
 
 
-def test_last_words_without_an_error_are_the_last_line(tmp_path: Path) -> None:
-    """A daemon that was killed could not say why."""
+def test_last_error_without_an_error_is_the_last_line(tmp_path: Path) -> None:
+    """Without an error it is the last line."""
     log = tmp_path / "a.log"
     log.write_text("starting\nserving\n", encoding="utf-8")
 
-    assert logs.last_words(log) == "serving"
-    assert logs.last_words(tmp_path / "none.log") == "no output"
+    assert logs.last_error(log) == "serving"
+    assert logs.last_error(tmp_path / "none.log") == "no output"
 
 
 def test_following_gives_new_whole_lines_of_every_log(tmp_path: Path) -> None:
-    """What was there before is not repeated, and a line half written waits for its end."""
+    """Only new, complete lines are yielded."""
     first, second = tmp_path / "a.log", tmp_path / "b.log"
     first.write_text("old\n", encoding="utf-8")
     naps = itertools.count()

@@ -1,4 +1,4 @@
-"""The user that the embedded PostgreSQL runs as: what is said when there is none."""
+"""The user of the embedded PostgreSQL: the error if it does not exist."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ _UID = 3_999_999
 
 
 def unknown(_: object) -> pwd.struct_passwd:
-    """The user database does not hold it."""
+    """The user is missing in the user database."""
     raise KeyError
 
 
@@ -21,7 +21,7 @@ def unknown(_: object) -> pwd.struct_passwd:
 def test_a_user_without_an_entry_is_named_with_the_way_around(
     uid: int, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A uid without an entry in /etc/passwd, as in containers, gives one line and no data directory."""
+    """A uid without an entry in /etc/passwd, as in containers, gives a one-line error and no data directory."""
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.setattr(pwd, "getpwnam", unknown)
@@ -30,7 +30,7 @@ def test_a_user_without_an_entry_is_named_with_the_way_around(
         EmbeddedPostgres(tmp_path / "postgres").initialise()
 
     assert str(caught.value) == (
-        f"{named}: it has no entry in /etc/passwd, and PostgreSQL does not start without one; "
+        f"{named}: has no entry in /etc/passwd, which PostgreSQL needs; "
         "add the entry, or set ZKP_DATABASE_URL to use another PostgreSQL server"
     )
     assert not (tmp_path / "postgres").exists()

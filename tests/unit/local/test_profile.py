@@ -1,4 +1,4 @@
-"""cluster.json: what one command leaves for the next."""
+"""The profile file, cluster.json."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ RECORD = ProcessRecord(pid=4321, started_ticks=99, boot_id="2f8d4a36-0b0e-4c3e-9
 
 
 def profile() -> ClusterProfile:
-    """A cluster with one process."""
+    """A profile with one process."""
     return ClusterProfile(configuration.addresses(17000, 2)).with_process("worker-1", RECORD)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    """Addresses and processes survive the way through the file."""
+    """Addresses and processes are the same after saving and loading."""
     path = tmp_path / "cluster.json"
     profile().save(path)
 
@@ -27,43 +27,43 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_cluster(tmp_path: Path) -> None:
-    """A directory in which nothing was started has no profile."""
+    """A directory without a cluster has no profile."""
     assert ClusterProfile.load(tmp_path / "cluster.json") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "not json", '{"format": 1, "addresses": {}}'])
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
-    """What cannot be understood is an error with the cure, never an empty cluster."""
+    """A malformed profile is an error with a hint, not an empty cluster."""
     path = tmp_path / "cluster.json"
     path.write_text(text, encoding="utf-8")
 
-    with pytest.raises(LocalClusterError, match=r"cluster\.json is damaged: stop what still runs"):
+    with pytest.raises(LocalClusterError, match=r"cluster\.json: is damaged; stop the cluster's processes"):
         ClusterProfile.load(path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    """A profile of another version is not guessed at."""
+    """A profile of another version is rejected."""
     path = tmp_path / "cluster.json"
     path.write_text('{"format": 2}', encoding="utf-8")
 
-    with pytest.raises(LocalClusterError, match="is of another version"):
+    with pytest.raises(LocalClusterError, match="has the format of another version"):
         ClusterProfile.load(path)
 
 
 def test_a_forgotten_process_is_gone_and_the_others_stay() -> None:
-    """Taking one process out leaves the rest."""
+    """Removing one process keeps the others."""
     two = profile().with_process("gateway", RECORD)
 
     assert dict(two.without_process("worker-1").processes) == {"gateway": RECORD}
 
 
 def test_coordinators_are_where_clients_find_them() -> None:
-    """The gRPC addresses, in the nodes' order."""
+    """The gRPC addresses are in the order of the nodes."""
     assert profile().coordinators == ("127.0.0.1:17011", "127.0.0.1:17012", "127.0.0.1:17013")
 
 
 def test_nothing_secret_is_in_it(tmp_path: Path) -> None:
-    """The profile has no field in which a password could end."""
+    """The profile contains no password."""
     path = tmp_path / "cluster.json"
     profile().save(path)
 

@@ -1,4 +1,4 @@
-"""Prometheus beside a local cluster: whom it scrapes, and by which name."""
+"""Prometheus for a local cluster: its targets and their labels."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ ADDRESSES = configuration.addresses(17000, 2)
 
 
 def test_every_member_is_a_target_under_its_nodes_id() -> None:
-    """At the address with its metrics, which a coordinator serves apart from its health."""
+    """Coordinators are scraped at their metrics address, other daemons at their health address."""
     groups = prometheus.target_groups(ADDRESSES)
     found = {
         (job, group["labels"]["node"], *group["targets"])  # type: ignore[index, misc] # JSON as Prometheus reads it
@@ -32,7 +32,7 @@ def test_every_member_is_a_target_under_its_nodes_id() -> None:
 
 
 def test_every_job_of_the_configuration_has_a_file_of_targets() -> None:
-    """Also where it is empty: Prometheus would complain of a file that is missing."""
+    """Every job has a target file, even if it is empty."""
     assert prometheus.target_groups(ADDRESSES).keys() == {
         "coordinator",
         "worker",
@@ -43,22 +43,22 @@ def test_every_job_of_the_configuration_has_a_file_of_targets() -> None:
 
 
 def test_its_page_is_in_the_clusters_own_block_of_ports() -> None:
-    """And at no member's address."""
+    """Prometheus' address is in the block and not used by a member."""
     place = prometheus.address(ClusterProfile(ADDRESSES))
     assert place == f"127.0.0.1:{17000 + ports.PROMETHEUS}"
     assert place not in {address for own in ADDRESSES.values() for address in own.values()}
 
 
-def test_where_prometheus_is_missing_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the words that an operator types."""
+def test_a_missing_prometheus_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the command that installs Prometheus."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(LocalClusterError, match="apt install --no-install-recommends prometheus"):
         prometheus.program()
 
 
 def test_without_a_checkout_there_are_no_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An installed package has none of them: that is said, and nothing is laid out."""
+    """Without the shipped rules, as in an installed package, there is an error and nothing is written."""
     monkeypatch.setattr(prometheus, "SHIPPED", tmp_path / "nowhere")
-    with pytest.raises(LocalClusterError, match=r"has no prometheus\.yml: run this from a checkout"):
+    with pytest.raises(LocalClusterError, match=r"prometheus\.yml is missing; run this from a checkout"):
         prometheus.prepare(Layout(tmp_path / "cluster"), ClusterProfile(ADDRESSES))
     assert not (tmp_path / "cluster").exists()

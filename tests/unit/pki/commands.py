@@ -1,4 +1,4 @@
-"""The `pki` command in tests: what most of them begin with, and how a refusal looks."""
+"""Helpers for tests of the `pki` command."""
 
 import json
 from typing import Any

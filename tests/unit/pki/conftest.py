@@ -1,4 +1,4 @@
-"""What all tests of this room share."""
+"""Shared fixtures of the pki tests."""
 
 import io
 import os

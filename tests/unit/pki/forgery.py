@@ -1,4 +1,4 @@
-"""Certificates that must be refused: what a stranger, a thief or a careless operator would show."""
+"""Certificates that must be refused: forged, stolen or misconfigured."""
 
 import ssl
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Authorities on a disk for tests: made once in memory, written quickly."""
+"""Authorities on disk for tests: created once in memory, written quickly."""
 
 from datetime import UTC, datetime
 from pathlib import Path

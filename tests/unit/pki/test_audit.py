@@ -1,4 +1,4 @@
-"""The audit: whatever was altered, cut, lost or slipped in is found."""
+"""Audit: detects altered, removed, lost and inserted data."""
 
 from collections.abc import Callable
 from pathlib import Path

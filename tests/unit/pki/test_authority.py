@@ -1,4 +1,4 @@
-"""The authority as a pure object: what it signs, whatever it is asked."""
+"""Authority in memory: what it signs and what it refuses to sign."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

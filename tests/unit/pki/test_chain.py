@@ -1,4 +1,4 @@
-"""Chains: a good one passes, and each bad one is refused for its own reason."""
+"""Chain verification: a valid chain passes, each invalid one is refused with its own reason."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The `pki` command, called as its users call it."""
+"""The `pki` command as users call it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A command that ran while the clock was ahead: what it signed is noticed, replaced, and not handed out."""
+"""Operations while the clock was ahead: their results are reported, replaced and not distributed."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pki.checks import audit
-from pki.checks.expiry import Level, look
+from pki.checks.expiry import Level, expiry_rows
 from pki.commands import common
 from pki.errors import AuthorityError, StoreError
 from pki.store import rotation
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> AuthorityStore:
 
 def _late(store: AuthorityStore) -> set[str]:
     """Names of the rows that a monitor reacts to because they are not valid yet."""
-    return {row.name for row in look(store, NOW) if row.not_yet_valid and row.level is Level.LATE and row.cure}
+    return {row.name for row in expiry_rows(store, NOW) if row.not_yet_valid and row.level is Level.LATE and row.cure}
 
 
 def _begun(bundle: list[Path]) -> bool:
@@ -56,7 +56,7 @@ def test_a_certificate_that_begins_in_the_future_is_due(store: AuthorityStore, t
     """Listing, status and audit say so, and `renew --due` replaces it."""
     store.issue([OTHER], tmp_path / "out", now=AHEAD, by=BY)
     [leaf] = [leaf for leaf in store.register.leaves if leaf.identity.name == "worker-2"]
-    assert store.register.standing(leaf, NOW) is CertificateStatus.NOT_YET_VALID
+    assert store.register.status_of(leaf, NOW) is CertificateStatus.NOT_YET_VALID
     assert "worker-2" in _late(store)
     assert any("worker-2" in fault and "pki renew worker-2" in fault for fault in audit.faults(store, NOW))
 

@@ -1,4 +1,4 @@
-"""Certificates beside other TLS stacks: what they accept and refuse, and the way from old certificates to new."""
+"""Compatibility with other TLS stacks, and the migration from old certificates."""
 
 import itertools
 from dataclasses import replace
@@ -15,7 +15,7 @@ from pki.ca.authority import Authority, create_issuer
 from pki.ca.issued import IssuedIdentity
 from pki.ca.profiles import PROFILES
 from pki.checks import audit
-from pki.checks.expiry import Level, Row, look
+from pki.checks.expiry import Level, Row, expiry_rows
 from pki.checks.inspection import Expectation, inspect
 from pki.checks.simulation import notes, simulate
 from pki.store import rotation
@@ -140,7 +140,7 @@ def store(tmp_path: Path) -> AuthorityStore:
 
 
 def _rows(store: AuthorityStore) -> dict[str, Row]:
-    return {row.name: row for row in look(store, NOW)}
+    return {row.name: row for row in expiry_rows(store, NOW)}
 
 
 def test_an_old_authority_is_read_and_goes_on(store: AuthorityStore, tmp_path: Path) -> None:

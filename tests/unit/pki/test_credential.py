@@ -1,4 +1,4 @@
-"""The three files of an identity: whatever is wrong with them is one line with the file and the cure."""
+"""Files of an identity: each problem is one line with the file and the fix."""
 
 import base64
 import os

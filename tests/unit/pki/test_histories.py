@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pki import files
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.checks import audit
 from pki.checks.inspection import read_chain
 from pki.errors import PkiError
@@ -113,7 +113,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def sign(self, name: str) -> None:
-        request = SigningRequest.read(ask(name, HOSTS).request_pem)
+        request = SigningRequest.read(create_request(name, HOSTS).request_pem)
         order = CertificateSpec(name, Role.WORKER, HOSTS)
         self._do(lambda store: store.sign(request, order, self.place / "signed", now=self.now, by=BY))
 

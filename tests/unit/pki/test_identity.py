@@ -1,4 +1,4 @@
-"""Identities: what is one, what is not, and how certificates carry them."""
+"""Identities: valid and invalid ones, and their encoding in certificates."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What `pki verify` finds: every fault of a certificate, in words."""
+"""`pki verify`: reports every fault of a certificate."""
 
 import re
 from dataclasses import replace

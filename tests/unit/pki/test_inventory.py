@@ -1,4 +1,4 @@
-"""Inventories: what Ansible's YAML means for certificates."""
+"""Inventories: certificates derived from Ansible YAML."""
 
 from pathlib import Path
 

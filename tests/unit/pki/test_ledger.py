@@ -1,4 +1,4 @@
-"""The ledger: every line stands on the one before, and a crash loses nothing that counts."""
+"""Ledger: each line depends on the previous one, and a crash loses no completed operation."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Who a peer is, from what gRPC says about a connection."""
+"""Identity of a peer from the auth context of gRPC."""
 
 from datetime import UTC, datetime, timedelta
 

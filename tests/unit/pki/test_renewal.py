@@ -1,4 +1,4 @@
-"""Renewing: who is due, what stays as it was, and whose key only its host can change."""
+"""Renewal: which members are due, what stays unchanged, and keys that only the host can replace."""
 
 import os
 from datetime import timedelta
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.issued import IssuedCertificate, IssuedIdentity
 from pki.ca.profiles import LEAF_LIFE, renewal_at
 from pki.errors import StoreError
@@ -67,7 +67,7 @@ def test_a_key_can_be_kept(store: AuthorityStore, tmp_path: Path) -> None:
 
 def test_a_hosts_own_key_is_certified_again(store: AuthorityStore, tmp_path: Path) -> None:
     """Renewing the holder of a request needs neither its key nor a new request, however often."""
-    asked = ask("worker-1", HOSTS)
+    asked = create_request("worker-1", HOSTS)
     store.sign(SigningRequest.read(asked.request_pem), WORKER, tmp_path, now=NOW, by=BY)
     for days in (20, 40):
         [new] = store.renew(["worker-1"], tmp_path, now=NOW + timedelta(days=days), by=BY)
@@ -114,7 +114,7 @@ def test_a_renewal_supersedes(store: AuthorityStore, tmp_path: Path) -> None:
     """The older certificate of a name is told apart from the newest, and can be found to be revoked."""
     store.issue([WORKER], tmp_path, now=NOW, by=BY)
     store.renew(["worker-1"], tmp_path, now=NOW, by=BY)
-    standings = [store.register.standing(leaf, NOW) for leaf in store.register.leaves]
+    standings = [store.register.status_of(leaf, NOW) for leaf in store.register.leaves]
     assert standings == [CertificateStatus.SUPERSEDED, CertificateStatus.VALID]
     assert store.register.superseded(NOW) == store.register.leaves[:1]
     assert store.register.superseded(NOW + LEAF_LIFE) == ()

@@ -1,4 +1,4 @@
-"""Signing requests: what a host asks for, what it gets, and what nobody gets."""
+"""CSRs: what a request may contain and what is signed for it."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pki.ca.authority import Authority
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.profiles import PROFILES
 from pki.errors import AuthorityError, IdentityError, PkiError, RequestError, StoreError
 from pki.files import TlsFiles
@@ -25,7 +25,7 @@ from pki.x509.identity import Role, identity_of
 from tests.unit.pki.forgery import identity
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-ASKED = ask("worker-1", ["127.0.0.1", "Node1.zkp.local"])
+ASKED = create_request("worker-1", ["127.0.0.1", "Node1.zkp.local"])
 ORDER = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1", "node1.zkp.local"))
 AUTHORITY = Authority.create("zkp.local", now=NOW)
 _DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=100)
@@ -167,7 +167,7 @@ def test_a_certificate_has_the_dns_name_of_its_identity(
 ) -> None:
     """It is in the certificate once, whether the request asks for it, the order has it as a host, or neither."""
     own = "worker-1.zkp.local"
-    request = SigningRequest.read(ask("worker-1", ["127.0.0.1", *[own] * asked]).request_pem)
+    request = SigningRequest.read(create_request("worker-1", ["127.0.0.1", *[own] * asked]).request_pem)
     order = CertificateSpec("worker-1", Role.WORKER, ("127.0.0.1", *[own] * granted))
     leaf = store.sign(request, order, tmp_path, now=NOW, by="ann@ca").certificate
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -221,9 +221,9 @@ def test_a_stolen_key_never_comes_back(store: AuthorityStore, tmp_path: Path) ->
 def test_a_name_is_checked_on_the_host_already(name: str) -> None:
     """A request that could never be signed is not made."""
     with pytest.raises(IdentityError, match="use 1 to 63 of"):
-        ask(name)
+        create_request(name)
     with pytest.raises(AuthorityError, match="host"):
-        ask("worker-1", ["*.zkp.local"])
+        create_request("worker-1", ["*.zkp.local"])
 
 
 def _read(data: bytes) -> None:

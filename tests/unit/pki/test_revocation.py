@@ -1,4 +1,4 @@
-"""Revocation lists: what a file of them may hold, and when it can be used."""
+"""CRL files: valid content and validity period."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

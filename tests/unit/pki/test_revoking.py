@@ -1,4 +1,4 @@
-"""Revoking: what a name and a number take back, and that lists are complete whatever goes wrong."""
+"""Revocation by name and serial number, with complete CRLs after every failure."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_a_name_takes_back_every_valid_certificate(store: AuthorityStore, tmp_pa
     taken = _revoke(store, "worker-1")
     assert len(taken) == 2
     assert _listed(store) == set(taken)
-    assert [store.register.standing(leaf, NOW) for leaf in store.register.leaves] == [
+    assert [store.register.status_of(leaf, NOW) for leaf in store.register.leaves] == [
         CertificateStatus.REVOKED,
         CertificateStatus.VALID,
         CertificateStatus.REVOKED,

@@ -1,4 +1,4 @@
-"""Changing CAs: who trusts whom at every step, and what a crash, a lost key or haste does to it."""
+"""CA rotation: which chains are accepted at each step, and recovery from crashes and lost keys."""
 
 import contextlib
 from collections.abc import Callable

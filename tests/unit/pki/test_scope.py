@@ -1,4 +1,4 @@
-"""The scope of an authority: which hosts it may certify."""
+"""Name constraints of an authority: which hosts it may certify."""
 
 from datetime import UTC, datetime
 from ipaddress import ip_network

@@ -1,4 +1,4 @@
-"""Serial numbers: one parser for every way in which they are written, and one way to write them."""
+"""Serial numbers: one parser for all notations, and one output format."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The deployment on paper: which links break, when, and whose fault it is."""
+"""Simulation of a deployment: which links break, when, and at which member."""
 
 import shutil
 from collections.abc import Callable

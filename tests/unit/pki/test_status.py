@@ -1,15 +1,15 @@
-"""What expires: levels, order, cures, and what a monitor reacts to."""
+"""Expiry: levels, order, commands, and what monitoring alerts on."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pki.checks.expiry import Level, Row, look
+from pki.checks.expiry import Level, Row, expiry_rows
 from pki.errors import PkiError
 from pki.store import rotation
 from pki.store.store import AuthorityStore
-from pki.timespans import day, parse_moment, parse_span, remaining
+from pki.timespans import day, parse_span, parse_time, remaining
 from pki.x509.crl import Reason
 from tests.unit.pki.stores import BY, NOW, OTHER, PLAIN, WORKER, new_store
 
@@ -25,13 +25,13 @@ def store(tmp_path: Path) -> AuthorityStore:
 
 
 def _row(store: AuthorityStore, name: str, now: datetime, within: timedelta | None = None) -> Row:
-    [row] = [row for row in look(store, now, within) if row.name == name]
+    [row] = [row for row in expiry_rows(store, now, within) if row.name == name]
     return row
 
 
 def test_a_fresh_authority_has_nothing_to_do(store: AuthorityStore) -> None:
     """CAs, lists and leaves are all there, sorted by what expires first, and need no command."""
-    rows = look(store, NOW)
+    rows = expiry_rows(store, NOW)
     assert [row.name for row in rows] == ["of issuer", "worker-1", "issuer", "of root", "root"]
     assert [row.not_after for row in rows] == sorted(row.not_after for row in rows)
     assert {row.level for row in rows} == {Level.OK}
@@ -78,7 +78,7 @@ def test_who_is_gone_is_not_waited_for(store: AuthorityStore, tmp_path: Path) ->
     store.renew(["worker-1"], tmp_path / "out", now=NOW + DAY, by=BY)
     store.revoke(store.find("worker-2", NOW), Reason.UNSPECIFIED, now=NOW, by=BY)
     assert _row(store, "worker-1", NOW).not_after == NOW + 31 * DAY
-    assert "worker-2" not in [row.name for row in look(store, NOW)]
+    assert "worker-2" not in [row.name for row in expiry_rows(store, NOW)]
 
 
 def test_a_rotation_shows(store: AuthorityStore) -> None:
@@ -115,14 +115,14 @@ def test_a_lost_or_old_list_is_late(store: AuthorityStore) -> None:
 )
 def test_moments_are_read_as_written(text: str, moment: datetime) -> None:
     """From now, or a date in UTC unless it says otherwise."""
-    assert parse_moment(text, NOW) == moment
+    assert parse_time(text, NOW) == moment
 
 
 @pytest.mark.parametrize("text", ["", "30d", "+30", "+30y", "soon", "2026-13-01", "+999999w"])
 def test_other_moments_are_refused(text: str) -> None:
     """With an example of how to write them."""
     with pytest.raises(PkiError, match=r"like \+30d"):
-        parse_moment(text, NOW)
+        parse_time(text, NOW)
     with pytest.raises(PkiError, match="like 30d"):
         parse_span("30")
 

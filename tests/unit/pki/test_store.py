@@ -1,4 +1,4 @@
-"""The authority's directory: what is on disk, in which order, and what happens when something fails."""
+"""Authority's directory: files, order of writes, and behaviour on failures."""
 
 import fcntl
 import json
@@ -203,8 +203,8 @@ def test_a_second_writer_waits_and_then_says_so(
     store: AuthorityStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two commands never write at once; the one that cannot get in says who to wait for."""
-    monkeypatch.setattr(pki_files, "_LOCK_PATIENCE", 0.0)
-    monkeypatch.setattr(pki_files, "_LOCK_INTERVAL", 0.0)
+    monkeypatch.setattr(pki_files, "_LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(pki_files, "_LOCK_INTERVAL_S", 0.0)
     with _held(tmp_path / "ca" / "lock"), pytest.raises(StoreError, match="held by another pki command"):
         store.issue([WORKER], tmp_path / "out", now=NOW, by="ann@ca")
     assert len(store.records()) == len(BEGINNING)

@@ -1,4 +1,4 @@
-"""Revocation in a running process: lists on the disk, serial numbers learned at run time, counts of refusals."""
+"""Revocation in a running process: CRLs on disk, serial numbers added at run time, refusal counts."""
 
 import ssl
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""URIs of other trust domains, which no name constraint refuses: every handshake and every call of ours does."""
+"""URIs of other trust domains, which no name constraint refuses: every handshake and checked call does."""
 
 import ssl
 from datetime import UTC, datetime

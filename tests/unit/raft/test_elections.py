@@ -19,7 +19,7 @@ LOG = ((NO_OP, 1, 0), (NO_OP, 2, 3), (command("a"), 3, 3))
 def bare(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a kind of frame reach the engine as it is, as if this shell were not there."""
     monkeypatch.setattr(
-        Elections, f"on_{name}", lambda _, core, peer, envelope: core.feed(peer, framing.to_engine(envelope))
+        Elections, f"on_{name}", lambda _, core, peer, envelope: core.step(peer, framing.to_engine(envelope))
     )
 
 

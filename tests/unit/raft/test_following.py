@@ -37,7 +37,7 @@ def the_bare_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries reach the engine as they came, and it truncates as it always does."""
     original = SyncObj._SyncObj__deleteEntriesFrom
     monkeypatch.setattr(Core, "_SyncObj__deleteEntriesFrom", original)
-    monkeypatch.setattr(Core, "feed_entries", Core.feed)
+    monkeypatch.setattr(Core, "step_append_entries", Core.step)
 
 
 # ------------------------------------------------------------ what was acknowledged stays
@@ -136,9 +136,9 @@ def _believe_the_commit_index(_node: RaftNode, core: Core, peer: str, envelope: 
     """As the shell does, but for the cap."""
     message = framing.to_engine(envelope)
     commit_index = message["commit_index"]
-    feed = core.feed
-    core.feed = lambda peer, message: feed(peer, message | {"commit_index": commit_index})  # type: ignore[method-assign]
-    core.feed_entries(peer, message)
+    feed = core.step
+    core.step = lambda peer, message: feed(peer, message | {"commit_index": commit_index})  # type: ignore[method-assign]
+    core.step_append_entries(peer, message)
 
 
 def test_entries_are_applied_in_order_and_once(clock: Clock) -> None:
@@ -322,7 +322,7 @@ def test_a_part_of_a_snapshot_commits_nothing(clock: Clock, monkeypatch: pytest.
         monkeypatch.setattr(
             RaftNode,
             "_on_install_snapshot",
-            lambda _node, core, peer, envelope: core.feed(peer, framing.to_engine(envelope)),
+            lambda _node, core, peer, envelope: core.step(peer, framing.to_engine(envelope)),
         )
     node = follower(clock, *entries(2, 12, 3))
     part = pb.InstallSnapshot(term=5, commit_index=12, data=b"half of it", first=True, last=False)

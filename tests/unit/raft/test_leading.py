@@ -123,7 +123,7 @@ def test_an_acknowledgement_of_an_older_term_counts_for_nothing(
         monkeypatch.setattr(
             RaftNode,
             "_on_next_index",
-            lambda _node, core, peer, envelope: core.feed(peer, framing.to_engine(envelope)),
+            lambda _node, core, peer, envelope: core.step(peer, framing.to_engine(envelope)),
         )
     node = leader(clock)
     node.propose("a")
@@ -178,7 +178,7 @@ def test_a_peer_that_refuses_several_messages_is_met_at_the_first(
     What it has agreed to since makes an end of that: then it may have refused something new.
     """
     if not remembers:
-        monkeypatch.setattr(Core, "_go_back", lambda _core, _peer, following: following)
+        monkeypatch.setattr(Core, "_rewind", lambda _core, _peer, following: following)
     node = leader(clock)
     for text in "abcdef":
         node.propose(text)
@@ -201,7 +201,7 @@ def test_a_peer_with_a_longer_log_does_not_lead_the_leader_astray(
 ) -> None:
     """It asks to go on behind its own end; the bare engine follows it there, finds no entry, and stops for good."""
     if not clamps:
-        monkeypatch.setattr(Core, "feed_acknowledgement", Core.feed)
+        monkeypatch.setattr(Core, "step_next_index", Core.step)
     node = leader(clock)
     node.give("n2", next_index=pb.NextIndex(next_index=90, reset=True, success=False))
     if not clamps:
@@ -219,7 +219,7 @@ def test_an_acknowledgement_does_not_rewind_what_is_on_its_way(
 ) -> None:
     """The bare engine sends everything behind each acknowledged entry again, as often as there are answers."""
     if not keeps:
-        monkeypatch.setattr(Core, "feed_acknowledgement", Core.feed)
+        monkeypatch.setattr(Core, "step_next_index", Core.step)
     node = leader(clock)
     for text in "abc":
         node.propose(text)

@@ -23,18 +23,18 @@ def member(disk: SimDisk, *, bootstrap: bool = False, peers: tuple[str, ...] = (
 def test_founding_needs_every_peers_word() -> None:
     """One that was not heard may know of a cluster already."""
     first = member(new_disk(), bootstrap=True)
-    assert not first.heard("n2", NEW)
+    assert not first.on_hello("n2", NEW)
     assert first.standing is MemberState.WAITING
     assert first.describe() == "in no cluster yet: waiting to hear from n3"
-    assert first.heard("n3", NEW)
+    assert first.on_hello("n3", NEW)
     assert (first.cluster_id, first.standing) == (CLUSTER, MemberState.VOTER)
 
 
 def test_only_the_bootstrap_node_founds() -> None:
     """The others wait for it, however many there are."""
     other = member(new_disk())
-    assert not other.heard("n2", NEW)
-    assert not other.heard("n3", NEW)
+    assert not other.on_hello("n2", NEW)
+    assert not other.on_hello("n3", NEW)
     assert other.standing is MemberState.WAITING
     assert other.describe() == "in no cluster yet: waiting for the bootstrap node"
 
@@ -48,8 +48,8 @@ def test_a_lone_bootstrap_node_founds_at_once() -> None:
 def test_a_new_cluster_is_joined_as_a_voter() -> None:
     """Once every peer has said that nothing has happened yet."""
     other = member(new_disk())
-    assert not other.heard("n2", FOUNDED)
-    assert other.heard("n3", NEW)
+    assert not other.on_hello("n2", FOUNDED)
+    assert other.on_hello("n3", NEW)
     assert (other.cluster_id, other.standing) == (CLUSTER, MemberState.VOTER)
 
 
@@ -57,7 +57,7 @@ def test_a_new_cluster_is_joined_as_a_voter() -> None:
 def test_a_wiped_node_adopts_the_cluster_and_does_not_vote(bootstrap: bool) -> None:
     """One peer with history is enough; the setting `bootstrap: true` does not found a second cluster."""
     wiped = member(new_disk(), bootstrap=bootstrap)
-    assert wiped.heard("n3", OLD)
+    assert wiped.on_hello("n3", OLD)
     assert (wiped.cluster_id, wiped.standing) == (CLUSTER, MemberState.CATCHING_UP)
     assert "does not vote yet" in wiped.describe()
 
@@ -65,15 +65,15 @@ def test_a_wiped_node_adopts_the_cluster_and_does_not_vote(bootstrap: bool) -> N
 def test_a_founder_whose_peers_know_a_cluster_does_not_found_another() -> None:
     """Neither before nor after it has heard everybody."""
     wiped = member(new_disk(), bootstrap=True)
-    assert not wiped.heard("n2", NEW)
-    assert wiped.heard("n3", PeerView("f" * 32, 1))
+    assert not wiped.on_hello("n2", NEW)
+    assert wiped.on_hello("n3", PeerView("f" * 32, 1))
     assert wiped.cluster_id == "f" * 32
 
 
 def test_standing_survives_restarts() -> None:
     """A node that is catching up still is after a restart, and votes for good once it has caught up."""
     disk = new_disk()
-    member(disk).heard("n3", OLD)
+    member(disk).on_hello("n3", OLD)
     again = member(disk)
     assert (again.cluster_id, again.standing) == (CLUSTER, MemberState.CATCHING_UP)
     again.caught_up()
@@ -85,7 +85,7 @@ def test_a_member_stays_with_its_cluster() -> None:
     """Whatever peers say afterwards."""
     disk = new_disk()
     node = member(disk, bootstrap=True, peers=())
-    assert not node.heard("n2", PeerView("f" * 32, 99))
+    assert not node.on_hello("n2", PeerView("f" * 32, 99))
     assert node.cluster_id == CLUSTER
 
 
@@ -124,5 +124,5 @@ def test_a_disk_that_takes_nothing_is_an_error_with_a_cure() -> None:
     node = member(disk)
     disk.full = True
     with pytest.raises(StorageError, match=r"membership: .*: free space or replace the disk"):
-        node.heard("n2", OLD)
+        node.on_hello("n2", OLD)
     assert node.standing is MemberState.WAITING

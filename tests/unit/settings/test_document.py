@@ -60,9 +60,9 @@ def test_a_scalar_is_what_it_looks_like(text: str, value: object) -> None:
 
 def test_duplicate_keys_are_refused_with_both_lines() -> None:
     """A key that is given twice is an error, at any depth, that names both lines."""
-    assert refused("a: 1\nb: 2\na: 3\n") == ("node.yaml:3: a: is duplicated, first on line 1; remove one of the two")
+    assert refused("a: 1\nb: 2\na: 3\n") == ("node.yaml:3: a: duplicate key, first on line 1; remove one of the two")
     assert refused("raft:\n  peers:\n  - id: x\n    id: y\n") == (
-        "node.yaml:4: raft.peers[0].id: is duplicated, first on line 3; remove one of the two"
+        "node.yaml:4: raft.peers[0].id: duplicate key, first on line 3; remove one of the two"
     )
 
 
@@ -71,8 +71,8 @@ def test_duplicate_keys_are_refused_with_both_lines() -> None:
     [
         ("", "node.yaml: is empty; write the configuration into it, as YAML"),
         ("# nothing\n", "node.yaml: is empty; write the configuration into it, as YAML"),
-        ("- a\n", "node.yaml: holds no keys; write YAML of the form `key: value`"),
-        ("text", "node.yaml: holds no keys; write YAML of the form `key: value`"),
+        ("- a\n", "node.yaml: is not a mapping; write YAML of the form `key: value`"),
+        ("text", "node.yaml: is not a mapping; write YAML of the form `key: value`"),
         ("a: 1\n\tb: 2\n", "node.yaml:2: is not valid YAML"),
         ("a: [1, 2\nb: 3\n", "node.yaml:2: is not valid YAML"),
         ("a: 1\n---\nb: 2\n", "node.yaml:2: is not valid YAML"),

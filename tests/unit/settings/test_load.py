@@ -108,7 +108,7 @@ def test_lists_come_from_the_environment_as_yaml_or_json(path: Path) -> None:
         peers = loaded(path, "name: a\n", {"NODE_RAFT_PEERS": text}).raft.peers
         assert [(peer.id, peer.port) for peer in peers] == [("a", 1), ("b", 2)]
     assert str(refusal(path, "name: a\n", {"NODE_RAFT_PEERS": "[{"})).startswith(
-        "environment: NODE_RAFT_PEERS: is not YAML; "
+        "environment: NODE_RAFT_PEERS: is not valid YAML; "
     )
 
 
@@ -138,7 +138,7 @@ def test_a_variable_that_is_not_set_is_an_error(path: Path) -> None:
     )
     replaced = {"NODE_DATABASE_PASSWORD": "x"}
     assert loaded(path, "name: a\ndatabase: {password: '${DB_PASSWORD}'}\n", replaced).database.password
-    assert f"{path}:1: name: has a '${{' that names no variable" in str(refusal(path, "name: ${a b}\n"))
+    assert f"{path}:1: name: has a '${{' without a variable name" in str(refusal(path, "name: ${a b}\n"))
 
 
 def test_an_unknown_key_is_an_error_with_the_nearest_known(path: Path) -> None:
@@ -150,7 +150,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known(path: Path) -> None:
         f"{path}:2: timeout: unknown key; did you mean raft.timeout?"
     )
     assert str(refusal(path, "name: a\nraft: {peers: [{id: a, zzzzzz: 1}]}\n")) == (
-        f"{path}:2: raft.peers[0].zzzzzz: unknown key; remove it; known here: id, port"
+        f"{path}:2: raft.peers[0].zzzzzz: unknown key; remove it; known keys: id, port"
     )
     assert "nonsense: unknown key" in str(refusal(path, "name: a\nnonsense:\n"))
 
@@ -158,10 +158,10 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known(path: Path) -> None:
 def test_an_unknown_variable_is_an_error_with_the_nearest_known(path: Path) -> None:
     """A misspelt variable with the daemon's prefix is refused; one like no other is told how names look."""
     assert str(refusal(path, "name: a\n", {"NODE_DATABASE_HOSTS": "x"})) == (
-        "environment: NODE_DATABASE_HOSTS: unknown environment variable; did you mean NODE_DATABASE_HOST?"
+        "environment: NODE_DATABASE_HOSTS: unknown variable; did you mean NODE_DATABASE_HOST?"
     )
     assert str(refusal(path, "name: a\n", {"NODE_Q": "x"})) == (
-        "environment: NODE_Q: unknown environment variable; remove it, or name a key, such as NODE_NAME"
+        "environment: NODE_Q: unknown variable; remove it, or use one such as NODE_NAME"
     )
 
 
@@ -175,11 +175,11 @@ def test_a_misspelt_key_is_told_before_what_it_leaves_missing(path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name: 7\n", ":1: name: must be text, in quotes where YAML would read a number; give for example node-1"),
+        ("name: 7\n", ":1: name: must be text, in quotes if it looks like a number; give for example node-1"),
         ("name: a\ndatabase: 5\n", ":2: database: must be a section: keys below it, indented"),
         ("name: a\nraft: {peers: 5}\n", ":2: raft.peers: must be a list"),
         ("name: a\ndatabase:\n  max_open_conns: -1\n", ":3: database.max_open_conns: must be at least 0"),
-        ("name: a\nraft: {timeout: soon}\n", ":2: raft.timeout: is not a quantity with a known unit; write a"),
+        ("name: a\nraft: {timeout: soon}\n", ":2: raft.timeout: is not a number with a known unit; write a"),
         ("name: a\nraft: {peers: [{}]}\n", ":2: raft.peers[0].id: is missing; add it"),
     ],
 )

@@ -64,13 +64,13 @@ def test_an_ipv6_address_has_one_spelling() -> None:
     [
         ("localhost", "has no port"),
         (":7000", "has no valid host name"),
-        ("a:b", "has a port that is not between 1 and 65535"),
-        ("a:0", "has a port that is not between 1 and 65535"),
-        ("a:65536", "has a port that is not between 1 and 65535"),
-        ("a:+1", "has a port that is not between 1 and 65535"),
+        ("a:b", "has a port that is not in 1–65535"),
+        ("a:0", "has a port that is not in 1–65535"),
+        ("a:65536", "has a port that is not in 1–65535"),
+        ("a:+1", "has a port that is not in 1–65535"),
         ("::1:7000", "has an IPv6 address without brackets"),
-        ("[::g]:7000", "has brackets around something other than an IPv6 address"),
-        ("[192.168.1.10]:7000", "has brackets around something other than an IPv6 address"),
+        ("[::g]:7000", "has brackets around text that is not an IPv6 address"),
+        ("[192.168.1.10]:7000", "has brackets around text that is not an IPv6 address"),
         ("[fe80::1%eth0]:7000", "has an IPv6 address with a zone"),
         ("fd00:5::11:7000", "has an IPv6 address without brackets"),
         ("https://a:7000", "has an IPv6 address without brackets"),
@@ -91,7 +91,7 @@ def test_a_broken_address_is_refused(value: object, said: str) -> None:
 def test_a_wildcard_cannot_be_advertised(text: str) -> None:
     """An address that means every address of a machine may be listened on, and not advertised."""
     assert read(Address, text).is_wildcard
-    with pytest.raises(ValidationError, match="is a wildcard, to which no client can connect"):
+    with pytest.raises(ValidationError, match="is a wildcard, to which peers cannot connect"):
         read(ReachableAddress, text)
     assert read(ReachableAddress, "127.0.0.1:7000") == Address("127.0.0.1", 7000)
 

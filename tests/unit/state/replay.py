@@ -22,7 +22,7 @@ def _register(incarnation: str, held: tuple[tuple[str, int], ...] = ()) -> Comma
 
 
 def history() -> list[Command]:
-    """All tasks are assigned to one worker and taken back together, for each reason that there is."""
+    """All tasks are assigned to one worker and revoked together, for each reason."""
     assignments = [Assign(task_id, "w") for task_id in _TASKS]
     strangers = tuple((f"stranger-{number}", 1) for number in range(10))
     return [

@@ -55,11 +55,11 @@ def busy_state() -> State:
     return state
 
 
-def test_a_state_comes_back_whole_however_many_portions_it_is_written_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_comes_back_whole_however_many_chunks_it_is_written_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each list in its order, and nothing twice."""
     state = busy_state()
     whole = bytes_of(state)
-    monkeypatch.setattr("coordinator.state.codec._PORTION", 1)
+    monkeypatch.setattr("coordinator.state.codec._CHUNK_VALUES", 1)
     assert bytes_of(decode_state(b"".join(capture_state(state)))) == bytes_of(state)
     monkeypatch.undo()
     assert bytes_of(decode_state(b"".join(capture_state(state)))) == whole
@@ -114,7 +114,7 @@ def test_a_command_without_a_kind_is_an_error() -> None:
 
 
 NEWS = b"\x9a\x06\x02hi"
-"""Field 99 with a short text: nobody has it yet."""
+"""Field 99 with a short text: no version uses it."""
 
 
 @pytest.mark.parametrize(

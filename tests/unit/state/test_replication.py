@@ -127,7 +127,7 @@ async def test_commands_and_barriers_in_one_group_do_not_mix_up_outcomes(bench: 
 
 @pytest.mark.parametrize("failure", [NotLeader("coordinator-2"), OutcomeUnknown("leadership was lost")])
 async def test_every_caller_of_a_failed_entry_hears_of_it(bench: Bench, failure: Exception) -> None:
-    """Nobody waits for ever, and what comes later is tried anew."""
+    """Every caller gets an answer, and later commands are proposed again."""
     bench.log.failure = failure
     results = await asyncio.gather(
         bench.replicator.submit(submit(1)), bench.replicator.submit(submit(2)), return_exceptions=True

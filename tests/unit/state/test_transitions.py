@@ -77,7 +77,7 @@ def bytes_of(machine: State) -> bytes:
 
 
 def test_the_code_has_the_same_table() -> None:
-    """What the state machine's own table lists is what is written here, no more and no less."""
+    """The state machine's table equals the one written here."""
     moves = {key: TaskState(cell) for key, cell in CELLS.items() if cell not in "-="}
     assert moves == TRANSITIONS
 

@@ -12,13 +12,13 @@ def test_a_database_shows_its_place_and_no_secret() -> None:
     """Neither text form of it holds the password."""
     database = Database(PARAMETERS, application="coordinator-1")
 
-    assert database.place == "zkp at db.example:5432"
+    assert database.location == "zkp at db.example:5432"
     assert "hunter2" not in f"{database!r} {database}"
 
 
 def test_an_ipv6_address_is_told_from_its_port() -> None:
     """It is in brackets, as in every other message."""
-    assert Database({**PARAMETERS, "host": "fd00:5::11"}, application="c").place == "zkp at [fd00:5::11]:5432"
+    assert Database({**PARAMETERS, "host": "fd00:5::11"}, application="c").location == "zkp at [fd00:5::11]:5432"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_file_that_was_edited_after_it_was_applied_is_refused(directory: Path)
     applied = _applied(directory)
     (directory / "0001_first.sql").write_text("SELECT 'something else'")
 
-    with pytest.raises(DatabaseSchemaError, match="0001_first was applied with other content"):
+    with pytest.raises(DatabaseSchemaError, match="0001_first has a different checksum"):
         outstanding(load_migrations(directory), applied)
 
 

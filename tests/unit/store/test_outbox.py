@@ -63,17 +63,17 @@ def test_a_record_that_the_outbox_continues_is_accepted(state: State, revision: 
 
 def test_a_record_that_lost_data_is_refused(state: State) -> None:
     """Events that the cluster has forgotten cannot be written again."""
-    with pytest.raises(ProjectionBehind, match="ends at revision 3 and has held 4"):
+    with pytest.raises(ProjectionBehind, match="is at revision 3 and was at 4"):
         check_continuity(_position(state, 3), StateOutbox(lambda: state))
 
 
 def test_a_record_that_knows_more_than_the_cluster_is_refused(state: State) -> None:
     """The cluster was wiped, or set back."""
-    with pytest.raises(ProjectionAhead, match="holds revision 11, the cluster has reached only 10"):
+    with pytest.raises(ProjectionAhead, match="is at revision 11, the cluster only at 10"):
         check_continuity(_position(state, 11), StateOutbox(lambda: state))
 
 
 def test_a_record_of_another_history_is_refused(state: State) -> None:
     """Its numbers would fit, and what they stand for does not."""
-    with pytest.raises(ProjectionForeign, match="event 7 is not this cluster's"):
+    with pytest.raises(ProjectionForeign, match="event 7 of the projection is not this cluster's"):
         check_continuity(Position(1, 7, b"!" * 32), StateOutbox(lambda: state))

@@ -54,7 +54,7 @@ def _forged(text: str) -> str:
 )
 def test_what_no_listing_made_is_refused(token: str) -> None:
     """The caller learns which field is wrong and what to do."""
-    with pytest.raises(PageTokenError, match="page_token: is not one that a listing gave; start without one"):
+    with pytest.raises(PageTokenError, match="page_token: invalid; omit it to list from the start"):
         decode_token(token, ("", ""))
 
 

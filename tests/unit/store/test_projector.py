@@ -9,7 +9,7 @@ from coordinator.store.connection import Database
 from coordinator.store.deadline import Connection
 from coordinator.store.errors import ProjectionUnavailable
 from coordinator.store.outbox import StateOutbox
-from coordinator.store.projector import FIRST_RETRY, LAST_RETRY, Projector, ProjectorStatus, retry_delay
+from coordinator.store.projector import MAX_BACKOFF_S, MIN_BACKOFF_S, Projector, ProjectorStatus, retry_delay
 from tests.unit.store.histories import SETTING, play
 
 
@@ -34,7 +34,7 @@ def test_the_wait_between_attempts_doubles_up_to_a_limit(failures: int, whole: f
     """Spread over its upper half, so that nodes do not knock in step."""
     assert retry_delay(failures, 0.0) == pytest.approx(whole / 2)
     assert retry_delay(failures, 0.5) == pytest.approx(whole * 0.75)
-    assert FIRST_RETRY / 2 <= retry_delay(failures, 0.999) < LAST_RETRY
+    assert MIN_BACKOFF_S / 2 <= retry_delay(failures, 0.999) < MAX_BACKOFF_S
 
 
 def test_a_node_that_does_not_lead_does_not_write() -> None:

@@ -1,4 +1,4 @@
-"""Pools, shelves and reporters that a test holds in its hand."""
+"""Test doubles: pool, proof store, reporter and metrics."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ def job(task_id: str = "t-1", attempt: int = 1, *, circuit: str = "addition", ke
 
 
 class FakePool:
-    """Proves in `seconds`, or fails as told."""
+    """Proves in `seconds`, or raises `failure`."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds
@@ -38,24 +38,24 @@ class FakePool:
         return FinishedProof(job.id, b"proof of " + job.id.task_id.encode(), 300)
 
 
-class FakeShelf:
-    """Keeps proofs in memory; `full` refuses them."""
+class FakeProofStore:
+    """Stores proofs in memory; rejects them while `full`."""
 
     def __init__(self) -> None:
-        self.kept: dict[AttemptId, FinishedProof] = {}
+        self.stored: dict[AttemptId, FinishedProof] = {}
         self.full = False
 
     async def put(self, finished: FinishedProof) -> None:
         if self.full:
             raise SpoolError("/spool: no space left on device: free space")
-        self.kept[finished.id] = finished
+        self.stored[finished.id] = finished
 
     async def remove(self, attempt: AttemptId) -> None:
-        self.kept.pop(attempt, None)
+        self.stored.pop(attempt, None)
 
 
 class FakeReporter:
-    """Takes reports while `reachable` is set."""
+    """Acknowledges reports while `reachable` is set."""
 
     def __init__(self) -> None:
         self.reachable = asyncio.Event()
@@ -85,37 +85,37 @@ class FakeReporter:
         self.returned.append(attempt)
 
 
-class FakeTally:
+class FakeMetrics:
     """Counts outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
 
-    def ended(self, circuit: str, outcome: str) -> None:
+    def attempt_ended(self, circuit: str, outcome: str) -> None:
         self.outcomes[outcome] += 1
 
-    def proved_in(self, circuit: str, seconds: float) -> None:
+    def proof_made(self, circuit: str, seconds: float) -> None:
         pass
 
 
-class Bench:
-    """A workbench with all its doubles. Make it inside the event loop."""
+class RunnerFixture:
+    """An `AttemptRunner` with test doubles. Create it inside the event loop."""
 
     def __init__(self, *, slots: int = 2, seconds: float = 1.0) -> None:
         self.pool = FakePool(seconds)
-        self.shelf = FakeShelf()
+        self.store = FakeProofStore()
         self.reporter = FakeReporter()
-        self.tally = FakeTally()
+        self.metrics = FakeMetrics()
         self.leaderless = asyncio.Event()
-        self.workbench = AttemptRunner(
+        self.runner = AttemptRunner(
             pool=self.pool,
-            shelf=self.shelf,
+            proof_store=self.store,
             reporter=self.reporter,
-            tally=self.tally,
+            metrics=self.metrics,
             verifying_keys={"addition": KEY},
             slots=slots,
         )
 
     async def drain(self, timeout: float) -> None:
         """Drain, beside a leader unless `leaderless` is set."""
-        await self.workbench.drain(timeout, self.leaderless)
+        await self.runner.drain(timeout, self.leaderless)

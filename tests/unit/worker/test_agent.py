@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.client.network import A, B, C, Network, Node, follower, not_leader
 from tests.unit.client.virtual_time import run
-from tests.unit.worker.doubles import KEY, Bench
+from tests.unit.worker.doubles import KEY, RunnerFixture
 from worker.agent import Agent, Phase
 from worker.job import AttemptId
 from worker.session import WorkerInfo
@@ -69,33 +69,33 @@ class Leader:
 class World:
     """One worker and its coordinators."""
 
-    def __init__(self, network: Network, connection: LeaderConnection, bench: Bench) -> None:
+    def __init__(self, network: Network, connection: LeaderConnection, fixture: RunnerFixture) -> None:
         self.network = network
-        self.bench = bench
-        self.agent = Agent(connection=connection, membership=ME, workbench=bench.workbench)
+        self.fixture = fixture
+        self.agent = Agent(connection=connection, info=ME, runner=fixture.runner)
 
 
 def play(
     nodes: Callable[[], dict[str, Node]], story: Callable[[World], Awaitable[None]], *, seconds: float = 3
 ) -> None:
-    """Run the worker through a story; proofs take `seconds`."""
+    """Run a scenario with a worker whose proofs take `seconds`."""
 
     async def scenario() -> None:
         network = Network(nodes())
         async with network.connect() as connection:
-            world = World(network, connection, Bench(seconds=seconds))
+            world = World(network, connection, RunnerFixture(seconds=seconds))
             serving = asyncio.create_task(world.agent.serve())
             await story(world)
             assert not serving.done()
             serving.cancel()
             await asyncio.wait([serving])
-            await world.bench.workbench.close(0)
+            await world.fixture.runner.close(0)
 
     run(scenario())
 
 
-def test_a_worker_registers_with_the_leader_and_stays_in_touch() -> None:
-    """It says who it is, opens one stream and sends a heartbeat each interval."""
+def test_a_worker_registers_with_the_leader_and_sends_heartbeats() -> None:
+    """It registers, opens one stream and sends a heartbeat per interval."""
     leaders: list[Leader] = []
 
     def nodes() -> dict[str, Node]:
@@ -130,7 +130,7 @@ def one_leader(leaders: list[Leader]) -> Callable[[], dict[str, Node]]:
     return nodes
 
 
-def test_what_is_held_is_named_in_heartbeats() -> None:
+def test_heartbeats_name_the_held_attempts() -> None:
     """From its assignment until its report is taken."""
     leaders: list[Leader] = []
 
@@ -141,14 +141,14 @@ def test_what_is_held_is_named_in_heartbeats() -> None:
         assert [list(beat.held) for beat in leader.heartbeats] == [[pb.Attempt(task_id="t-1", attempt=1)]] * 2
         await asyncio.sleep(2)
         assert list(leader.heartbeats[-1].held) == []
-        assert len(world.bench.reporter.proofs) == 1
+        assert len(world.fixture.reporter.proofs) == 1
 
     play(one_leader(leaders), story)
 
 
 @pytest.mark.parametrize("end", [None, LOST, not_leader(B)])
-def test_the_next_leader_is_told_what_is_held(end: CallFailed | None) -> None:
-    """However the stream ends, the worker registers with the new leader and goes on proving."""
+def test_the_next_leader_receives_the_held_attempts(end: CallFailed | None) -> None:
+    """However the stream ends, the worker registers with the new leader and continues proving."""
     leaders: list[Leader] = []
 
     def nodes() -> dict[str, Node]:
@@ -167,14 +167,14 @@ def test_the_next_leader_is_told_what_is_held(end: CallFailed | None) -> None:
         assert world.agent.leader == B
         assert (old.open, new.open) == (0, 1)
         await asyncio.sleep(3)
-        assert world.bench.pool.begun == [AttemptId("t-1", 1)]
-        assert len(world.bench.reporter.proofs) == 1
+        assert world.fixture.pool.begun == [AttemptId("t-1", 1)]
+        assert len(world.fixture.reporter.proofs) == 1
 
     play(nodes, story)
 
 
-def test_a_silent_death_of_the_leader_is_noticed_by_heartbeats() -> None:
-    """A stream that stays open without a word does not bind the worker to a dead leader."""
+def test_heartbeats_detect_an_unresponsive_leader() -> None:
+    """A stream that stays open without messages does not keep the worker with a dead leader."""
     leaders: list[Leader] = []
 
     def nodes() -> dict[str, Node]:
@@ -193,7 +193,7 @@ def test_a_silent_death_of_the_leader_is_noticed_by_heartbeats() -> None:
     play(nodes, story)
 
 
-def test_one_slow_heartbeat_is_no_reason_to_register_again() -> None:
+def test_one_slow_heartbeat_causes_no_new_registration() -> None:
     """Registering anew may cost leases that are on their way; only a lapsed lease is worth that."""
     leaders: list[Leader] = []
 
@@ -209,7 +209,7 @@ def test_one_slow_heartbeat_is_no_reason_to_register_again() -> None:
 
 
 def test_dropped_attempts_are_ended() -> None:
-    """Those that a heartbeat names, and those that a registration does."""
+    """Those named in the answer to a heartbeat, and to a registration."""
     leaders: list[Leader] = []
 
     async def story(world: World) -> None:
@@ -219,19 +219,19 @@ def test_dropped_attempts_are_ended() -> None:
         await asyncio.sleep(0.5)
         leader.dropped = [pb.Attempt(task_id="t-1", attempt=1)]
         await asyncio.sleep(1)
-        assert world.bench.pool.cut_short == [AttemptId("t-1", 1)]
+        assert world.fixture.pool.cut_short == [AttemptId("t-1", 1)]
         leader.dropped = [pb.Attempt(task_id="t-2", attempt=1)]
         leader.stream.put_nowait(LOST)
         await asyncio.sleep(0.5)
         assert len(leader.registrations) == 2
-        assert world.bench.pool.cut_short == [AttemptId("t-1", 1), AttemptId("t-2", 1)]
-        assert world.bench.workbench.held() == ()
+        assert world.fixture.pool.cut_short == [AttemptId("t-1", 1), AttemptId("t-2", 1)]
+        assert world.fixture.runner.held() == ()
 
     play(one_leader(leaders), story)
 
 
-def test_a_leader_that_forgot_the_worker_hears_from_it_again() -> None:
-    """NOT_FOUND to a heartbeat means: register again, soon."""
+def test_a_worker_unknown_to_the_leader_registers_again() -> None:
+    """NOT_FOUND to a heartbeat leads to a prompt new registration."""
     leaders: list[Leader] = []
 
     async def story(world: World) -> None:
@@ -247,7 +247,7 @@ def test_a_leader_that_forgot_the_worker_hears_from_it_again() -> None:
     play(one_leader(leaders), story)
 
 
-def test_a_quarantined_worker_says_so_and_asks_slowly(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_quarantined_worker_logs_it_and_retries_slowly(caplog: pytest.LogCaptureFixture) -> None:
     """It does not hammer the leader, does not end, and is back soon after its release."""
     leaders: list[Leader] = []
 
@@ -282,8 +282,8 @@ def test_a_reload_ends_the_wait_of_a_refused_worker() -> None:
     play(one_leader(leaders), story)
 
 
-def test_a_leader_that_takes_in_and_lets_go_is_not_hammered() -> None:
-    """Registering is a replicated command: a stream that always breaks must not become a flood of them."""
+def test_registrations_with_failing_sessions_back_off() -> None:
+    """Registration is a replicated command: a stream that always breaks must not cause a flood of them."""
     leaders: list[Leader] = []
 
     async def story(world: World) -> None:
@@ -313,7 +313,7 @@ def test_a_new_leader_is_found_at_once_after_hours(caplog: pytest.LogCaptureFixt
         assert world.agent.leader == B
 
     play(nodes, story)
-    assert "still searching" not in caplog.text
+    assert "no leader found" not in caplog.text
 
 
 def test_minutes_without_coordinators_are_survived() -> None:
@@ -324,11 +324,11 @@ def test_minutes_without_coordinators_are_survived() -> None:
         (leader,) = leaders
         leader.assign("t-1")
         await asyncio.sleep(0.5)
-        world.bench.reporter.reachable.clear()
+        world.fixture.reporter.reachable.clear()
         node = world.network.nodes.pop(A)
         leader.stream.put_nowait(LOST)
         await asyncio.sleep(300)
-        assert list(world.bench.shelf.kept) == [AttemptId("t-1", 1)]
+        assert list(world.fixture.store.stored) == [AttemptId("t-1", 1)]
         assert world.agent.phase is Phase.SEARCHING
         world.network.nodes[A] = node
         await asyncio.sleep(15)
@@ -338,7 +338,7 @@ def test_minutes_without_coordinators_are_survived() -> None:
     play(one_leader(leaders), story)
 
 
-def test_a_draining_worker_takes_no_tasks_and_stays_in_touch() -> None:
+def test_a_draining_worker_receives_no_tasks_and_sends_heartbeats() -> None:
     """The stream is closed at once, heartbeats keep the lease until the last proof is reported."""
     leaders: list[Leader] = []
 
@@ -352,28 +352,28 @@ def test_a_draining_worker_takes_no_tasks_and_stays_in_touch() -> None:
         await asyncio.sleep(1.5)
         assert list(leader.heartbeats[-1].held) == [pb.Attempt(task_id="t-1", attempt=1)]
         await draining
-        assert len(world.bench.reporter.proofs) == 1
+        assert len(world.fixture.reporter.proofs) == 1
         assert len(leader.registrations) == 1
 
     play(one_leader(leaders), story)
 
 
 def test_a_draining_worker_without_a_leader_ends_at_once() -> None:
-    """A proof that is in the spool while no coordinator answers does not keep the worker for its drain time."""
+    """Without a leader, a spooled proof does not prolong the drain."""
     leaders: list[Leader] = []
 
     async def story(world: World) -> None:
         (leader,) = leaders
         leader.assign("t-1")
         await asyncio.sleep(0.5)
-        world.bench.reporter.reachable.clear()
+        world.fixture.reporter.reachable.clear()
         del world.network.nodes[A]
         leader.stream.put_nowait(LOST)
         await asyncio.sleep(60)
         began = asyncio.get_running_loop().time()
         await world.agent.drain(30)
         assert asyncio.get_running_loop().time() == began
-        assert list(world.bench.shelf.kept) == [AttemptId("t-1", 1)]
+        assert list(world.fixture.store.stored) == [AttemptId("t-1", 1)]
 
     play(one_leader(leaders), story)
 
@@ -400,28 +400,28 @@ def test_a_draining_worker_opens_no_stream_at_a_new_leader() -> None:
     play(nodes, story, seconds=10)
 
 
-def test_a_new_certificate_is_taken_up_without_registering_again() -> None:
-    """A new line and a new stream to the same leader; an assignment made in between is not lost by it."""
+def test_a_new_certificate_is_used_without_registering_again() -> None:
+    """A new channel and a new stream to the same leader; an assignment made in between is not lost by it."""
     leader = Leader()
 
     async def story(world: World) -> None:
         await asyncio.sleep(0.5)
         world.network.generation = 2
-        world.agent.renew()
+        world.agent.certificate_changed()
         await asyncio.sleep(0.5)
         assert (leader.streams, leader.open, len(leader.registrations)) == (2, 1, 1)
-        assert [line.retired for line in world.network.lines] == [True, False]
+        assert [channel.retired for channel in world.network.channels] == [True, False]
         assert world.agent.phase is Phase.ONLINE
         leader.assign("t-1")
         await asyncio.sleep(5)
         assert leader.heartbeats
-        assert [proof.id for proof in world.bench.reporter.proofs] == [AttemptId("t-1", 1)]
+        assert [proof.id for proof in world.fixture.reporter.proofs] == [AttemptId("t-1", 1)]
 
     play(lambda: {A: leader.node()}, story)
 
 
 def test_a_new_certificate_after_a_refusal_is_tried_at_once() -> None:
-    """A worker whose certificate was revoked comes back as soon as it has another; it registers then."""
+    """A worker whose certificate was revoked registers again as soon as it has a new one."""
     leader = Leader()
     leader.registration = CallFailed(grpc.StatusCode.UNAUTHENTICATED, "certificate is revoked")
 
@@ -430,7 +430,7 @@ def test_a_new_certificate_after_a_refusal_is_tried_at_once() -> None:
         assert (world.agent.phase, len(leader.registrations)) == (Phase.REFUSED, 1)
         leader.registration = None
         world.network.generation = 2
-        world.agent.renew()
+        world.agent.certificate_changed()
         await asyncio.sleep(0.1)
         assert (world.agent.phase, len(leader.registrations)) == (Phase.ONLINE, 2)
 
@@ -438,14 +438,14 @@ def test_a_new_certificate_after_a_refusal_is_tried_at_once() -> None:
 
 
 def test_a_new_certificate_does_not_hide_that_the_leader_has_changed() -> None:
-    """The next leader is told everything, as ever."""
+    """The next leader receives all held attempts, as usual."""
     first, second = Leader(), Leader()
 
     async def story(world: World) -> None:
         await asyncio.sleep(0.5)
         world.network.nodes |= {A: follower(B), B: second.node()}
         world.network.generation = 2
-        world.agent.renew()
+        world.agent.certificate_changed()
         await asyncio.sleep(0.5)
         assert (len(first.registrations), len(second.registrations), second.open) == (1, 1, 1)
 

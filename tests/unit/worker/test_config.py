@@ -29,7 +29,7 @@ tls:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A good configuration with its files."""
+    """A valid configuration with its files."""
     AUTHORITY.issue("worker-1", Role.WORKER, ["127.0.0.1"], now=NOW).write(tmp_path)
     (tmp_path / "keys").mkdir()
     (tmp_path / "data").mkdir()
@@ -45,7 +45,7 @@ def refusal(path: Path, environ: Mapping[str, str]) -> str:
     return str(caught.value)
 
 
-def test_a_good_configuration_is_taken(path: Path) -> None:
+def test_a_valid_configuration_is_accepted(path: Path) -> None:
     """Defaults fill what the file leaves out; the environment overrides, lists as YAML."""
     settings = check(path, {"WORKER_COORDINATORS": "[10.0.0.1:9090]", "WORKER_MEMORY_LIMIT": "1GiB"})
     assert settings.coordinators == (Address("10.0.0.1", 9090),)
@@ -62,7 +62,7 @@ def test_one_core_is_left_for_everything_else(path: Path, monkeypatch: pytest.Mo
 
 
 def test_every_key_has_its_own_variable_and_a_description() -> None:
-    """No two keys share a variable, and each key says what it is."""
+    """Keys have distinct variables, and each key has a description."""
     assert variables(WorkerSettings, PREFIX)["WORKER_MAX_CONCURRENT_TASKS"].key == "max_concurrent_tasks"
     assert all(leaf.field.description for leaf in leaves(WorkerSettings))
 
@@ -82,14 +82,14 @@ def test_every_value_out_of_range_is_refused_with_the_same_range(path: Path, val
         ({"WORKER_COORDINATORS": "['0.0.0.0:9090']"}, "coordinators[0] (set by WORKER_COORDINATORS): 0.0.0.0"),
         ({"WORKER_COORDINATORS": "[a:1, a:1]"}, "a:1 is also the address of coordinators[0]"),
         ({"WORKER_MEMORY_LIMIT": "2"}, "memory_limit (set by WORKER_MEMORY_LIMIT): must be at least 128000000"),
-        ({"WORKER_MAX_TASKS": "2"}, "unknown environment variable; did you mean WORKER_MAX_CONCURRENT_TASKS?"),
+        ({"WORKER_MAX_TASKS": "2"}, "unknown variable; did you mean WORKER_MAX_CONCURRENT_TASKS?"),
         ({"WORKER_ID": "worker-2"}, "names spiffe://zkp.local/worker/worker-1, and this is spiffe://zkp.local/"),
         ({"WORKER_KEYS_DIR": "none"}, "keys_dir (set by WORKER_KEYS_DIR): "),
         ({"WORKER_DATA_DIR": "none"}, "data_dir (set by WORKER_DATA_DIR): "),
         ({"WORKER_TLS_KEY": "none"}, "none is missing: make it with `pki issue`"),
     ],
 )
-def test_mistakes_are_one_line_with_key_and_cure(path: Path, environ: dict[str, str], said: str) -> None:
+def test_errors_are_one_line_with_key_and_remedy(path: Path, environ: dict[str, str], said: str) -> None:
     """Each is found before the worker connects to anything."""
     assert said in refusal(path, environ)
 

@@ -11,7 +11,7 @@ FRAME = {"circuit": "addition", "inputs": '{"a":"1"}', "public_inputs": ["5", "Ã
 
 
 def test_a_prover_reads_what_the_agent_wrote() -> None:
-    """Several frames in a row come out as they went in; then there is no more."""
+    """Several frames are decoded as they were encoded; then the stream ends."""
     pipe = io.BytesIO(encode(FRAME) + encode({}))
     assert [read(pipe), read(pipe), read(pipe)] == [FRAME, {}, None]
 

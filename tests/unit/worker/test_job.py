@@ -15,14 +15,14 @@ def test_an_assignment_becomes_a_job() -> None:
         verifying_key_sha256="ab",
         time_limit_ms=1500,
     )
-    assert Job.read(message) == Job(AttemptId("t-1", 2), "addition", b"{}", ("5",), "ab", 1.5)
+    assert Job.from_message(message) == Job(AttemptId("t-1", 2), "addition", b"{}", ("5",), "ab", 1.5)
 
 
 def test_a_missing_limit_is_an_hour() -> None:
-    """Nothing may hold a slot for ever."""
-    assert Job.read(pb.Assignment()).time_limit == 3600
+    """A job must not occupy a slot indefinitely."""
+    assert Job.from_message(pb.Assignment()).time_limit == 3600
 
 
 def test_private_inputs_are_in_no_repr() -> None:
-    """A job can be shown in a traceback without telling a secret."""
-    assert "4711" not in repr(Job.read(pb.Assignment(inputs=b'{"a":"4711"}')))
+    """A job can appear in a traceback without disclosing a secret."""
+    assert "4711" not in repr(Job.from_message(pb.Assignment(inputs=b'{"a":"4711"}')))

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.client.network import A, B, Network, Node, follower
 from tests.unit.client.virtual_time import run
 from worker.job import AttemptId, FinishedProof, ProvingFailed
-from worker.reports import LeaderReports, trouble
+from worker.reports import LeaderReports, report_outcome
 from worker.retry import ReportOutcome
 from zkp.client.errors import (
     Conflict,
@@ -46,7 +46,7 @@ class Leader:
 
 
 def play(network: Network, report: Any) -> tuple[Any, float]:
-    """What a report comes to, and after how many seconds."""
+    """Return the result of a report, and the seconds that it took."""
 
     async def scenario() -> tuple[Any, float]:
         async with network.connect() as connection:
@@ -84,7 +84,7 @@ def test_a_report_names_worker_task_and_attempt() -> None:
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND])
 def test_a_stale_proof_is_dropped(code: grpc.StatusCode) -> None:
-    """It is sent once, and not wanted."""
+    """It is sent once."""
     leader = Leader(refusal(code))
     outcome, _ = play(Network({A: leader.node()}), lambda reports: reports.proved(PROOF))
     assert outcome is False
@@ -98,7 +98,7 @@ def test_a_proof_called_false_is_not_sent_again() -> None:
     assert outcome is False
 
 
-def test_a_quarantined_worker_keeps_asking_slowly() -> None:
+def test_a_quarantined_worker_retries_slowly() -> None:
     """The proof is kept, the coordinator is not pestered, and the release is noticed."""
     leader = Leader(*[refusal(grpc.StatusCode.PERMISSION_DENIED, "worker-1 is quarantined")] * 5)
     outcome, elapsed = play(Network({A: leader.node()}), lambda reports: reports.proved(PROOF))
@@ -107,7 +107,7 @@ def test_a_quarantined_worker_keeps_asking_slowly() -> None:
     assert elapsed > 60
 
 
-def test_coordinators_away_for_minutes_are_waited_for() -> None:
+def test_reports_outlast_minutes_without_coordinators() -> None:
     """Ten minutes without a leader cost nothing but patience."""
     leader = Leader()
     network = Network({A: follower(None), B: follower(None)})
@@ -125,9 +125,9 @@ def test_coordinators_away_for_minutes_are_waited_for() -> None:
 @pytest.mark.parametrize(
     ("error", "meaning"),
     [
-        (NoLeader("none", {}), ReportOutcome.AWAY),
-        (Exhausted("full", 1.0), ReportOutcome.AWAY),
-        (ServerFault("broken"), ReportOutcome.AWAY),
+        (NoLeader("none", {}), ReportOutcome.UNAVAILABLE),
+        (Exhausted("full", 1.0), ReportOutcome.UNAVAILABLE),
+        (ServerFault("broken"), ReportOutcome.UNAVAILABLE),
         (Refused("quarantined"), ReportOutcome.REFUSED),
         (Untrusted("expired", {}), ReportOutcome.REFUSED),
         (Conflict("stale"), ReportOutcome.SETTLED),
@@ -137,4 +137,4 @@ def test_coordinators_away_for_minutes_are_waited_for() -> None:
 )
 def test_every_refusal_has_a_meaning(error: Any, meaning: ReportOutcome) -> None:
     """What is waited for, what is asked slowly, and what is over."""
-    assert trouble(error) is meaning
+    assert report_outcome(error) is meaning

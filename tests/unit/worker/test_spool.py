@@ -24,7 +24,7 @@ def names(directory: Path) -> list[str]:
 
 
 async def test_a_proof_is_found_by_the_next_process(tmp_path: Path) -> None:
-    """Everything of it comes back."""
+    """All fields are restored."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished("t-1"))
     await spool.put(finished("t-1", 2))
@@ -34,7 +34,7 @@ async def test_a_proof_is_found_by_the_next_process(tmp_path: Path) -> None:
 
 
 async def test_a_removed_proof_is_gone(tmp_path: Path) -> None:
-    """It does not come back, and removing it again is no error."""
+    """It is not loaded again, and removing it twice is not an error."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished())
     await spool.remove(finished().id)
@@ -43,14 +43,14 @@ async def test_a_removed_proof_is_gone(tmp_path: Path) -> None:
 
 
 async def test_the_same_proof_is_kept_once(tmp_path: Path) -> None:
-    """Putting it again replaces it."""
+    """Storing it again replaces it."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished())
     await spool.put(finished())
     assert len(spool.load()) == 1
 
 
-async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+async def test_other_users_cannot_read_it(tmp_path: Path) -> None:
     """Directory 0700, files 0600."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished())
@@ -59,7 +59,7 @@ async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["..", ".", "x" * 64, "../../etc/passwd", "a/b"])
-async def test_a_task_id_is_no_path(tmp_path: Path, task_id: str) -> None:
+async def test_a_task_id_is_not_used_as_a_path(tmp_path: Path, task_id: str) -> None:
     """Whatever a client calls its task, the file stays in the spool."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished(task_id))
@@ -67,7 +67,7 @@ async def test_a_task_id_is_no_path(tmp_path: Path, task_id: str) -> None:
     assert names(tmp_path) == ["spool"]
 
 
-async def test_a_write_that_was_cut_short_is_cleared_away(tmp_path: Path) -> None:
+async def test_an_interrupted_write_is_removed(tmp_path: Path) -> None:
     """After a crash the unfinished file is neither offered nor left behind."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished())
@@ -77,7 +77,7 @@ async def test_a_write_that_was_cut_short_is_cleared_away(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", b"\x00" * 300])
-async def test_a_damaged_proof_is_set_aside(tmp_path: Path, damage: bytes) -> None:
+async def test_a_damaged_proof_is_renamed(tmp_path: Path, damage: bytes) -> None:
     """Bit rot costs that proof and nothing else, and the evidence is kept."""
     spool = Spool(tmp_path / "spool")
     await spool.put(finished("t-1"))
@@ -100,7 +100,7 @@ async def test_a_flipped_bit_is_damage(tmp_path: Path) -> None:
 
 
 async def test_the_spool_is_bounded(tmp_path: Path) -> None:
-    """A disk is not filled with proofs that nobody takes."""
+    """Unacknowledged proofs do not fill the disk."""
     spool = Spool(tmp_path / "spool", limit=2)
     await spool.put(finished("t-1"))
     await spool.put(finished("t-2"))
@@ -118,7 +118,7 @@ def test_a_spool_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """The message says where and what to do."""
+    """The message names the path and the remedy."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolError, match=r"file/spool: Not a directory: let this worker's user write there"):
+    with pytest.raises(SpoolError, match=r"file/spool: Not a directory; make it writable for the worker's user"):
         Spool(tmp_path / "file" / "spool")

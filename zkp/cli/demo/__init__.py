@@ -1,1 +1,1 @@
-"""`zkp local demo`: the main job once, start to end. The only place outside coordinator/ that reads its store."""
+"""`zkp local demo`. The only package outside coordinator/ that reads its store."""

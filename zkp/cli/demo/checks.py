@@ -1,4 +1,4 @@
-"""What the demo shows at its end: every proof is valid, and every task was completed exactly once."""
+"""Final checks of the demo: every proof is valid, and every task was completed exactly once."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from coordinator.config.database import DatabaseSettings
-from coordinator.state.model import TaskState as Recorded
+from coordinator.state.model import TaskState as StoredState
 from coordinator.store import Database, ProjectionError, ProjectionReader
 from zkp.cli.errors import CommandFailed
 from zkp.cli.target import ClusterTarget
@@ -22,12 +22,12 @@ from zkp.localcluster.process import python_module
 from zkp.proofs import circuits
 from zkp.proofs.keys import KeyStore
 
-_RECORD_SECONDS = 30.0
-_POLL_SECONDS = 0.2
+_PROJECTION_TIMEOUT_S = 30.0
+_POLL_INTERVAL_S = 0.2
 
 
 def verified(cluster: LocalCluster, proofs: Sequence[Path]) -> str:
-    """Export the verifying keys, and have another process check the proof files with nothing else."""
+    """Verify the proof files in another process, with nothing but the exported verifying keys."""
     keys = cluster.layout.root / "verification"
     keys.mkdir()
     exported = [KeyStore(cluster.layout.keys).export(name, keys / f"{name}.json") for name in circuits.NAMES]
@@ -48,12 +48,12 @@ def verified(cluster: LocalCluster, proofs: Sequence[Path]) -> str:
 
 
 def exactly_once(cluster: LocalCluster, tasks: Sequence[Task]) -> str:
-    """Hold what the cluster and PostgreSQL say against what was submitted."""
+    """Check the tasks in the cluster and in PostgreSQL against the submitted ones."""
     submitted = sorted(task.id for task in tasks)
     listed = asyncio.run(_completed(cluster))
     if sorted(listed) != submitted:
-        raise CommandFailed(f"the cluster lists {len(listed)} completed tasks, and {len(submitted)} were submitted")
-    recorded = asyncio.run(_recorded(cluster, len(submitted)))
+        raise CommandFailed(f"the cluster lists {len(listed)} completed tasks; {len(submitted)} were submitted")
+    recorded = asyncio.run(_projected(cluster, len(submitted)))
     return (
         f"{len(submitted)} tasks submitted, {len(listed)} completed, each with exactly one accepted result; "
         f"PostgreSQL holds the same {recorded}"
@@ -61,23 +61,26 @@ def exactly_once(cluster: LocalCluster, tasks: Sequence[Task]) -> str:
 
 
 async def _completed(cluster: LocalCluster) -> list[str]:
-    reach = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
-    async with reach.connect() as connection:
+    target = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
+    async with target.connect() as connection:
         return [task.id async for task in TaskClient(connection).list(state=TaskState.COMPLETED)]
 
 
-async def _recorded(cluster: LocalCluster, expected: int) -> int:
-    """Completed tasks in PostgreSQL, each with exactly one accepted result; waits until it has caught up."""
+async def _projected(cluster: LocalCluster, expected: int) -> int:
+    """Return the number of completed tasks in PostgreSQL, once the projection has caught up.
+
+    Each of them must have exactly one accepted result.
+    """
     parameters = DatabaseSettings(url=SecretStr(cluster.database_url)).parameters()
     record = ProjectionReader(Database(parameters, application="zkp demo"), max_connections=1)
-    give_up = time.monotonic() + _RECORD_SECONDS
+    deadline = time.monotonic() + _PROJECTION_TIMEOUT_S
     try:
         while True:
             summary = await record.summary()
-            completed = summary.counts[Recorded.COMPLETED]
-            if completed >= expected or time.monotonic() > give_up:
+            completed = summary.counts[StoredState.COMPLETED]
+            if completed >= expected or time.monotonic() > deadline:
                 break
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(_POLL_INTERVAL_S)
     except ProjectionError as error:
         raise CommandFailed(f"PostgreSQL could not be queried: {error}") from None
     finally:

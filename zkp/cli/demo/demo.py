@@ -1,6 +1,6 @@
-"""`zkp local demo`: the network's main job, start to end, in a directory of its own.
+"""`zkp local demo`: submits, proves and verifies tasks across a leader failure, in its own directory.
 
-Every step either does what it says or ends the demo with one line; whatever happens, no process is left.
+A failed step ends the demo with a one-line error; every process is stopped in any case.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from zkp.localcluster.layout import ADMIN, CLIENT
 
 MERKLE_PROOFS, RANGE_PROOFS, ADDITIONS = 24, 4, 4
 KILL_AFTER = 3
-"""Proofs that are done when the leader is killed; by far the most are queued then."""
+"""The number of completed proofs at which the leader is killed; most tasks are still queued then."""
 
-_MARK = "demo"  # a file that says that the directory is a demo's, to be deleted by the next
+_MARK = "demo"  # a file that marks the directory as a demo's, which the next demo deletes
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the tasks, and the ids of those that were submitted over HTTPS."""
+    """The finished tasks, and the ids of those that were submitted over HTTPS."""
 
     tasks: list[Task]
     through_gateway: list[str]
@@ -49,54 +49,55 @@ def example_entries() -> list[str]:
 
 
 def run(directory: Path, leaves: Path | None, *, database_url: str | None) -> None:
-    """Run the demo below `directory`; raises `CommandFailed` or another of the command's errors.
+    """Run the demo in `directory`; raises `CommandFailed` or another error of the command.
 
-    leaves: the list to prove membership of; None for the example's.
+    Args:
+        leaves: list to prove membership of; None for the example's.
     """
     entries = example_entries() if leaves is None else requests.read_leaves(leaves)
     if len(entries) < MERKLE_PROOFS:
-        raise UsageProblem(f"{leaves} has {len(entries)} entries: the demo needs {MERKLE_PROOFS}")
+        raise UsageProblem(f"{leaves}: has {len(entries)} entries; the demo needs at least {MERKLE_PROOFS}")
     began = time.monotonic()
     cluster = LocalCluster(directory, database_url=database_url)
-    with _ends_on_signals(), _fresh_directory(cluster):
+    with _interrupt_on_signals(), _fresh_directory(cluster):
         try:
-            _main_job(cluster, entries)
+            _run_steps(cluster, entries)
         finally:
-            with _undisturbed():
+            with _signals_ignored():
                 cluster.down()
             _step(f"stopped every process; logs: {cluster.layout.root / 'logs'}")
     output.line(f"Proofs, verifying keys and data: {cluster.layout.root}")
     output.line(f"Done in {time.monotonic() - began:.0f} s")
 
 
-def _main_job(cluster: LocalCluster, entries: Sequence[str]) -> None:
+def _run_steps(cluster: LocalCluster, entries: Sequence[str]) -> None:
     _step("starting 3 coordinators, 2 workers, the gateway and PostgreSQL, all over mutual TLS")
     cluster.up(output.line)
     outcome = asyncio.run(_prove(cluster, entries))
     unproved = [task for task in outcome.tasks if task.state is not TaskState.COMPLETED]
     if unproved:
-        raise CommandFailed(f"{len(unproved)} tasks were not completed; {task_output.change(unproved[0])}")
-    _step("verifying every proof in a process of its own, from the exported verifying keys")
+        raise CommandFailed(f"{len(unproved)} tasks were not completed; the first: {task_output.change(unproved[0])}")
+    _step("verifying every proof in a separate process, with the exported verifying keys")
     proofs = cluster.layout.root / "proofs"
     fetched = demo_gateway.fetch_proofs(cluster, outcome.through_gateway, proofs)
     others = [task for task in outcome.tasks if task.id not in outcome.through_gateway]
     written = [*task_output.write_proofs(others, proofs), *fetched]
     output.line(checks.verified(cluster, written))
-    _step("the cluster with the killed node back, and the tasks")
+    _step("cluster status after the killed node has restarted, and the tasks")
     cluster.up()
-    status.show(status.ask(ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(ADMIN))))
+    status.show(status.query(ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(ADMIN))))
     task_output.show(outcome.tasks, as_json=False)
     output.line(checks.exactly_once(cluster, outcome.tasks))
 
 
 @contextlib.contextmanager
 def _fresh_directory(cluster: LocalCluster) -> Iterator[None]:
-    """An empty directory, kept from other demos: what an earlier one left there goes, processes too."""
+    """Lock an empty directory; processes and files of an earlier demo are removed."""
     root = cluster.layout.root
     mark = root / _MARK
     if root.exists() and any(root.iterdir()):
         if not mark.exists():
-            raise UsageProblem(f"{root} holds something else than a demo: choose another --dir")
+            raise UsageProblem(f"{root}: contains something other than a demo; choose another --dir")
         with _locked(mark):
             cluster.down()
             shutil.rmtree(root)
@@ -111,14 +112,16 @@ def _locked(mark: Path) -> Iterator[None]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CommandFailed(f"another demo is running in {mark.parent}: wait for it, or give --dir") from None
+            raise CommandFailed(
+                f"another demo is running in {mark.parent}; wait for it, or give another --dir"
+            ) from None
         yield
 
 
 async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> Outcome:
-    """Submit everything, kill the leader while most of it is queued, and wait for every task's end."""
-    reach = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
-    async with reach.connect() as connection:
+    """Submit the tasks, kill the leader while most are queued, and wait until all have ended."""
+    target = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
+    async with target.connect() as connection:
         client = TaskClient(connection)
         submissions = await asyncio.to_thread(_submissions, entries)
         _step(f"submitting {len(submissions)} tasks through the coordinators, and 2 through the gateway over HTTPS")
@@ -135,10 +138,10 @@ async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> Outcome:
 
 
 def _submissions(entries: Sequence[str]) -> list[Submission]:
-    """The tasks of the demo: entries from all over the list, some ranges, some sums."""
+    """Return the demo's submissions: entries spread over the list, ranges and sums."""
     stride = len(entries) // MERKLE_PROOFS
     wanted: list[tuple[str, dict[str, object]]] = [
-        ("merkle_proof", {"leaves": list(entries), "leaf_index": place * stride}) for place in range(MERKLE_PROOFS)
+        ("merkle_proof", {"leaves": list(entries), "leaf_index": number * stride}) for number in range(MERKLE_PROOFS)
     ]
     wanted += [("range_proof", {"value": 21 + age, "min": 18, "max": 120}) for age in range(RANGE_PROOFS)]
     wanted += [("addition", {"a": 20 + number, "b": 22}) for number in range(ADDITIONS)]
@@ -151,18 +154,18 @@ def _submissions(entries: Sequence[str]) -> list[Submission]:
 async def _accepted(client: TaskClient, submissions: Sequence[Submission]) -> AsyncIterator[str]:
     async for submission, outcome in client.submit_many(submissions):
         if not isinstance(outcome, Accepted):
-            raise CommandFailed(f"task {submission.task_id} was refused: {outcome}")
+            raise CommandFailed(f"task {submission.task_id}: was rejected: {outcome}")
         yield outcome.task.id
 
 
 async def _kill_leader(cluster: LocalCluster) -> str:
-    """SIGKILL whoever leads, wait for the next leader, start the dead one again; what happened, in a sentence."""
+    """Kill the leader with SIGKILL, wait for the next one, restart the killed node; return a summary."""
     queued = await _queued(cluster)
     if not queued:
-        raise CommandFailed("no task was queued any more when the leader was to be killed")
+        raise CommandFailed("no task was queued when the leader was to be killed")
     before = await asyncio.to_thread(cluster.leader)
     if before is None:
-        raise CommandFailed("there was no leader to kill")
+        raise CommandFailed("no leader to kill")
     await asyncio.to_thread(cluster.kill, before.id)
     killed = time.monotonic()
     after = await asyncio.to_thread(cluster.wait_for_leader, other_than=before)
@@ -170,12 +173,12 @@ async def _kill_leader(cluster: LocalCluster) -> str:
     await asyncio.to_thread(cluster.start, before.id)
     return (
         f"killed the leader {before.id} (term {before.term}) with {queued} tasks queued; "
-        f"{after.id} led in term {after.term} after {seconds:.1f} s"
+        f"{after.id} became leader in term {after.term} after {seconds:.1f} s"
     )
 
 
 async def _queued(cluster: LocalCluster) -> int:
-    """How many tasks nobody has started on."""
+    """Return the number of pending tasks."""
     async with ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(ADMIN)).connect() as connection:
         found = await AdminClient(connection).cluster_status()
     return found.tasks.get(TaskState.PENDING, 0)
@@ -186,8 +189,8 @@ def _step(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _ends_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: through every `finally`."""
+def _interrupt_on_signals() -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP like SIGINT, so that every `finally` runs."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -197,8 +200,8 @@ def _ends_on_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Nothing but SIGKILL cuts the stopping short."""
+def _signals_ignored() -> Iterator[None]:
+    """Ignore signals, so that the shutdown is not interrupted."""
     with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
         yield
 

@@ -1,7 +1,7 @@
-"""Configuration for every daemon: YAML, then environment, then rules; a refusal is one line with the cure.
+"""Configuration of every daemon: YAML, then environment, then rules; an error is one line with a hint.
 
-A daemon describes its configuration as a tree of `Section`s and calls `load`, or `read` when it has
-checks of its own to place. This room looks at no file but the configuration itself.
+A daemon describes its configuration as a tree of `Section`s and calls `load`, or `read` if it has further checks
+whose errors need a position in the file. This package reads no file but the configuration itself.
 """
 
 from zkp.daemon.settings.errors import SchemaError, SettingFault, SettingProblem, SettingsError

@@ -1,7 +1,7 @@
-"""A YAML file as plain values, with the line on which each of them stands.
+"""A YAML file as plain values, with the line number of each.
 
-Stricter than YAML: duplicate keys, aliases and tags are refused, and only `true` and `false` are
-booleans, so that `no`, `1:30` or a date stay what the operator typed.
+Stricter than YAML: duplicate keys, aliases and tags are errors, and only `true` and `false` are booleans, so that
+`no`, `1:30` or a date stay text, as the operator wrote them.
 """
 
 import re
@@ -33,13 +33,13 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _CoreLoader(yaml.BaseLoader):
-    """YAML 1.2's core schema: none of YAML 1.1's surprising scalars, and no aliases."""
+    """Loader for the core schema of YAML 1.2, without the additional scalars of YAML 1.1 and without aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - PyYAML's
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in PyYAML's stubs
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise yaml.MarkedYAMLError(
-                problem="anchors (&) and aliases (*) are not allowed here; put text that begins so in quotes",
+                problem="anchors (&) and aliases (*) are not allowed here; put text that begins with one in quotes",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
@@ -52,13 +52,13 @@ _CoreLoader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The values of a file, and `lines`: the 1-based line of every value by its path of keys and indices."""
+    """The values of a file, and `lines`: the line (from 1) of every value, by its path of keys and indices."""
 
     values: dict[str, object]
     lines: dict[Location, int] = field(default_factory=dict)
 
     def line_of(self, location: Location) -> int | None:
-        """The line of the value, or of the innermost part of its path that the file has."""
+        """Return the line of the value, or of the innermost part of its path that is in the file."""
         for length in range(len(location), 0, -1):
             if location[:length] in self.lines:
                 return self.lines[location[:length]]
@@ -66,33 +66,45 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """The file's values. Raises SettingsError when it cannot be read or is no mapping of keys."""
+    """Return the values of a file.
+
+    Raises:
+        SettingsError: The file cannot be read, or is not a mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _refusal(str(path), "no such file", "give the path of a configuration file") from None
+        raise _error(str(path), "no such file", "give the path of a configuration file") from None
     except UnicodeDecodeError:
-        raise _refusal(str(path), "is not UTF-8 text", "give a YAML file") from None
+        raise _error(str(path), "is not UTF-8 text", "give a YAML file") from None
     except OSError as error:
-        cure = "give a file that this process may read"
-        raise _refusal(str(path), f"cannot be read ({error.strerror})", cure) from None
+        hint = "give a file that this process may read"
+        raise _error(str(path), f"cannot be read ({error.strerror})", hint) from None
     return parse(text, str(path))
 
 
 def parse(text: str, source: str) -> Document:
-    """The values of a YAML text that must be a mapping. Raises SettingsError."""
+    """Return the values of a YAML text, which must be a mapping.
+
+    Raises:
+        SettingsError: The text is not valid, or is not a mapping.
+    """
     document = Document(values={})
     values = parse_value(text, source, document.lines)
     if values is None:
-        raise _refusal(source, "is empty", "write the configuration into it, as YAML")
+        raise _error(source, "is empty", "write the configuration into it, as YAML")
     if not isinstance(values, dict):
-        raise _refusal(source, "holds no keys", "write YAML of the form `key: value`")
+        raise _error(source, "is not a mapping", "write YAML of the form `key: value`")
     document.values.update(values)
     return document
 
 
 def parse_value(text: str, source: str, lines: dict[Location, int] | None = None) -> object:
-    """Any YAML (so also JSON) value. Raises SettingsError; the text itself is never quoted in it."""
+    """Return the value of any YAML (and therefore JSON) text.
+
+    Raises:
+        SettingsError: The text is not valid. The error never quotes the text itself.
+    """
     reader = _Reader(source, {} if lines is None else lines)
     try:
         loader = _CoreLoader(text)
@@ -102,17 +114,17 @@ def parse_value(text: str, source: str, lines: dict[Location, int] | None = None
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        # Longer quoted parts of PyYAML's messages are pieces of the file, which may hold secrets.
-        what = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "…", error.problem or error.context or "broken")
+        # Longer quoted parts of PyYAML's messages are parts of the file, which may contain secrets.
+        what = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "…", error.problem or error.context or "malformed")
         mark = error.problem_mark or error.context_mark
-        raise reader.refusal(mark, f"is not valid YAML: {what}", "fix this line") from None
+        raise reader.error(mark, f"is not valid YAML: {what}", "fix this line") from None
     except yaml.YAMLError:
-        raise reader.refusal(None, "is not valid YAML: unprintable characters", "give a text file") from None
+        raise reader.error(None, "is not valid YAML: unprintable characters", "give a text file") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Turns a tree of YAML nodes into values, noting lines as it goes."""
+    """Converts a tree of YAML nodes to values, and stores the line of each."""
 
     source: str
     lines: dict[Location, int]
@@ -125,35 +137,35 @@ class _Reader:
             return [self.value(item, (*location, index)) for index, item in enumerate(node.value)]
         convert = _CONVERSIONS.get(node.tag.removeprefix(_TAG))
         if convert is None:
-            raise self.refusal(node.start_mark, "a YAML tag is not allowed here", "put the text in quotes")
+            raise self.error(node.start_mark, "a YAML tag is not allowed here", "put the text in quotes")
         return convert(str(node.value))
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, object]:
         values: dict[str, object] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_TAG}str":
-                raise self.refusal(key_node.start_mark, "a key is not text", "put the key in quotes")
+                raise self.error(key_node.start_mark, "a key is not text", "put the key in quotes")
             key = str(key_node.value)
             line = key_node.start_mark.line + 1
-            place = (*location, key)
+            path = (*location, key)
             if key in values:
-                what = f"is duplicated, first on line {self.lines[place]}"
-                problem = SettingProblem(f"{self.source}:{line}", dotted(place), what, "remove one of the two")
+                what = f"duplicate key, first on line {self.lines[path]}"
+                problem = SettingProblem(f"{self.source}:{line}", dotted(path), what, "remove one of the two")
                 raise SettingsError([problem])
-            self.lines[place] = line
-            values[key] = self.value(value_node, place)
+            self.lines[path] = line
+            values[key] = self.value(value_node, path)
         return values
 
-    def refusal(self, mark: yaml.Mark | None, what: str, cure: str) -> SettingsError:
-        place = self.source if mark is None else f"{self.source}:{mark.line + 1}"
-        return _refusal(place, what, cure)
+    def error(self, mark: yaml.Mark | None, what: str, hint: str) -> SettingsError:
+        position = self.source if mark is None else f"{self.source}:{mark.line + 1}"
+        return _error(position, what, hint)
 
 
 def dotted(location: Location) -> str:
-    """The path as operators write it: `raft.peers[1].id`."""
+    """Return the path as operators write it: `raft.peers[1].id`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.removeprefix(".")
 
 
-def _refusal(source: str, what: str, cure: str) -> SettingsError:
-    return SettingsError([SettingProblem(source, "", what, cure)])
+def _error(source: str, what: str, hint: str) -> SettingsError:
+    return SettingsError([SettingProblem(source, "", what, hint)])

@@ -1,4 +1,4 @@
-"""What the environment adds to a file: `${NAME}` inside its values, and variables that override its keys."""
+"""Environment variables in a configuration: `${NAME}` in its values, and variables that override its keys."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,20 +14,21 @@ _DOLLAR = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}
 
 @dataclass(slots=True)
 class Expansion:
-    """Replaces `${NAME}` by the variable and `$$` by a dollar sign, in text values alone.
+    """Replaces `${NAME}` by the variable and `$$` by a dollar sign, in text values only.
 
-    What comes in is never read as YAML again, so a password may hold any character. `faults` collects
-    what went wrong, by the path of the value.
+    The result is never parsed as YAML, so a password may contain any character. `faults` collects the errors as
+    (path of the value, what is wrong, what to do).
     """
 
     environ: Mapping[str, str]
     faults: list[tuple[Location, str, str]] = field(default_factory=list)
 
-    def of(self, value: object, location: Location = ()) -> object:
+    def expand(self, value: object, location: Location = ()) -> object:
+        """Return the value with every variable in it replaced."""
         if isinstance(value, dict):
-            return {key: self.of(item, (*location, key)) for key, item in value.items()}
+            return {key: self.expand(item, (*location, key)) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.of(item, (*location, index)) for index, item in enumerate(value)]
+            return [self.expand(item, (*location, index)) for index, item in enumerate(value)]
         if isinstance(value, str):
             return _DOLLAR.sub(lambda match: self._replacement(match, location), value)
         return value
@@ -37,22 +38,22 @@ class Expansion:
             return "$"
         if match["open"]:
             self.faults.append(
-                (location, "has a '${' that names no variable", "write ${NAME}, or $$ for a dollar sign")
+                (location, "has a '${' without a variable name", "write ${NAME}, or $$ for a dollar sign")
             )
             return ""
         name = match["name"]
         if name not in self.environ:
-            cure = f"set {name}, or write $$ for a dollar sign"
-            self.faults.append((location, f"${{{name}}} is not set in the environment", cure))
+            hint = f"set {name}, or write $$ for a dollar sign"
+            self.faults.append((location, f"${{{name}}} is not set in the environment", hint))
         return self.environ.get(name, "")
 
 
 def overrides(
     schema: type[Section], prefix: str, environ: Mapping[str, str], aliases: Mapping[str, str]
 ) -> tuple[dict[str, SettingField], list[SettingProblem]]:
-    """The variables that are set, each with the leaf it sets, and a problem for each that names none.
+    """Return the variables that are set, each with the field that it sets, and a problem for each unknown one.
 
-    Aliases (variable → dotted key) come first, so that a variable with the daemon's prefix wins over them.
+    Aliases (variable → dotted key) are read first, so that a variable with the daemon's prefix overrides them.
     """
     known = variables(schema, prefix)
     by_key = {leaf.key: leaf for leaf in known.values()}
@@ -62,34 +63,38 @@ def overrides(
         if name in known:
             found[name] = known[name]
         elif name.startswith(f"{prefix}_"):
-            # The prefix they share would make everything look near.
+            # Compared without the shared prefix, which would make all names similar.
             close = nearest(name.removeprefix(prefix), {each.removeprefix(prefix): each for each in known})
-            cure = f"did you mean {close}?" if close else f"remove it, or name a key, such as {next(iter(known))}"
-            problems.append(SettingProblem("environment", name, "unknown environment variable", cure))
+            hint = f"did you mean {close}?" if close else f"remove it, or use one such as {next(iter(known))}"
+            problems.append(SettingProblem("environment", name, "unknown variable", hint))
     return found, problems
 
 
 def overlay(values: dict[str, object], variable: str, leaf: SettingField, text: str) -> None:
-    """Put the variable's text at the leaf's place. Raises SettingsError when a list is not YAML."""
+    """Set the value of a field to the text of a variable.
+
+    Raises:
+        SettingsError: The field is a list or mapping, and the text is not valid YAML.
+    """
     value: object = text
     if leaf.structured:
         try:
             value = parse_value(text, variable)
         except SettingsError:
-            cure = "give a list as YAML or JSON, such as ['127.0.0.1:9090', '127.0.0.1:9190']"
-            raise SettingsError([SettingProblem("environment", variable, "is not YAML", cure)]) from None
-    place = values
+            hint = "give a list as YAML or JSON, such as ['127.0.0.1:9090', '127.0.0.1:9190']"
+            raise SettingsError([SettingProblem("environment", variable, "is not valid YAML", hint)]) from None
+    section = values
     for part in leaf.location[:-1]:
-        inner = place.setdefault(part, {})
+        inner = section.setdefault(part, {})
         if inner is None:  # a section whose keys are all commented out
-            inner = place[part] = {}
+            inner = section[part] = {}
         if not isinstance(inner, dict):
-            return  # the schema will refuse this section, and say so
-        place = inner
-    place[leaf.location[-1]] = value
+            return  # the validation of the schema reports this section
+        section = inner
+    section[leaf.location[-1]] = value
 
 
 def names_in(location: Location) -> Iterator[str]:
-    """The dotted keys of the value and of everything around it, the innermost first."""
+    """Yield the dotted keys of the value and of the sections and lists around it, innermost first."""
     for length in range(len(location), 0, -1):
         yield dotted(location[:length])

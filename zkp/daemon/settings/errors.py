@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, said in one line: where, which key, what, and the cure.
+"""Errors of configurations, as one line each: position, key, what is wrong and what to do.
 
-No value that was not recognised as harmless ever enters these texts: a password that ended up under the
-wrong key, or in a broken line, must not reach a log.
+Only values that are known to be harmless are quoted: a password that is under the wrong key, or in a malformed line,
+must not reach a log.
 """
 
 from collections.abc import Sequence
@@ -10,35 +10,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SettingFault:
-    """A value that breaks a rule. `key` is relative to the section that states the rule: `peers.1.id`."""
+    """A value that violates a rule. `key` is relative to the section that states the rule: `peers.1.id`."""
 
     key: str
     what: str
-    cure: str
+    hint: str
 
     @property
     def location(self) -> tuple[str | int, ...]:
-        """The key as a path, the indices of lists as numbers."""
+        """Return the key as a path, with the indices of lists as numbers."""
         return tuple(int(part) if part.isdigit() else part for part in self.key.split("."))
 
 
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
-    """A fault with its place: `source` is the file, with the line where it is known."""
+    """A fault with its position: `source` is the file, with the line if it is known."""
 
     source: str
     key: str
     what: str
-    cure: str
+    hint: str
 
     def __str__(self) -> str:
-        place = f"{self.source}: {self.key}" if self.key else self.source
-        text = f"{place}: {self.what}; {self.cure}" if self.cure else f"{place}: {self.what}"
+        position = f"{self.source}: {self.key}" if self.key else self.source
+        text = f"{position}: {self.what}; {self.hint}" if self.hint else f"{position}: {self.what}"
         return " ".join(text.split())
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used. `str()` is one line, about the first of its `problems`."""
+    """The configuration is invalid. `str()` is one line, about the first of its `problems`."""
 
     def __init__(self, problems: Sequence[SettingProblem]) -> None:
         self.problems = tuple(problems)
@@ -48,4 +48,4 @@ class SettingsError(Exception):
 
 
 class SchemaError(TypeError):
-    """A schema that no environment can address without ambiguity: a mistake in the program."""
+    """A schema in which two keys share one environment variable: a mistake in the program."""

@@ -1,4 +1,4 @@
-"""What a schema says about itself: its leaves, the environment variable of each, the nearest known name."""
+"""Queries on a schema: its fields, the environment variable of each, the nearest known name."""
 
 import difflib
 import types
@@ -22,11 +22,12 @@ class SettingField:
 
     @property
     def key(self) -> str:
+        """The dotted key."""
         return ".".join(self.location)
 
 
 def leaves(schema: type[Section], under: tuple[str, ...] = ()) -> Iterator[SettingField]:
-    """Every key of the schema that holds a value, in the order of definition."""
+    """Yield every key of the schema that holds a value, in the order of definition."""
     for name, field in schema.model_fields.items():
         location = (*under, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -36,7 +37,11 @@ def leaves(schema: type[Section], under: tuple[str, ...] = ()) -> Iterator[Setti
 
 
 def variables(schema: type[Section], prefix: str) -> dict[str, SettingField]:
-    """The environment variable of every leaf: PREFIX_SECTION_KEY. SchemaError when two would share one."""
+    """Return every field of the schema by its environment variable, PREFIX_SECTION_KEY.
+
+    Raises:
+        SchemaError: Two fields have the same variable.
+    """
     names: dict[str, SettingField] = {}
     for leaf in leaves(schema):
         name = "_".join((prefix, *leaf.location)).upper()
@@ -47,13 +52,13 @@ def variables(schema: type[Section], prefix: str) -> dict[str, SettingField]:
 
 
 def nearest(word: str, known: Mapping[str, str]) -> str | None:
-    """The known name whose key in `known` is what `word` was probably meant to be."""
+    """Return the value in `known` whose key is most similar to `word`, or None if none is similar."""
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return known[matches[0]] if matches else None
 
 
 def find(schema: type[Section], location: Iterable[str | int]) -> tuple[type[Section] | None, FieldInfo | None]:
-    """The innermost section on the way to `location`, and the field at its end, where they exist."""
+    """Return the innermost section on the path `location` and the field at its end, None where there is none."""
     section: type[Section] | None = schema
     field: FieldInfo | None = None
     for part in location:
@@ -70,12 +75,12 @@ def find(schema: type[Section], location: Iterable[str | int]) -> tuple[type[Sec
 
 
 def example(field: FieldInfo | None) -> str | None:
-    """How a good value of the field looks in YAML, where the schema gives one."""
+    """Return an example of a valid value in YAML, or None if the schema has none."""
     return str(field.examples[0]) if field is not None and field.examples else None
 
 
 def allowed_range(field: FieldInfo | None) -> str | None:
-    """Every bound of the field in words, whichever of them a value breaks; None for a field without bounds."""
+    """Return both bounds of the field as text, or None for a field without bounds."""
     if field is None:
         return None
     lower = [*_bounds(field, "ge", "at least"), *_bounds(field, "gt", "above")]
@@ -85,7 +90,7 @@ def allowed_range(field: FieldInfo | None) -> str | None:
 
 
 def _bounds(field: FieldInfo, attribute: str, word: str) -> Iterator[tuple[float, str]]:
-    """The bounds of one kind: a type may bring one, and the field another."""
+    """Yield the bounds of one kind: the type may have one, and the field another."""
     for constraint in field.metadata:
         bound = getattr(constraint, attribute, None)
         if bound is not None:

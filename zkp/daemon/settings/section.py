@@ -1,4 +1,4 @@
-"""The base of every configuration section: frozen, typed, validated at construction, unknown keys refused."""
+"""Base of every configuration section: frozen, typed, validated at construction, without unknown keys."""
 
 from collections.abc import Iterator
 from typing import Any, Self
@@ -12,9 +12,9 @@ RULE = "rule"
 
 
 class Section(BaseModel):
-    """A section of a configuration. Give each field a `description` and, where it helps, `examples`.
+    """A section of a configuration. Every field has a `description` and, where useful, `examples`.
 
-    Rules that span several keys go into `rules`; they are checked when the section is made.
+    Rules on several keys belong in `rules`; they are checked at construction.
     """
 
     model_config = ConfigDict(
@@ -22,21 +22,21 @@ class Section(BaseModel):
     )
 
     def rules(self) -> Iterator[SettingFault]:
-        """What is wrong with this section as a whole. Pure: no file is looked at here."""
+        """Yield the faults of this section as a whole. Pure: reads no file."""
         return iter(())
 
     @model_validator(mode="before")
     @classmethod
-    def _without_empty_keys(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-        """A known key without a value counts as not given."""
+    def _drop_empty_keys(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        """Drop known keys without a value, so that they count as absent."""
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
     @model_validator(mode="after")
-    def _obeys_its_rules(self) -> Self:
+    def _check_rules(self) -> Self:
         errors = [
-            InitErrorDetails(type=broken(fault.what, fault.cure), loc=fault.location, input=None)
+            InitErrorDetails(type=invalid(fault.what, fault.hint), loc=fault.location, input=None)
             for fault in self.rules()
         ]
         if errors:
@@ -44,6 +44,6 @@ class Section(BaseModel):
         return self
 
 
-def broken(what: str, cure: str) -> PydanticCustomError:
-    """The error for a validator to raise: what is wrong with the value, and the cure."""
-    return PydanticCustomError(RULE, "{what}; {cure}", {"what": what, "cure": cure})
+def invalid(what: str, hint: str) -> PydanticCustomError:
+    """Return the error for a validator to raise: what is wrong with the value, and what to do."""
+    return PydanticCustomError(RULE, "{what}; {hint}", {"what": what, "hint": hint})

@@ -1,6 +1,6 @@
-"""The kinds of value that configurations are made of: addresses, durations, sizes, paths, names.
+"""Types of configuration values: addresses, durations, sizes, paths, names.
 
-Each is checked where it is read, and its refusal says how a good one looks.
+Each is validated when it is read; its error shows a valid example.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from zkp.daemon.settings.section import broken
+from zkp.daemon.settings.section import invalid
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -26,7 +26,7 @@ _QUANTITY = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*\Z")
 class Address:
     """A host and a TCP port. Written "HOST:PORT", an IPv6 address in brackets: "[::1]:7000".
 
-    An IPv6 address is kept in its shortest spelling: gRPC compares the text with that of the server's certificate.
+    An IPv6 address is stored in its shortest form: gRPC compares the text with that in the server's certificate.
     """
 
     host: str
@@ -34,12 +34,16 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Raises ValueError that says what is wrong, without the text itself."""
+        """Parse "HOST:PORT".
+
+        Raises:
+            ValueError: The text is not an address. The message does not quote it.
+        """
         host, colon, port = text.strip().rpartition(":")
         if not colon:
             raise ValueError("has no port")
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-            raise ValueError("has a port that is not between 1 and 65535")
+            raise ValueError("has a port that is not in 1–65535")
         if host.startswith("[") and host.endswith("]"):
             host = _canonical_ipv6(host[1:-1])
         elif ":" in host:
@@ -50,7 +54,7 @@ class Address:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether this means "every address of this machine": good to listen on, of no use to others."""
+        """Whether this means "every address of this machine": valid to listen on, not to connect to."""
         return _is_ip(self.host) and ipaddress.ip_address(self.host).is_unspecified
 
     def __str__(self) -> str:
@@ -66,13 +70,13 @@ class Address:
     def _validated(cls, value: object) -> "Address":
         if isinstance(value, cls):
             return value
-        cure = "write HOST:PORT, such as 192.168.1.10:7000 or [fd00::10]:7000"
+        hint = "write HOST:PORT, such as 192.168.1.10:7000 or [fd00::10]:7000"
         if not isinstance(value, str):
-            raise broken("is not an address", cure)
+            raise invalid("is not an address", hint)
         try:
             return cls.parse(value)
         except ValueError as error:
-            raise broken(str(error), cure) from None
+            raise invalid(str(error), hint) from None
 
 
 def _is_ip(text: str) -> bool:
@@ -87,7 +91,7 @@ def _canonical_ipv6(text: str) -> str:
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
-        raise ValueError("has brackets around something other than an IPv6 address") from None
+        raise ValueError("has brackets around text that is not an IPv6 address") from None
     if address.scope_id is not None:
         raise ValueError("has an IPv6 address with a zone, which no certificate can carry")
     return str(address)
@@ -95,19 +99,19 @@ def _canonical_ipv6(text: str) -> str:
 
 def _reachable(address: Address) -> Address:
     if address.is_wildcard:
-        cure = "give the address at which others reach it, such as 192.168.1.10:" + str(address.port)
-        raise broken(f"{address} is a wildcard, to which no client can connect", cure)
+        hint = "give the address to which peers connect, such as 192.168.1.10:" + str(address.port)
+        raise invalid(f"{address} is a wildcard, to which peers cannot connect", hint)
     return address
 
 
-def _quantity(units: Mapping[str, float], cure: str) -> Callable[[object], float]:
+def _quantity(units: Mapping[str, float], hint: str) -> Callable[[object], float]:
     def parse(value: object) -> float:
         match = None if isinstance(value, bool) else _QUANTITY.match(str(value))
         if match is None or match[2].lower() not in units:
-            raise broken("is not a quantity with a known unit", cure)
+            raise invalid("is not a number with a known unit", hint)
         amount = float(match[1]) * units[match[2].lower()]
         if amount <= 0:
-            raise broken("is not above zero", cure)
+            raise invalid("must be above zero", hint)
         return amount
 
     return parse
@@ -118,20 +122,20 @@ _bytes = _quantity(_BYTES, "write a size such as 5MB or 2GiB")
 
 
 def _anchored(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the folder of the configuration file, wherever they were written."""
+    """Resolve a relative path against the directory of the configuration file, also if a variable set it."""
     directory = (info.context or {}).get("directory")
     return path if directory is None else directory / path
 
 
 def _path_text(value: object) -> object:
     if isinstance(value, str) and not value.strip():
-        raise broken("is empty", "give a path")
+        raise invalid("is empty", "give a path")
     return value
 
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise broken("is not a number", "give a whole number")
+        raise invalid("is not a number", "give a whole number")
     return value
 
 
@@ -141,18 +145,18 @@ def _lower(value: object) -> object:
 
 def _name(value: str) -> str:
     if not re.fullmatch(_LABEL, value):
-        raise broken("is not a valid name", "use 1 to 63 of a-z, 0-9 and '-', such as coordinator-1")
+        raise invalid("is not a valid name", "use 1–63 characters from a-z, 0-9 and '-', such as coordinator-1")
     return value
 
 
 def _trust_domain(value: str) -> str:
     if not re.fullmatch(rf"(?:{_LABEL}\.)*{_LABEL}", value) or len(value) > 64:
-        raise broken("is not a valid trust domain", "write a lower-case DNS name, such as zkp.local")
+        raise invalid("is not a valid trust domain", "write a lower-case DNS name, such as zkp.local")
     return value
 
 
 ReachableAddress = Annotated[Address, AfterValidator(_reachable)]
-"""An address that others connect to: no wildcard."""
+"""An address to which peers connect: not a wildcard."""
 
 Duration = Annotated[float, BeforeValidator(_seconds)]
 """Seconds, above zero. Written "150ms", "2s", "10min" (or "10m"), "1h", "7d", or a number of seconds."""
@@ -164,10 +168,10 @@ Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
 """A whole number, zero or more."""
 
 AnchoredPath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_anchored)]
-"""An absolute path. A relative one in a configuration is relative to the configuration file's folder."""
+"""An absolute path. A relative one in a configuration is relative to the directory of the configuration file."""
 
 Name = Annotated[str, AfterValidator(_name)]
-"""The name of a node, as its certificate carries it."""
+"""The name of a node, as in its certificate."""
 
 TrustDomain = Annotated[str, AfterValidator(_trust_domain)]
 """The name of the network to which every certificate belongs."""

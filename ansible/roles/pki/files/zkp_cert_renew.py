@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from cryptography import x509
 
-from pki.ca.csr import SigningRequest, ask
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.profiles import renewal_at
 from pki.checks.inspection import Expectation, covers, inspect, read_chain
 from pki.errors import PkiError
@@ -169,7 +169,7 @@ def _past(directory: Path, now: datetime, *, thirds: int) -> bool:
 def _outdated(directory: Path) -> list[str]:
     """Why other TLS stacks can refuse a certificate that this network accepts; [] if none does.
 
-    Asked with what every release has: until the host is upgraded, its own may be older than this program.
+    NewRequest with what every release has: until the host is upgraded, its own may be older than this program.
     """
     leaf = _leaf(directory)
     identity = identity_of(leaf)
@@ -200,7 +200,7 @@ def _asked(manifest: Manifest) -> bool:
 
 
 def _ask(manifest: Manifest) -> None:
-    asked = ask(manifest.name, manifest.hosts)
+    asked = create_request(manifest.name, manifest.hosts)
     shutil.rmtree(manifest.next, ignore_errors=True)
     manifest.next.mkdir(mode=0o700)
     _write(manifest.next / "key.pem", asked.key_pem, 0o600, os.geteuid(), os.getegid())

@@ -13,7 +13,7 @@ _PATIENCE = 4
 _LEADERS_OWN = ("append_entries", "install_snapshot")
 
 
-class Senses:
+class LivenessOracle:
     """size: nodes of the cluster; election_timeout: seconds; broken: called with what must not have happened."""
 
     def __init__(

@@ -25,7 +25,7 @@ def replicator() -> LocalReplicator:
 
 
 async def test_an_assignment_reaches_the_stream_of_its_worker(replicator: LocalReplicator) -> None:
-    """What was agreed on is handed out, to whom it was agreed for."""
+    """A committed assignment is sent to the worker that it names."""
     streams, stream = connected(replicator)
     register(replicator, "worker-2")
     other = streams.open(replicator.state.workers["worker-2"], "first", [])
@@ -60,7 +60,7 @@ async def test_a_newer_stream_ends_the_older(replicator: LocalReplicator) -> Non
 
 
 async def test_streams_end_with_leadership(replicator: LocalReplicator) -> None:
-    """Original defect: followers held worker streams open for ever. Here deposition ends each of them."""
+    """Deposition ends every open stream."""
     streams, stream = connected(replicator)
     streams.end_all(NotLeader("coordinator-2"))
     with pytest.raises(NotLeader):

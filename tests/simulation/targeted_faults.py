@@ -6,14 +6,14 @@ Each is a general thing that can happen to hosts, links and disks; only its time
 from collections.abc import Callable
 
 from tests.simulation.disk import SECTOR, Call
+from tests.simulation.fault_context import FaultContext
 from tests.simulation.node import SimNode
-from tests.simulation.scene import Scene
 
 _PATIENCE = 2.0
 """Seconds within which the moment comes, or nothing happens."""
 
 
-def _cut_off(scene: Scene, some: set[str]) -> None:
+def _cut_off(scene: FaultContext, some: set[str]) -> None:
     """Let nothing through between these nodes and the others."""
     for one in some:
         for other in set(scene.cluster.names) - some:
@@ -21,20 +21,20 @@ def _cut_off(scene: Scene, some: set[str]) -> None:
             scene.cluster.network.block(other, one)
 
 
-def _unplug(scene: Scene, node: SimNode) -> None:
+def _unplug(scene: FaultContext, node: SimNode) -> None:
     """Break every connection of the node, which the others notice at once."""
     for other in scene.cluster.names:
         if other != node.name:
             scene.cluster.network.drop_connection(node.name, other)
 
 
-def _ask_much(scene: Scene, node: SimNode, tasks: int) -> None:
+def _ask_much(scene: FaultContext, node: SimNode, tasks: int) -> None:
     """So many clients at once."""
     for _ in range(tasks):
         scene.cluster.submit(node)
 
 
-def _when_succeeded(scene: Scene, deposed: SimNode, action: Callable[[], None]) -> None:
+def _when_succeeded(scene: FaultContext, deposed: SimNode, action: Callable[[], None]) -> None:
     """Once a node leads in a later term, and at the latest when patience ends."""
     term = deposed.leading_term or 0
 
@@ -48,14 +48,14 @@ def _when_succeeded(scene: Scene, deposed: SimNode, action: Callable[[], None]) 
 # ------------------------------------------------------------ leaders
 
 
-def many_clients(scene: Scene) -> None:
+def many_clients(scene: FaultContext) -> None:
     """Whoever leads is asked for many things at once."""
     leader = scene.cluster.leader()
     if leader is not None:
         _ask_much(scene, leader, scene.rng.randint(10, 40))
 
 
-def cut_off_leader(scene: Scene) -> None:
+def cut_off_leader(scene: FaultContext) -> None:
     """The leader goes on writing what nobody hears; it is back soon after the others have chosen another."""
     leader = scene.cluster.leader()
     if leader is None:
@@ -75,7 +75,7 @@ def cut_off_leader(scene: Scene) -> None:
     _when_succeeded(scene, leader, lambda: scene.cluster.at(after, back))
 
 
-def cut_off_candidate(scene: Scene) -> None:
+def cut_off_candidate(scene: FaultContext) -> None:
     """The leader's connections break for a moment; whoever campaigns then is heard by nobody, and is back later."""
     leader = scene.cluster.leader()
     if leader is None:
@@ -95,7 +95,7 @@ def cut_off_candidate(scene: Scene) -> None:
     scene.cluster.when(lambda: bool(campaigning()), cut, _PATIENCE)
 
 
-def reelect_leader(scene: Scene) -> None:
+def reelect_leader(scene: FaultContext) -> None:
     """A leader is cut off with one peer, deposed, and leads again, before it hears what that peer said at first."""
     leader = scene.cluster.leader()
     if leader is None:
@@ -118,7 +118,7 @@ def reelect_leader(scene: Scene) -> None:
     _when_succeeded(scene, leader, back)
 
 
-def _hands_over(scene: Scene, heir: SimNode) -> Callable[[], bool]:
+def _hands_over(scene: FaultContext, heir: SimNode) -> Callable[[], bool]:
     """Have whoever leads hand over to `heir`, as soon as it can."""
 
     def tried() -> bool:
@@ -134,7 +134,7 @@ def _hands_over(scene: Scene, heir: SimNode) -> Callable[[], bool]:
     return tried
 
 
-def hold_messages(scene: Scene) -> None:
+def hold_messages(scene: FaultContext) -> None:
     """One direction of a connection stalls for longer than an election takes; nothing is lost."""
     one, other = scene.pair()
     scene.cluster.network.hold(one, other)
@@ -144,7 +144,7 @@ def hold_messages(scene: Scene) -> None:
 # ------------------------------------------------------------ disks
 
 
-def die_in_a_write(scene: Scene) -> None:
+def die_in_a_write(scene: FaultContext) -> None:
     """The power fails while a batch of many sectors is on its way to the disk, and soon after the start again."""
     node = scene.cluster.leader() if scene.rng.random() < 0.5 else scene.node()
     if node is None or not node.alive:
@@ -177,7 +177,7 @@ def _before_the_sync_of_many_sectors() -> Callable[[Call], bool]:
     return now
 
 
-def die_storing_a_snapshot(scene: Scene) -> None:
+def die_storing_a_snapshot(scene: FaultContext) -> None:
     """The process dies at some call around the storing of a snapshot; with it the power fails, or does not."""
     node = scene.node()
     if not node.alive:
@@ -196,7 +196,7 @@ def die_storing_a_snapshot(scene: Scene) -> None:
     scene.cluster.when(lambda: not node.alive, start_again, float("inf"))
 
 
-WORST_MOMENTS: tuple[Callable[[Scene], None], ...] = (
+TARGETED_FAULTS: tuple[Callable[[FaultContext], None], ...] = (
     many_clients,
     cut_off_leader,
     cut_off_candidate,

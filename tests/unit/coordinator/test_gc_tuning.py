@@ -48,17 +48,17 @@ async def test_only_who_follows_collects_everything_and_at_a_time_of_its_own(
     """A leader skips its turn; pauses differ, so that nodes which started together do not collect together."""
     tune_gc()
     collections.clear()
-    leads = [True, False, True, False]
+    is_leader = [True, False, True, False]
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        if len(pauses) == len(leads):
+        if len(pauses) == len(is_leader):
             raise asyncio.CancelledError
         pauses.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await collect_garbage_on_followers(lambda: leads[len(pauses) - 1])
+        await collect_garbage_on_followers(lambda: is_leader[len(pauses) - 1])
     assert collections.count(2) == 2
     assert len(set(pauses)) == len(pauses)
     assert all(1800 <= pause <= 5400 for pause in pauses)

@@ -97,7 +97,7 @@ async def test_bad_paging_is_refused(record: ProjectionReader) -> None:
 
     with pytest.raises(PageTokenError, match="other filters"):
         await record.list_tasks(TaskState.PENDING, None, 4, token)
-    with pytest.raises(PageTokenError, match="not one that a listing gave"):
+    with pytest.raises(PageTokenError, match="page_token: invalid"):
         await record.list_tasks(None, None, 4, token + "x")
     with pytest.raises(ValueError, match="page_size"):
         await record.list_tasks(None, None, 0, "")
@@ -130,7 +130,7 @@ async def test_before_a_leader_has_made_the_tables_the_record_is_unavailable(emp
     """The message says what it waits for."""
     record = ProjectionReader(Database(empty_database, application="test"), 2)
 
-    with pytest.raises(ProjectionUnavailable, match="no tables yet: a leader makes them"):
+    with pytest.raises(ProjectionUnavailable, match="no tables yet: a leader creates them"):
         await record.get_task("task-1")
     await record.close()
 
@@ -155,9 +155,9 @@ async def test_a_server_that_hangs_is_given_up(
     record: ProjectionReader, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a connection that is open already; and reading goes on when it answers again."""
-    monkeypatch.setattr(connections, "ANSWER", 0.2)
+    monkeypatch.setattr(connections, "STATEMENT_TIMEOUT_S", 0.2)
     await record.get_task("task-1")
-    with frozen(postgres), pytest.raises(ProjectionUnavailable, match="has not answered for"):
+    with frozen(postgres), pytest.raises(ProjectionUnavailable, match="did not respond within"):
         await record.get_task("task-1")
 
     monkeypatch.undo()
@@ -184,7 +184,7 @@ async def test_readers_wait_for_each_other_but_not_for_ever(
     record: ProjectionReader, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every connection stuck, one more reader is told so."""
-    monkeypatch.setattr(connections, "WAIT", 0.1)
+    monkeypatch.setattr(connections, "POOL_TIMEOUT_S", 0.1)
     await asyncio.gather(record.get_task("task-1"), record.get_task("task-2"))
     with frozen(postgres):
         stuck = [asyncio.ensure_future(record.get_task("task-1")) for _ in range(2)]

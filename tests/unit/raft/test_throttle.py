@@ -15,5 +15,5 @@ def test_every_piece_of_work_is_followed_by_a_longer_rest() -> None:
     turns = GilThrottle(pause, lambda: busy[0])
     for work in (0.25, 1.0, 0.0):
         busy[0] += work
-        turns.give_way()
+        turns.pause()
     assert pauses == [0.5, 2.0, 0.0]

@@ -14,10 +14,10 @@ from tests.unit.coordinator.fakes import (
 
 def learning(now: float = 0.0) -> tuple[LocalReplicator, WorkerBackoff]:
     replicator = leader()
-    setbacks = WorkerBackoff()
-    replicator.on_events(lambda events: setbacks.observe(events, now))
+    backoff = WorkerBackoff()
+    replicator.on_events(lambda events: backoff.observe(events, now))
     register(replicator, "worker-1")
-    return replicator, setbacks
+    return replicator, backoff
 
 
 def fail(replicator: LocalReplicator, task_id: str, code: str = "prover_failed", *, released: bool = False) -> None:
@@ -28,60 +28,60 @@ def fail(replicator: LocalReplicator, task_id: str, code: str = "prover_failed",
 
 def test_a_task_is_kept_from_the_worker_that_failed_it_until_it_ends() -> None:
     """Failed and lost attempts count, and a task that ended is forgotten."""
-    replicator, setbacks = learning()
+    replicator, backoff = learning()
     submit(replicator, "failed")
     submit(replicator, "lost")
     fail(replicator, "failed")
     assign(replicator, "lost", "worker-1")
     replicator.apply(LoseLease("lost", 1, "timeout", ""))
-    assert dict(setbacks.avoided) == {"failed": "worker-1", "lost": "worker-1"}
+    assert dict(backoff.last_failed_by) == {"failed": "worker-1", "lost": "worker-1"}
     replicator.apply(Cancel("failed"))
     complete(replicator, assign(replicator, "lost", "worker-1"))
-    assert dict(setbacks.avoided) == {}
+    assert dict(backoff.last_failed_by) == {}
 
 
 def test_a_worker_that_fails_again_and_again_rests_longer_each_time_up_to_a_bound() -> None:
     """A worker that fails everything at once must not burn the retries of a whole queue."""
-    replicator, setbacks = learning()
+    replicator, backoff = learning()
     rests = []
     for number in range(12):
         submit(replicator, f"t{number}")
         fail(replicator, f"t{number}")
         replicator.apply(Cancel(f"t{number}"))
-        rests.append(setbacks.next_return(0.0))
+        rests.append(backoff.next_expiry(0.0))
     assert rests[:5] == [None, None, 0.5, 1.0, 2.0]
     assert rests[-1] == 30.0
-    assert setbacks.resting(29.9) == {"worker-1"}
-    assert setbacks.resting(30.0) == set()
+    assert backoff.backing_off(29.9) == {"worker-1"}
+    assert backoff.backing_off(30.0) == set()
 
 
 def test_a_success_wipes_the_slate() -> None:
     """Failures count only in a row."""
-    replicator, setbacks = learning()
+    replicator, backoff = learning()
     for number in range(6):
         submit(replicator, f"t{number}")
         fail(replicator, f"t{number}")
         if number % 2:
             submit(replicator, f"good{number}")
             complete(replicator, assign(replicator, f"good{number}", "worker-1"))
-    assert setbacks.next_return(0.0) is None
+    assert backoff.next_expiry(0.0) is None
 
 
 def test_inputs_that_do_not_satisfy_the_circuit_are_not_the_workers_fault() -> None:
     """A client's bad tasks make no worker rest."""
-    replicator, setbacks = learning()
+    replicator, backoff = learning()
     for number in range(9):
         submit(replicator, f"t{number}", max_retries=0)
         fail(replicator, f"t{number}", "unsatisfied_inputs")
-    assert setbacks.next_return(0.0) is None
+    assert backoff.next_expiry(0.0) is None
 
 
 def test_a_worker_that_hands_back_rests_and_its_next_process_does_not() -> None:
-    """Else a stopping worker would be given its own task again, for ever."""
-    replicator, setbacks = learning()
+    """Otherwise a stopping worker would be assigned its own task repeatedly."""
+    replicator, backoff = learning()
     submit(replicator, "t")
     fail(replicator, "t", "released", released=True)
-    assert setbacks.resting(0.5) == {"worker-1"}
-    assert dict(setbacks.avoided) == {}
+    assert backoff.backing_off(0.5) == {"worker-1"}
+    assert dict(backoff.last_failed_by) == {}
     register(replicator, "worker-1", incarnation="second")
-    assert setbacks.resting(0.5) == set()
+    assert backoff.backing_off(0.5) == set()

@@ -90,7 +90,7 @@ async def test_the_duty_proposes_only_what_is_due(
     replicator: LocalReplicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle cluster writes nothing into its log."""
-    monkeypatch.setattr(module, "_SHORTEST_PERIOD_S", 0)
+    monkeypatch.setattr(module, "_MIN_CHECK_INTERVAL_S", 0)
     running = asyncio.create_task(RetentionLoop(replicator, 0.0, Clock()).run())
     while replicator.state.tasks:  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0)

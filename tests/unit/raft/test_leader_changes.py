@@ -23,16 +23,16 @@ def test_a_new_leader_is_said_once_with_term_and_peer(
 ) -> None:
     """However often the node looks."""
     for _ in range(3):
-        seen.look("coordinator-2", 4)
+        seen.observe("coordinator-2", 4)
     assert seen.changes == 1
     assert landmarks(caplog) == [("entering follower state", 4, "coordinator-2")]
 
 
 def test_the_same_node_in_a_later_term_is_a_new_leadership(seen: LeaderChangeCounter) -> None:
     """Between the two nobody led."""
-    seen.look("coordinator-2", 4)
-    seen.look(None, 5)
-    seen.look("coordinator-2", 5)
+    seen.observe("coordinator-2", 4)
+    seen.observe(None, 5)
+    seen.observe("coordinator-2", 5)
     assert seen.changes == 2
 
 
@@ -40,6 +40,6 @@ def test_leading_oneself_counts_and_is_said_by_others(
     seen: LeaderChangeCounter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node has its own line for that: "entering leader state"."""
-    seen.look("coordinator-1", 6)
+    seen.observe("coordinator-1", 6)
     assert seen.changes == 1
     assert landmarks(caplog) == []

@@ -6,7 +6,7 @@ A seed that breaks one is shrunk to few faults and shown with what happened last
 import pytest
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.schedule import schedule, torment
+from tests.simulation.schedule import fuzz, schedule
 
 FEW = 20
 """Faults a seed."""
@@ -16,7 +16,7 @@ THREE, FIVE = range(150), range(1_000, 1_030)
 @pytest.mark.parametrize("seed", THREE)
 def test_three_nodes_keep_every_promise(seed: int) -> None:
     """No task is lost, no entry differs, no term has two leaders, clients and record are told one story."""
-    cluster = torment(seed, faults=FEW)
+    cluster = fuzz(seed, faults=FEW)
     assert cluster.acknowledged
     assert cluster.faults.total() == FEW
 
@@ -24,7 +24,7 @@ def test_three_nodes_keep_every_promise(seed: int) -> None:
 @pytest.mark.parametrize("seed", FIVE)
 def test_five_nodes_keep_every_promise(seed: int) -> None:
     """The same where two may fail at once."""
-    cluster = torment(seed, size=5, faults=FEW)
+    cluster = fuzz(seed, size=5, faults=FEW)
     assert cluster.acknowledged
     assert cluster.faults.total() == FEW
 
@@ -38,6 +38,6 @@ def test_every_kind_of_fault_happens_many_times() -> None:
 
 def test_a_seed_replays_exactly() -> None:
     """One number is enough to see again what happened."""
-    one, other = torment(7, faults=12), torment(7, faults=12)
+    one, other = fuzz(7, faults=12), fuzz(7, faults=12)
     assert list(one.trace) == list(other.trace)
     assert one.ledger.entries == other.ledger.entries

@@ -22,7 +22,7 @@ ASIDE = "set-aside-20261123T120000Z"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A voter's, with a vote and three log entries, and something of somebody else's."""
+    """The files of a voter with a vote and three log entries, and a foreign file."""
     disk = OsDisk(tmp_path)
     Membership(disk, "n1", [], bootstrap=True, make_id=lambda: CLUSTER)
     journal = Journal(disk, CLUSTER, "n1", 4096)
@@ -51,7 +51,7 @@ def names(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", ["membership", "vote", "000000000001.segment"])
 def test_damaged_files_are_set_aside_together(directory: Path, name: str) -> None:
-    """All of the node's own, nothing else, in a directory that nobody else may open; and the fault is named."""
+    """Only the node's own files are moved, into a private directory, and the fault is named."""
     damage(directory / name)
     said = rejoin(directory, NOON, force=False)
     assert said.startswith(f"set aside in {directory / ASIDE}: ")
@@ -115,7 +115,7 @@ def test_an_interrupted_move_leaves_nothing_that_votes_and_can_be_finished(
 
 def test_a_vote_is_forced_for_a_node_that_is_catching_up(tmp_path: Path) -> None:
     """Once: then it votes."""
-    member(tmp_path).heard("n2", PeerView(CLUSTER, 17))
+    member(tmp_path).on_hello("n2", PeerView(CLUSTER, 17))
     assert force_vote(tmp_path) == "n1 votes from its next start on, whatever it lacks"
     assert member(tmp_path).standing is MemberState.VOTER
     with pytest.raises(RejoinRefused, match="n1 already votes"):

@@ -1,4 +1,4 @@
-"""docs/defects.md promises tests: they are there, under these very names."""
+"""Every test named in docs/invariants.md exists."""
 
 import ast
 import re
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-DOCUMENT = ROOT / "docs" / "defects.md"
+DOCUMENT = ROOT / "docs" / "invariants.md"
 ROWS = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
 REFERENCE = re.compile(r"`(tests/[\w/.-]+)(?:::(\w+))?`")
 
 
 def functions_of(path: Path) -> set[str]:
-    """The names of the test functions in a module."""
+    """Return the names of the test functions in a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {function.name for function in functions if function.name.startswith("test_")}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.split("|")[1].strip()[:60] for row in ROWS])
-def test_every_property_names_tests_that_exist(row: str) -> None:
-    """Each row of the table has at least one reference, and each reference leads to a test or a scenario."""
+def test_every_invariant_names_tests_that_exist(row: str) -> None:
+    """Each row has at least one reference, and each reference leads to a test or a scenario."""
     references = REFERENCE.findall(row)
 
     assert references
@@ -32,7 +32,7 @@ def test_every_property_names_tests_that_exist(row: str) -> None:
             assert name in functions_of(file), f"{path}::{name}"
 
 
-def test_the_table_has_its_rows() -> None:
-    """A change of the layout that hid the rows from this check would be noticed."""
+def test_the_table_is_parsed() -> None:
+    """A change of the table's layout does not hide its rows from this module."""
     assert len(ROWS) > 30
     assert len(REFERENCE.findall(DOCUMENT.read_text(encoding="utf-8"))) > 70

@@ -43,7 +43,7 @@ def test_each_wrong_part_is_named() -> None:
 
 
 def test_refusals_do_not_repeat_private_inputs() -> None:
-    """Original defect: private witnesses were written to logs. Here neither refusals nor reprs show them."""
+    """Neither errors nor reprs contain private inputs."""
     secret = "31337"
     bad = replace(submission("t"), inputs=b'{"a": "%s", "b": "x"}' % secret.encode())
     with pytest.raises(InvalidRequest) as refused:

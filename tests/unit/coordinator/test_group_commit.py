@@ -1,4 +1,4 @@
-"""When groups of commands wait for others, played in virtual time.
+"""Adaptive batching, in virtual time.
 
 One thread takes calls in, one at a time, and does the work that each entry costs, however much is in it.
 """
@@ -149,7 +149,7 @@ def test_few_callers_do_not_wait_for_more() -> None:
 
 
 def test_who_is_left_of_a_crowd_soon_waits_no_more() -> None:
-    """When the others have gone, the last caller waits for them twice, and then meets no more than the trials."""
+    """When the other callers are gone, the last one lingers for two batches, and then for probes only."""
 
     async def scenario() -> float:
         callers = Callers()

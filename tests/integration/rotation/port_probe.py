@@ -1,6 +1,6 @@
-"""Every door of a network, and whether somebody with a certificate gets in.
+"""Probe of every port of a network: which of them accept a certificate.
 
-Only a refusal shuts out: whoever waits in vain, at a machine that is busy, is not refused.
+Only an explicit refusal counts as refused; a timeout, on a busy machine, does not.
 """
 
 import asyncio
@@ -16,67 +16,67 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.integration.cluster.network import Network
 from zkp.localcluster.layout import GATEWAY
 
-_PATIENCE_S = 30.0
-_SHUT_OUT = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
+_TIMEOUT_S = 30.0
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
 
 
-class Visitor:
-    """Shows the certificate in `mine`, and trusts the roots of `theirs`, which may be other ones by now."""
+class PortProbe:
+    """Client with the certificate in `mine` and the roots in `theirs`, which may be newer."""
 
     def __init__(self, mine: Path, theirs: Path) -> None:
         self._mine = mine
         self._roots = theirs / "ca.pem"
 
-    def open_doors(self, network: Network, *, raft: bool = True) -> set[str]:
-        """Which of the network's ports serve this visitor, as "MEMBER PORT".
+    def accepting_ports(self, network: Network, *, raft: bool = True) -> set[str]:
+        """Return the ports of the network that accept the certificate, as "MEMBER PORT".
 
-        Whoever is let in at a Raft port takes the place of the peer that the certificate names: not for use by a
-        coordinator's good one.
+        A connection that a Raft port accepts replaces that of the peer named in the certificate, so do not probe Raft
+        ports with a valid certificate of a coordinator.
         """
         return {
             f"{member} {port}"
             for member, places in network.cluster.profile.addresses.items()
             for port, address in places.items()
-            if (raft or port != "raft") and self._is_let_in(member, port, address)
+            if (raft or port != "raft") and self._is_accepted(member, port, address)
         }
 
-    def is_shut_out(self, network: Network, but: str = "") -> bool:
-        """Whether no port serves this visitor, but those of one member."""
-        return {door for door in self.open_doors(network) if door.split()[0] != but} == set()
+    def is_refused(self, network: Network, but: str = "") -> bool:
+        """Return whether every port refuses the certificate, except those of the member `but`."""
+        return {port for port in self.accepting_ports(network) if port.split()[0] != but} == set()
 
-    def _is_let_in(self, member: str, port: str, address: str) -> bool:
+    def _is_accepted(self, member: str, port: str, address: str) -> bool:
         if port == "grpc":
-            return asyncio.run(self._may_call(address))
+            return asyncio.run(self._grpc_accepts(address))
         if port == "raft":
-            return self._hears_raft(address)
+            return self._raft_accepts(address)
         if (member, port) == (GATEWAY, "https"):
-            return self._gets(address, "/api/v1/tasks")
-        return self._gets(address, "/metrics" if port == "metrics" else "/health")
+            return self._http_accepts(address, "/api/v1/tasks")
+        return self._http_accepts(address, "/metrics" if port == "metrics" else "/health")
 
-    async def _may_call(self, address: str) -> bool:
+    async def _grpc_accepts(self, address: str) -> bool:
         credentials = grpc.ssl_channel_credentials(
             self._roots.read_bytes(),
             (self._mine / "key.pem").read_bytes(),
             (self._mine / "certificate.pem").read_bytes(),
         )
-        # A pool of its own: another visitor's connection must not be borrowed.
+        # A pool of its own: the connection of another probe must not be reused.
         options = (("grpc.use_local_subchannel_pool", 1),)
         async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             try:
-                await health.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_S)
+                await health.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in (*_SHUT_OUT, grpc.StatusCode.DEADLINE_EXCEEDED):
+                if error.code() not in (*_REFUSED, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise
-                return error.code() not in _SHUT_OUT
+                return error.code() not in _REFUSED
         return True
 
-    def _hears_raft(self, address: str) -> bool:
-        """A coordinator says hello to a peer, and nothing to anybody else."""
+    def _raft_accepts(self, address: str) -> bool:
+        """A coordinator sends a hello to an accepted peer, and nothing otherwise."""
         host, _, port = address.rpartition(":")
         try:
             with (
-                socket.create_connection((host, int(port)), timeout=_PATIENCE_S) as raw,
+                socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as raw,
                 self._context().wrap_socket(raw, server_hostname=host) as connection,
             ):
                 return bool(connection.recv(1))
@@ -85,9 +85,9 @@ class Visitor:
         except OSError:
             return False
 
-    def _gets(self, address: str, path: str) -> bool:
+    def _http_accepts(self, address: str, path: str) -> bool:
         host, _, port = address.rpartition(":")
-        connection = http.client.HTTPSConnection(host, int(port), timeout=_PATIENCE_S, context=self._context())
+        connection = http.client.HTTPSConnection(host, int(port), timeout=_TIMEOUT_S, context=self._context())
         try:
             connection.request("GET", path)
             return connection.getresponse().status in (200, 503)

@@ -1,4 +1,4 @@
-"""Messages become values in one place."""
+"""Conversion of messages to values."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from zkp.protocol.v1 import coordinator_pb2 as pb
 
 
 def test_a_finished_task_is_read_whole() -> None:
-    """Every field arrives, times with their zone."""
+    """Every field is converted; times have a time zone."""
     message = pb.Task(
         id="t-1",
         circuit="addition",
@@ -58,7 +58,7 @@ def test_what_has_not_happened_is_none() -> None:
 
 @pytest.mark.parametrize("state", TaskState)
 def test_every_state_goes_there_and_back(state: TaskState) -> None:
-    """The table of states is complete in both directions."""
+    """The table of states covers every state in both directions."""
     assert Task.read(pb.Task(state=state_number(state))).state is state
 
 
@@ -69,13 +69,13 @@ def test_the_enumeration_has_no_state_beyond_ours() -> None:
 
 @pytest.mark.parametrize("number", [0, 99])
 def test_an_unknown_state_is_a_fault(number: int) -> None:
-    """A newer coordinator's state is refused in words rather than guessed."""
+    """An unknown state of a newer coordinator is rejected with a message."""
     with pytest.raises(ServerFault, match="upgrade the client"):
         Task.read(pb.Task(id="t-1", state=pb.TaskState.ValueType(number)))
 
 
 def test_private_inputs_are_in_no_repr() -> None:
-    """A submission can be logged without telling a secret."""
+    """Logging a submission does not reveal its inputs."""
     assert "4711" not in repr(Submission("t-1", "addition", b'{"a":"4711"}', ("5",)))
 
 
@@ -87,7 +87,7 @@ def test_the_default_of_retries_is_left_to_the_coordinator() -> None:
 
 
 def test_an_acceptance_says_whether_it_was_one_before() -> None:
-    """`duplicate` comes along with the task."""
+    """`duplicate` is converted with the task."""
     message = pb.SubmitTaskResponse(task=pb.Task(id="t-1", state=pb.TASK_STATE_PENDING), duplicate=True)
     accepted = Accepted.read(message)
     assert (accepted.task.id, accepted.duplicate) == ("t-1", True)

@@ -1,4 +1,4 @@
-"""Whether the proving network can be reached, and what of that is logged."""
+"""Probes of the leader, and their log lines."""
 
 import logging
 
@@ -9,8 +9,8 @@ from zkp.client.errors import ClientError, InvalidSubmission, NoLeader, Refused,
 from zkp.client.model import TaskPage
 
 
-class Answering:
-    """A network that answers every question with the same error."""
+class FailingNetwork:
+    """A network that answers every call with the same error."""
 
     def __init__(self, error: ClientError) -> None:
         self.error = error
@@ -19,14 +19,14 @@ class Answering:
         raise self.error
 
 
-def reach(network: Answering) -> LeaderProbe:
+def probe_of(network: FailingNetwork) -> LeaderProbe:
     """A `LeaderProbe` over it."""
     return LeaderProbe(network)  # type: ignore[arg-type]  # it asks for nothing else
 
 
-def test_nothing_is_claimed_before_the_first_answer() -> None:
+def test_the_network_is_unreachable_before_the_first_probe() -> None:
     """A gateway that has just started is not ready."""
-    assert not reach(Answering(InvalidSubmission("", "page_token"))).reachable
+    assert not probe_of(FailingNetwork(InvalidSubmission("", "page_token"))).reachable
 
 
 @pytest.mark.parametrize(
@@ -38,20 +38,20 @@ def test_nothing_is_claimed_before_the_first_answer() -> None:
         (Refused("not this role"), False),
     ],
 )
-async def test_any_answer_of_a_leader_that_serves_us_counts(error: ClientError, reachable: bool) -> None:
-    """No leader, or one that refuses this gateway, is as good as none."""
-    looking = reach(Answering(error))
-    await looking.look()
-    assert looking.reachable is reachable
+async def test_any_answer_of_a_serving_leader_counts(error: ClientError, reachable: bool) -> None:
+    """Without a leader, or with one that refuses this gateway, the network is unreachable."""
+    probe = probe_of(FailingNetwork(error))
+    await probe.probe()
+    assert probe.reachable is reachable
 
 
 async def test_changes_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not every few seconds."""
+    """Not at every probe."""
     lost, found = NoLeader("nobody", {}), InvalidSubmission("", "page_token")
-    network = Answering(lost)
-    looking = reach(network)
+    network = FailingNetwork(lost)
+    probe = probe_of(network)
     with caplog.at_level(logging.INFO):
         for error in (lost, lost, found, found, lost):
             network.error = error
-            await looking.look()
+            await probe.probe()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]

@@ -17,7 +17,7 @@ from pki.x509.identity import Role
 from zkp.localcluster.layout import Layout
 
 HOSTS = ("127.0.0.1", "localhost")
-NOISE = b"\xf5" + random.Random(20).randbytes(4095)  # begins neither as TLS nor as words
+NOISE = b"\xf5" + random.Random(20).randbytes(4095)  # starts neither like TLS nor like HTTP
 TWO_GIB = (2**31).to_bytes(4, "big")
 LONG_FRAME = TWO_GIB + b"the beginning of a very long message"
 HTTP_REQUEST = b"GET /health HTTP/1.1\r\nHost: zkp\r\nConnection: close\r\n\r\n"
@@ -25,12 +25,12 @@ LONG_HTTP = (
     b"POST /api/v1/tasks HTTP/1.1\r\nHost: zkp\r\nContent-Type: application/json\r\n"
     b"Content-Length: 2147483648\r\n\r\n{"
 )
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a connection ended for the intruder: what was received, and the error in words, if there was one."""
+    """Result of a connection: the received bytes and the error, if any."""
 
     received: bytes
     error: str
@@ -44,16 +44,18 @@ def connect(
     protocol: str | None = None,
     until: bytes | None = None,
 ) -> Ending:
-    """Send `data` to HOST:PORT, over TLS unless the context is None, and take what comes back.
+    """Send `data` to HOST:PORT, over TLS unless the context is None, and receive the response.
 
-    Ends when the other side closes, or when `until` has come. protocol: what TLS negotiates (ALPN).
+    Args:
+        protocol: ALPN protocol to negotiate.
+        until: bytes after which to stop; otherwise the server closes the connection.
     """
     host, _, port = address.rpartition(":")
     if context is not None and protocol is not None:
         context.set_alpn_protocols([protocol])
     received = bytearray()
     try:
-        with socket.create_connection((host, int(port)), _PATIENCE_S) as raw:
+        with socket.create_connection((host, int(port)), _TIMEOUT_S) as raw:
             stream = raw if context is None else context.wrap_socket(raw, server_hostname=host)
             with stream:
                 stream.sendall(data)
@@ -66,7 +68,7 @@ def connect(
     return Ending(bytes(received), "")
 
 
-class Wardrobe:
+class CertificateFactory:
     """Certificates that an intruder may show to one network, and the context to dial with in each."""
 
     def __init__(self, layout: Layout, directory: Path) -> None:
@@ -75,39 +77,39 @@ class Wardrobe:
         self._authority = AuthorityStore.open(layout.pki).authority
 
     def member(self, name: str) -> ssl.SSLContext:
-        """A good certificate of a member of the network, in the wrong hands or the wrong place."""
+        """Return a context with the valid certificate of a member."""
         return self._context(TlsFiles.in_directory(self._layout.identity(name)))
 
     def nobody(self) -> ssl.SSLContext:
-        """No certificate at all."""
+        """Return a context without a certificate."""
         return self._context(None)
 
     def stranger(self) -> ssl.SSLContext:
-        """The right names, signed by another authority."""
+        """Return a context with a certificate of valid names, issued by another authority."""
         return self._context(self.stranger_files("coordinator-2", Role.COORDINATOR))
 
-    def stranger_files(self, name: str, role: Role, *, believes_us: bool = True) -> TlsFiles:
-        """The same as files; with this network's roots, or with those of the other authority."""
+    def stranger_files(self, name: str, role: Role, *, trusts_network: bool = True) -> TlsFiles:
+        """Write such a certificate, with this network's roots or those of the other authority."""
         now = datetime.now(UTC)
         other = Authority.create(self._authority.scope.trust_domain, now=now)
         issued = other.issue(name, role, HOSTS, now=now)
-        if believes_us:
+        if trusts_network:
             issued = replace(issued, ca_pem=(self._layout.identity(name) / "ca.pem").read_bytes())
         return issued.write(self._directory / "stranger", replace=True)
 
     def expired(self) -> ssl.SSLContext:
-        """A coordinator's certificate of this very network, whose minute is over."""
+        """Return a context with an expired certificate of a coordinator of this network."""
         start = self._authority.issuer.certificate.not_valid_before_utc
         life = timedelta(minutes=1)
         issued = self._authority.issue("coordinator-2", Role.COORDINATOR, HOSTS, now=start, life=life)
         return self._context(issued.write(self._directory / "expired", replace=True))
 
     def newcomer(self, name: str, role: Role) -> ssl.SSLContext:
-        """A good certificate of somebody whom nobody has heard of."""
+        """Return a context with a valid certificate of an unknown member."""
         return self._context(self.newcomer_files(name, role))
 
     def newcomer_files(self, name: str, role: Role) -> TlsFiles:
-        """The same as files."""
+        """Write a valid certificate of an unknown member."""
         issued = self._authority.issue(name, role, HOSTS, now=datetime.now(UTC))
         return issued.write(self._directory / "newcomers", replace=True)
 
@@ -119,7 +121,7 @@ class Wardrobe:
 
 
 def grpc_call(message: bytes) -> bytes:
-    """HTTP/2 as a client sends it that submits a task: preface, settings, the call's head, and `message` as data."""
+    """Return the HTTP/2 bytes of a SubmitTask call: preface, SETTINGS, HEADERS, and `message` as DATA."""
     head = {
         ":method": "POST",
         ":scheme": "https",
@@ -128,7 +130,7 @@ def grpc_call(message: bytes) -> bytes:
         "te": "trailers",
         "content-type": "application/grpc",
     }
-    # RFC 7541, section 6.2.2: a literal that is not indexed, name and value in plain letters
+    # RFC 7541, section 6.2.2: literal header fields without indexing, not Huffman-encoded
     block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in head.items())
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     return preface + _frame(4, 0, 0, b"") + _frame(1, 4, 1, block) + _frame(0, 0, 1, message)

@@ -1,4 +1,4 @@
-"""Members of the network that lie: certificates are good, what is said is not. Refused, and nothing happens."""
+"""Members with valid certificates that send false reports: they are rejected without effect."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,7 +13,7 @@ import pytest
 from pki.files import TlsFiles
 from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
-from tests.integration.cluster.intruder import NOISE, Wardrobe
+from tests.integration.cluster.attacker import NOISE, CertificateFactory
 from tests.integration.cluster.network import Network, eventually, frozen
 from tests.integration.cluster.work import (
     check_proofs,
@@ -38,20 +38,20 @@ _CALL_S = 30.0
 
 @pytest.fixture
 def network(calm_network: Network) -> Iterator[Network]:
-    """The network that is lied to; see `Network.unmoved`."""
+    """The network under attack; see `Network.unmoved`."""
     with calm_network.unmoved():
         yield calm_network
 
 
 @pytest.fixture(scope="module")
-def wardrobe(calm_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Wardrobe:
-    """Certificates for the liars."""
-    return Wardrobe(calm_network.layout, tmp_path_factory.mktemp("wardrobe"))
+def certificates(calm_network: Network, tmp_path_factory: pytest.TempPathFactory) -> CertificateFactory:
+    """Certificates for byzantine workers."""
+    return CertificateFactory(calm_network.layout, tmp_path_factory.mktemp("certificates"))
 
 
 @dataclass
 class Caller:
-    """The leader's services, called by hand."""
+    """Stubs for the leader's services."""
 
     network: Network
     leader: str
@@ -61,7 +61,7 @@ class Caller:
     logged_before: int
 
     def logged(self, *words: str) -> None:
-        """The leader logs a line with all of these words since this caller is there."""
+        """Wait until the leader has logged a line with all of these words since this caller was created."""
 
         def found() -> bool:
             lines = self.network.log(self.leader, self.logged_before).splitlines()
@@ -72,7 +72,7 @@ class Caller:
 
 @contextlib.asynccontextmanager
 async def calling(network: Network, files: TlsFiles) -> AsyncIterator[Caller]:
-    """Calls with the certificate in these files."""
+    """Connect to the leader with the certificate in these files."""
     leader = network.leader().id
     credentials = TlsMaterial.load(files).grpc_channel_credentials()
     async with grpc.aio.secure_channel(network.address(leader, "grpc"), credentials) as channel:
@@ -87,35 +87,37 @@ async def calling(network: Network, files: TlsFiles) -> AsyncIterator[Caller]:
 
 
 @dataclass
-class Liar:
-    """A worker that has been taken in, and that proves nothing by itself."""
+class ByzantineWorker:
+    """A registered worker whose reports the test controls."""
 
     name: str
     call: Caller
     stream: "UnaryStreamCall[Any, pb.Assignment]"
 
     async def assignment(self) -> pb.Assignment:
-        """What it is given next."""
+        """Return its next assignment."""
         found = await self.stream.read()
         assert isinstance(found, pb.Assignment)
         return found
 
     async def complete(self, task_id: str, attempt: int, proof: bytes) -> grpc.aio.AioRpcError | None:
-        """Report a proof; the refusal, if there is one."""
+        """Report a proof; return the error, if any."""
         report = pb.CompletionReport(worker_id=self.name, task_id=task_id, attempt=attempt, proof=proof)
         return await refusal(lambda: self.call.workers.ReportCompletion(report, timeout=_CALL_S))
 
     async def fail(self, task_id: str, attempt: int) -> grpc.aio.AioRpcError | None:
-        """Report a failure; the refusal, if there is one."""
+        """Report a failure; return the error, if any."""
         error = pb.TaskError(code="prover_failed", message="no luck")
         report = pb.FailureReport(worker_id=self.name, task_id=task_id, attempt=attempt, error=error, retryable=True)
         return await refusal(lambda: self.call.workers.ReportFailure(report, timeout=_CALL_S))
 
 
 @contextlib.asynccontextmanager
-async def liar(network: Network, wardrobe: Wardrobe, keys: Path, name: str) -> AsyncIterator[Liar]:
-    """A newcomer with room for more tasks than there are."""
-    async with calling(network, wardrobe.newcomer_files(name, Role.WORKER)) as call:
+async def byzantine_worker(
+    network: Network, certificates: CertificateFactory, keys: Path, name: str
+) -> AsyncIterator[ByzantineWorker]:
+    """Register a worker with more capacity than there are tasks."""
+    async with calling(network, certificates.newcomer_files(name, Role.WORKER)) as call:
         pins = KeyStore(keys).verifying_keys()
         await call.workers.RegisterWorker(
             pb.RegisterWorkerRequest(
@@ -128,11 +130,11 @@ async def liar(network: Network, wardrobe: Wardrobe, keys: Path, name: str) -> A
         )
         stream = call.workers.ReceiveTasks(pb.ReceiveTasksRequest(worker_id=name, incarnation="first"))
         await stream.initial_metadata()
-        yield Liar(name, call, stream)
+        yield ByzantineWorker(name, call, stream)
 
 
 async def refusal(call: Callable[[], Any]) -> grpc.aio.AioRpcError | None:
-    """How a call was refused; None when it was not."""
+    """Return the error of a call; None if it succeeded."""
     try:
         await call()
     except grpc.aio.AioRpcError as error:
@@ -141,19 +143,19 @@ async def refusal(call: Callable[[], Any]) -> grpc.aio.AioRpcError | None:
 
 
 def check_refused(error: grpc.aio.AioRpcError | None, code: grpc.StatusCode, words: str) -> None:
-    """The call was refused, in these words."""
+    """Assert that the call failed with this code and these words."""
     assert error is not None
     assert (error.code(), words in (error.details() or "")) == (code, True), error.details()
 
 
 async def test_a_worker_speaks_for_itself_alone(network: Network, keys: Path) -> None:
-    """worker-1's certificate and worker-2's name, in every call that there is: the other's proof goes on."""
+    """Every call with worker-1's certificate and worker-2's id is rejected, and worker-2's attempt continues."""
     async with network.client() as client:
         with frozen(*network.provers(*WORKERS)):
             ids = await submit(client, submission("merkle_proof"), submission("merkle_proof"))
             workers = {(await under_way(client, task_id)).worker_id: task_id for task_id in ids}
-            thief = TlsFiles.in_directory(network.layout.identity("worker-1"))
-            async with calling(network, thief) as call:
+            other_identity = TlsFiles.in_directory(network.layout.identity("worker-1"))
+            async with calling(network, other_identity) as call:
                 about: dict[str, Any] = {"worker_id": "worker-2", "task_id": workers["worker-2"], "attempt": 1}
                 service = call.workers
                 attempts: list[Callable[[], Any]] = [
@@ -180,9 +182,9 @@ async def test_a_worker_speaks_for_itself_alone(network: Network, keys: Path) ->
 
 @pytest.mark.parametrize("lie", ["noise", "of another statement", "too short"])
 async def test_a_false_proof_costs_its_worker_the_trust(
-    network: Network, wardrobe: Wardrobe, keys: Path, lie: str
+    network: Network, certificates: CertificateFactory, keys: Path, lie: str
 ) -> None:
-    """Refused, the worker is quarantined and gets nothing more, and honest ones complete what it was given."""
+    """An invalid proof is rejected and quarantines its worker; other workers complete its tasks."""
     other = submission("addition", a=1, b=2)
     proof = {
         "noise": NOISE[:256],
@@ -193,9 +195,9 @@ async def test_a_false_proof_costs_its_worker_the_trust(
     async with (
         network.client() as client,
         network.admin() as admin,
-        liar(network, wardrobe, keys, name) as worker,
+        byzantine_worker(network, certificates, keys, name) as worker,
     ):
-        with frozen(*network.provers(*WORKERS)):  # they can hold two tasks; the rest is the liar's
+        with frozen(*network.provers(*WORKERS)):  # they hold two tasks; the byzantine worker gets the rest
             ids = await submit(client, *(submission() for _ in range(4)))
             given = await worker.assignment()
             refused = await worker.complete(given.task_id, given.attempt, proof)
@@ -213,16 +215,18 @@ async def test_a_false_proof_costs_its_worker_the_trust(
     check_recorded_once(network, tasks)
 
 
-async def test_a_stale_attempt_changes_nothing(network: Network, wardrobe: Wardrobe, keys: Path) -> None:
-    """Not while the next attempt runs and not after the task's end, be the report a good proof or a failure."""
-    async with network.client() as client, liar(network, wardrobe, keys, "worker-late") as worker:
+async def test_a_stale_attempt_changes_nothing(
+    network: Network, certificates: CertificateFactory, keys: Path
+) -> None:
+    """A late report, success or failure, is rejected while the next attempt runs and after the task has ended."""
+    async with network.client() as client, byzantine_worker(network, certificates, keys, "worker-late") as worker:
         with frozen(*network.provers(*WORKERS)):
             ids = await submit(client, *(submission() for _ in range(4)))
             given = await worker.assignment()
             proof = Prover(KeyStore(keys), given.circuit).prove(given.inputs, list(given.public_inputs))
             assert await worker.fail(given.task_id, given.attempt) is None
             during = await worker.complete(given.task_id, given.attempt, proof)
-            for task_id in ids:  # what else it was given goes back, too
+            for task_id in ids:  # release its other assignments too
                 task = await client.get(task_id)
                 if task.worker_id == worker.name:
                     await worker.fail(task_id, task.attempt)
@@ -244,7 +248,7 @@ async def test_a_stale_attempt_changes_nothing(network: Network, wardrobe: Wardr
 
 
 async def test_each_role_has_its_own_calls(network: Network) -> None:
-    """Workers submit nothing, clients neither work nor administer, the gateway does not either."""
+    """Each role may call its own services only."""
     calls: dict[str, Callable[[Caller], Any]] = {
         "TaskService/SubmitTask": lambda call: call.tasks.SubmitTask(
             pb.SubmitTaskRequest(submission=submission().message())

@@ -11,7 +11,7 @@ from tests.simulation.workers import Workforce
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class FaultContext:
     """Everything that can go wrong. rng: the fault's own."""
 
     cluster: Cluster
