@@ -37,6 +37,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The c
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, config_file: ConfigOption = None, *, _version: VersionOption = False) -> int:
+    """Run the coordinator until SIGTERM."""
     if context.invoked_subcommand is not None:
         context.obj = config_file
         return 0
@@ -51,7 +52,7 @@ def check(context: typer.Context, config_file: ConfigOption = None) -> None:
     Example:
       coordinator check --config /etc/zkp/coordinator.yaml
 
-    Prints "ok" and what the node would be, or one line that names the file, the key and the cure.
+    Prints "ok" and what the node would be, or one line that names the file, the key and the fix.
     """
     settings = config.check(_given(config_file or context.obj), os.environ)
     print(f"ok: {_summary(settings)}")
@@ -83,8 +84,8 @@ def force_vote(directory: DataDirectory) -> None:
     Example:
       coordinator force-vote /var/lib/zkp
 
-    For one node, stopped, when a majority has lost its files, so that nobody can be elected. Tasks that only the lost
-    files held are gone. The node that kept its files must run when this one is started again.
+    For one node, stopped, when a majority has lost its files, so that no leader can be elected. Tasks that only the
+    lost files held are gone. The node that kept its files must run when this one is started again.
     """
     print(recovery.force_vote(directory))
 

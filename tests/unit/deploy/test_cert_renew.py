@@ -1,19 +1,22 @@
 """A host's half of renewal: what is asked for, when it is taken into use, and what is never touched."""
 
 import grp
+import importlib
 import json
 import os
 import pwd
 import stat
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from pki.ca.authority import Authority
-from pki.ca.csr import SigningRequest
+from pki.ca.csr import SigningRequest, create_request
 from pki.ca.signing import pem_of
 from pki.files import TlsFiles
 from pki.tls.credential import Credential
@@ -282,3 +285,29 @@ def test_broken_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     path.write_text("{}", "utf-8")
     assert renew.main(["keep", str(path)]) == 1
     assert "worker-1.json is no manifest" in capsys.readouterr().err
+
+
+def test_it_runs_with_a_release_from_before_the_packages_of_pki(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The playbook replaces this program before the release: it works with the module names of 0.1 too."""
+    former = {
+        "pki.credential": "pki.tls.credential",
+        "pki.identity": "pki.x509.identity",
+        "pki.inspection": "pki.checks.inspection",
+        "pki.profiles": "pki.ca.profiles",
+        "pki.revocation": "pki.x509.crl",
+        "pki.scope": "pki.x509.name_constraints",
+    }
+    for name, now in former.items():
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(now))
+    requests = ModuleType("pki.requests")
+    vars(requests).update(Request=SigningRequest, ask=create_request)
+    monkeypatch.setitem(sys.modules, "pki.requests", requests)
+    monkeypatch.setitem(sys.modules, "pki.ca.csr", None)  # importing it fails
+
+    older = program("pki", "zkp_cert_renew")
+
+    assert older.SigningRequest is SigningRequest
+    assert (
+        "BEGIN CERTIFICATE REQUEST"
+        in older.prepare(older.Manifest.read(host.manifest_path), START, dry_run=False)["request"]
+    )

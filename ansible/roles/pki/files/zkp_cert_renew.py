@@ -26,15 +26,32 @@ from typing import Any, Self
 
 from cryptography import x509
 
-from pki.ca.csr import SigningRequest, create_request
-from pki.ca.profiles import renewal_at
-from pki.checks.inspection import Expectation, covers, inspect, read_chain
 from pki.errors import PkiError
 from pki.files import TlsFiles, read_file
-from pki.tls.credential import Credential
-from pki.x509.crl import RevocationLists
-from pki.x509.identity import Role, identity_of
-from pki.x509.name_constraints import parse_host
+
+try:
+    from pki.ca.csr import SigningRequest, create_request
+    from pki.ca.profiles import renewal_at
+    from pki.checks.inspection import Expectation, covers, inspect, read_chain
+    from pki.tls.credential import Credential
+    from pki.x509.crl import RevocationLists
+    from pki.x509.identity import Role, identity_of
+    from pki.x509.name_constraints import parse_host
+except ModuleNotFoundError:
+    # Release 0.1, which a host has until it is upgraded, or again after a downgrade: renewal must not stop there.
+    from pki.credential import Credential  # type: ignore[import-not-found,no-redef]
+    from pki.identity import Role, identity_of  # type: ignore[import-not-found,no-redef]
+    from pki.inspection import (  # type: ignore[import-not-found,no-redef]
+        Expectation,
+        covers,
+        inspect,
+        read_chain,
+    )
+    from pki.profiles import renewal_at  # type: ignore[import-not-found,no-redef]
+    from pki.requests import Request as SigningRequest  # type: ignore[import-not-found,no-redef]
+    from pki.requests import ask as create_request  # type: ignore[import-not-found,no-redef]
+    from pki.revocation import RevocationLists  # type: ignore[import-not-found,no-redef]
+    from pki.scope import parse_host  # type: ignore[import-not-found,no-redef]
 
 DIRECTORY = Path("/etc/zkp/renewal")
 COMBINED = "combined.pem"
@@ -169,7 +186,7 @@ def _past(directory: Path, now: datetime, *, thirds: int) -> bool:
 def _outdated(directory: Path) -> list[str]:
     """Why other TLS stacks can refuse a certificate that this network accepts; [] if none does.
 
-    NewRequest with what every release has: until the host is upgraded, its own may be older than this program.
+    Uses only what every release has: until the host is upgraded, its own release may be older than this program.
     """
     leaf = _leaf(directory)
     identity = identity_of(leaf)
