@@ -3,6 +3,7 @@
 Everything that runs on it is in control groups that are written down, so it can be stopped by whoever comes later.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -150,16 +151,16 @@ class Host:
         return any("populated 1" in path.read_text() for path in events if path.exists())
 
     def wait(self) -> None:
-        """Until ssh answers and every unit has been started or has failed; raises HostsError."""
+        """Until ssh answers, each unit has started or failed, and each address can be used; raises HostsError."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             state = self.ssh("systemctl is-system-running").stdout.strip()
-            if state in {"running", "degraded"}:
+            if state in {"running", "degraded"} and self._has_its_addresses():
                 return
             if not self.running:
                 raise HostsError(f"{self.name} went off while it booted: {self._last_said()}")
             if time.monotonic() > deadline:
-                why = state or "ssh does not answer"
+                why = f"it is {state}, or lacks an address" if state else "ssh does not answer"
                 raise HostsError(f"{self.name} is not up after {PATIENCE_S:.0f} s: {why}; {self._last_said()}")
             time.sleep(_POLL_S)
 
@@ -179,6 +180,13 @@ class Host:
         known = "-o", f"UserKnownHostsFile={self.known_hosts}"
         patience = "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10"
         return ("ssh", *known, *patience, "-i", str(self.key), f"{USER}@{self.address}")
+
+    def _has_its_addresses(self) -> bool:
+        """An IPv6 address cannot be used until the kernel has looked for duplicates of it, a second or two."""
+        shown = self.ssh("ip -json address show dev host0 scope global -tentative").stdout
+        links = json.loads(shown) if shown else []
+        ready = {address["local"] for link in links for address in link.get("addr_info", ()) if address}
+        return ready >= {self.address, *self.more_addresses}
 
     def _last_said(self) -> str:
         """The end of its console, in one line."""
