@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pki.ca.authority import Authority
 from pki.store.store import AuthorityStore
@@ -34,6 +35,31 @@ def test_good(tmp_path: Path) -> None:
         part(tmp_path, "common", "preflight_inventory.yml"), inventory(tmp_path, THREE, **_groups()), tmp_path
     )
     assert code == 0, said
+
+
+def test_shared_variables_are_defined(tmp_path: Path) -> None:
+    """Links to the shared files define every variable that the roles share."""
+    code, said = play(
+        part(tmp_path, "common", "preflight_shared.yml"), inventory(tmp_path, THREE, **_groups()), tmp_path
+    )
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("link", "name"), [("00-shared.yml", "zkp_addresses"), ("01-shared-infrastructure.yml", "zkp_postgres_id")]
+)
+def test_a_shared_file_from_an_earlier_release(tmp_path: Path, link: str, name: str) -> None:
+    """A copy that lacks a variable of this release is rejected with the variable and the command that links it."""
+    place = inventory(tmp_path, THREE, **_groups())
+    shipped = (place / link).resolve()
+    copy = yaml.safe_load(shipped.read_text("utf-8"))
+    del copy["all"]["vars"][name]
+    (place / link).unlink()
+    (place / link).write_text(yaml.safe_dump(copy), "utf-8")
+    code, said = play(part(tmp_path, "common", "preflight_shared.yml"), place, tmp_path)
+    assert code != 0
+    assert f"The inventory does not define {name}: it lacks {link}" in " ".join(said.split())
+    assert f"ln -sfn {shipped} {link}" in " ".join(said.split())
 
 
 def test_even_number(tmp_path: Path) -> None:
