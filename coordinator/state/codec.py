@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.state import commands, model
+from coordinator.state.invariants import InvariantError
 from coordinator.state.machine import State
 from zkp.protocol.v1 import replicated_pb2 as pb
 
@@ -226,7 +227,7 @@ def _chunks(values: list[Stored]) -> Iterator[list[Stored]]:
 
 
 def decode_state(data: bytes | memoryview, give_way: Callable[[], None] = lambda: None) -> State:
-    """A state that goes on exactly as the encoded one would. Raises CodecError, also for a later version's.
+    """Return a state that continues exactly as the encoded one would. Raises CodecError, also for a later version's.
 
     give_way: called after each millisecond or so of work, which may be in another thread.
     """
@@ -240,6 +241,10 @@ def decode_state(data: bytes | memoryview, give_way: Callable[[], None] = lambda
             raise
         raise CodecError(f"snapshot does not decode: {error}") from error
     _rebuild_indexes(state, give_way)
+    try:
+        state.check()
+    except InvariantError as error:
+        raise CodecError(f"snapshot is inconsistent: {error}") from error
     return state
 
 

@@ -17,6 +17,8 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
+    """Cancel a task."""
+
     task_id: str
 
 
@@ -30,6 +32,8 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """A worker has started an attempt."""
+
     task_id: str
     worker_id: str
     attempt: int
@@ -84,6 +88,8 @@ class RegisterWorker:
 
 @dataclass(frozen=True, slots=True)
 class MarkOffline:
+    """A worker has missed its heartbeats."""
+
     worker_id: str
     incarnation: str
 
@@ -98,11 +104,15 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Release:
+    """End the quarantine of a worker."""
+
     worker_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterCircuit:
+    """Pin a circuit to its verifying key."""
+
     name: str
     verifying_key_sha256: str
 
@@ -124,7 +134,7 @@ class RevokeCertificate:
 
     serial: hexadecimal, lower case, without leading zeros; subject: whose it is, as ROLE/NAME, or empty;
     not_after_ms: when it expires anyway, and may be forgotten here; worker_id: the worker that has used it of late,
-    if one has, which is gone and has its leases taken back.
+    if one has, which goes offline and loses its leases.
     """
 
     serial: str

@@ -6,12 +6,10 @@ an exception in a replicated command would stop every node. Two machines that ap
 Messages in the state are replicated: nodes of different versions must produce the same text for the same command.
 """
 
-import hashlib
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from typing import Any
 
 from coordinator.state.commands import (
@@ -31,6 +29,8 @@ from coordinator.state.commands import (
     Start,
     Submit,
 )
+from coordinator.state.digest import submission_digest
+from coordinator.state.invariants import check_invariants
 from coordinator.state.model import (
     Attempt,
     AttemptState,
@@ -46,6 +46,8 @@ from coordinator.state.model import (
     Worker,
     WorkerState,
 )
+from coordinator.state.rejections import no_task, no_worker, refused, stale
+from coordinator.state.transitions import EVENT_OF_MOVE, TRANSITIONS, Move
 from zkp.protocol.limits import SERIAL_PATTERN
 
 MAX_REVOKED = 100_000
@@ -54,54 +56,8 @@ MAX_REVOKED = 100_000
 _SERIAL = re.compile(SERIAL_PATTERN)
 
 
-class Move(Enum):
-    """What can happen to a task after it was submitted."""
-
-    ASSIGN = "assign"
-    START = "start"
-    COMPLETE = "complete"
-    REQUEUE = "requeue"
-    FAIL = "fail"
-    CANCEL = "cancel"
-
-
-# All transitions of a task. Any other transition is impossible.
-# A proof may arrive for an attempt whose start report was lost: assigned → completed.
-TRANSITIONS: dict[tuple[TaskState, Move], TaskState] = {
-    (TaskState.PENDING, Move.ASSIGN): TaskState.ASSIGNED,
-    (TaskState.PENDING, Move.CANCEL): TaskState.CANCELLED,
-    (TaskState.ASSIGNED, Move.START): TaskState.IN_PROGRESS,
-    (TaskState.ASSIGNED, Move.COMPLETE): TaskState.COMPLETED,
-    (TaskState.ASSIGNED, Move.REQUEUE): TaskState.PENDING,
-    (TaskState.ASSIGNED, Move.FAIL): TaskState.FAILED,
-    (TaskState.ASSIGNED, Move.CANCEL): TaskState.CANCELLED,
-    (TaskState.IN_PROGRESS, Move.COMPLETE): TaskState.COMPLETED,
-    (TaskState.IN_PROGRESS, Move.REQUEUE): TaskState.PENDING,
-    (TaskState.IN_PROGRESS, Move.FAIL): TaskState.FAILED,
-    (TaskState.IN_PROGRESS, Move.CANCEL): TaskState.CANCELLED,
-}
-
-_EVENT_OF_MOVE = {
-    Move.ASSIGN: EventKind.TASK_ASSIGNED,
-    Move.START: EventKind.TASK_STARTED,
-    Move.COMPLETE: EventKind.TASK_COMPLETED,
-    Move.REQUEUE: EventKind.TASK_REQUEUED,
-    Move.FAIL: EventKind.TASK_FAILED,
-    Move.CANCEL: EventKind.TASK_CANCELLED,
-}
-
-
-def submission_digest(circuit: str, inputs: bytes, public_inputs: Iterable[str]) -> bytes:
-    """SHA-256 over what a submission asks for, each part length-prefixed so that none can pass for another."""
-    parts = [circuit.encode(), inputs, *map(str.encode, public_inputs)]
-    return hashlib.sha256(
-        b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
-    ).digest()
-
-
 class State:
-    """Tasks, attempts, leases, workers, circuits, revoked certificates, and the outbox of events that the record
-    still lacks.
+    """Tasks, attempts, leases, workers, circuits, revoked certificates, and the outbox of unprojected events.
 
     Readers may look at every public attribute; only `apply` changes them.
     """
@@ -154,24 +110,28 @@ class State:
         """
         handler = self._handlers.get(type(command))
         if handler is None:
-            return _refused(RefusalCode.INVALID, f"unknown command {type(command).__name__}")
+            return refused(RefusalCode.INVALID, f"unknown command {type(command).__name__}")
         self.clock_ms = max(self.clock_ms, now_ms)
         self._term = term
         self._events = []
         return handler(command)
+
+    def check(self) -> None:
+        """Raise `InvariantError` unless every index agrees with the tasks. Linear in the number of tasks."""
+        check_invariants(self)
 
     # ------------------------------------------------------------ tasks
 
     def _submit(self, command: Submit) -> Outcome:
         circuit = self.circuits.get(command.circuit)
         if circuit is None:
-            return _refused(RefusalCode.INVALID, f"circuit: {command.circuit!r} is not known to the cluster")
+            return refused(RefusalCode.INVALID, f"circuit: {command.circuit!r} is not known to the cluster")
         digest = submission_digest(command.circuit, command.inputs, command.public_inputs)
         known = self.tasks.get(command.task_id)
         if known is not None:
             if known.digest == digest:
                 return Outcome(task=known, duplicate=True)
-            return _refused(RefusalCode.CONFLICT, f"task {command.task_id} exists with other content", known)
+            return refused(RefusalCode.CONFLICT, f"task {command.task_id} exists with other content", known)
         task = Task(
             id=command.task_id,
             submitter=command.submitter,
@@ -193,27 +153,27 @@ class State:
     def _cancel(self, command: Cancel) -> Outcome:
         task = self.tasks.get(command.task_id)
         if task is None:
-            return _no_task(command.task_id)
+            return no_task(command.task_id)
         if task.state is TaskState.CANCELLED:
             return Outcome(task=task, duplicate=True)
         if task.state.final:
-            return _refused(RefusalCode.CONFLICT, f"task {task.id} is already {task.state}", task)
+            return refused(RefusalCode.CONFLICT, f"task {task.id} is already {task.state}", task)
         self._move(task, Move.CANCEL, AttemptState.CANCELLED)
         return self._done(task.id)
 
     def _assign(self, command: Assign) -> Outcome:
         task = self.tasks.get(command.task_id)
         if task is None:
-            return _no_task(command.task_id)
+            return no_task(command.task_id)
         if task.state is not TaskState.PENDING:
-            return _refused(RefusalCode.CONFLICT, f"task {task.id} is {task.state}, not pending", task)
+            return refused(RefusalCode.CONFLICT, f"task {task.id} is {task.state}, not pending", task)
         worker = self.workers.get(command.worker_id)
         if worker is None or worker.state is not WorkerState.ONLINE:
-            return _refused(RefusalCode.NOT_ALLOWED, f"worker {command.worker_id} is not online", task)
+            return refused(RefusalCode.NOT_ALLOWED, f"worker {command.worker_id} is not online", task)
         if task.circuit not in worker.circuits:
-            return _refused(RefusalCode.NOT_ALLOWED, f"worker {worker.id} cannot prove {task.circuit}", task)
+            return refused(RefusalCode.NOT_ALLOWED, f"worker {worker.id} cannot prove {task.circuit}", task)
         if len(self.leases.get(worker.id, ())) >= worker.capacity:
-            return _refused(RefusalCode.NOT_ALLOWED, f"worker {worker.id} has no free slot", task)
+            return refused(RefusalCode.NOT_ALLOWED, f"worker {worker.id} has no free slot", task)
         assigned = replace(
             task,
             attempt=task.attempt + 1,
@@ -265,18 +225,18 @@ class State:
     def _lose_lease(self, command: LoseLease) -> Outcome:
         task = self.tasks.get(command.task_id)
         if task is None:
-            return _no_task(command.task_id)
+            return no_task(command.task_id)
         if not task.state.leased or task.attempt != command.attempt:
-            return _stale(task, command.attempt)
+            return stale(task, command.attempt)
         self._end_attempt(task, AttemptState.LOST, command.code, command.message)
         return self._done(task.id)
 
     def _check_report(self, task: Task | None, task_id: str, worker_id: str, attempt: int) -> Rejection | None:
         """Accept reports only from the worker that holds the current attempt, and only until the task ends."""
         if task is None:
-            return _no_task(task_id).refusal
+            return no_task(task_id).refusal
         if not task.state.leased or task.attempt != attempt:
-            return _stale(task, attempt).refusal
+            return stale(task, attempt).refusal
         if task.worker_id != worker_id:
             return Rejection(RefusalCode.STALE, f"attempt {attempt} of task {task_id} is not {worker_id}'s")
         return None
@@ -337,7 +297,7 @@ class State:
         attempt = None
         if before.leased or after.leased:
             attempt = self._attempt(attempt_values, attempt_state, ended=not after.leased)
-        self._emit(_EVENT_OF_MOVE[move], task=task, attempt=attempt)
+        self._emit(EVENT_OF_MOVE[move], task=task, attempt=attempt)
 
     def _attempt(self, task: Task, state: AttemptState, *, ended: bool) -> Attempt:
         return Attempt(
@@ -359,9 +319,9 @@ class State:
     def _register_worker(self, command: RegisterWorker) -> Outcome:
         known = self.workers.get(command.worker_id)
         if known is not None and known.state is WorkerState.QUARANTINED:
-            return _refused(RefusalCode.NOT_ALLOWED, f"worker {known.id} is quarantined: {known.reason}")
+            return refused(RefusalCode.NOT_ALLOWED, f"worker {known.id} is quarantined: {known.reason}")
         if command.certificate_serial in self.revoked:
-            return _refused(RefusalCode.NOT_ALLOWED, f"the certificate of worker {command.worker_id} was revoked")
+            return refused(RefusalCode.NOT_ALLOWED, f"the certificate of worker {command.worker_id} was revoked")
         held = set(command.held)
         mine = {(task_id, self.tasks[task_id].attempt) for task_id in self.leases.get(command.worker_id, ())}
         worker = Worker(
@@ -387,9 +347,9 @@ class State:
     def _mark_offline(self, command: MarkOffline) -> Outcome:
         worker = self.workers.get(command.worker_id)
         if worker is None:
-            return _no_worker(command.worker_id)
+            return no_worker(command.worker_id)
         if worker.incarnation != command.incarnation or worker.state is not WorkerState.ONLINE:
-            return _refused(RefusalCode.STALE, f"worker {worker.id} has moved on")
+            return refused(RefusalCode.STALE, f"worker {worker.id} has moved on")
         self._set_worker(worker, WorkerState.OFFLINE, "fell silent", EventKind.WORKER_OFFLINE)
         self._revoke_leases(worker.id, "lease_lost", f"worker {worker.id} fell silent")
         return Outcome(events=tuple(self._events))
@@ -397,7 +357,7 @@ class State:
     def _quarantine(self, command: Quarantine) -> Outcome:
         worker = self.workers.get(command.worker_id)
         if worker is None:
-            return _no_worker(command.worker_id)
+            return no_worker(command.worker_id)
         if worker.state is WorkerState.QUARANTINED:
             return Outcome(duplicate=True)
         self._set_worker(worker, WorkerState.QUARANTINED, command.reason, EventKind.WORKER_QUARANTINED)
@@ -407,7 +367,7 @@ class State:
     def _release(self, command: Release) -> Outcome:
         worker = self.workers.get(command.worker_id)
         if worker is None:
-            return _no_worker(command.worker_id)
+            return no_worker(command.worker_id)
         if worker.state is not WorkerState.QUARANTINED:
             return Outcome(duplicate=True)
         self._set_worker(worker, WorkerState.OFFLINE, "", EventKind.WORKER_RELEASED)
@@ -427,11 +387,11 @@ class State:
 
     def _revoke_certificate(self, command: RevokeCertificate) -> Outcome:
         if not _SERIAL.fullmatch(command.serial):
-            return _refused(RefusalCode.INVALID, "serial: must be lower-case hexadecimal without leading zeros")
+            return refused(RefusalCode.INVALID, "serial: must be lower-case hexadecimal without leading zeros")
         if command.serial in self.revoked:
             return Outcome(duplicate=True)
         if len(self.revoked) >= MAX_REVOKED and not self._evict_expired():
-            return _refused(RefusalCode.NOT_ALLOWED, f"{MAX_REVOKED} certificates are revoked and not yet expired")
+            return refused(RefusalCode.NOT_ALLOWED, f"{MAX_REVOKED} certificates are revoked and not yet expired")
         revocation = Revocation(
             serial=command.serial,
             subject=command.subject,
@@ -464,7 +424,7 @@ class State:
         if known is not None:
             if known.verifying_key_sha256 == command.verifying_key_sha256:
                 return Outcome(duplicate=True)
-            return _refused(
+            return refused(
                 RefusalCode.CONFLICT,
                 f"circuit {command.name} is pinned to verifying key {known.verifying_key_sha256}",
             )
@@ -475,7 +435,7 @@ class State:
 
     def _projected(self, command: Projected) -> Outcome:
         if command.revision > self.revision:
-            return _refused(RefusalCode.INVALID, f"revision {command.revision} has not happened yet")
+            return refused(RefusalCode.INVALID, f"revision {command.revision} has not happened yet")
         self.projected = max(self.projected, command.revision)
         while self.outbox and self.outbox[0].revision <= self.projected:
             self.outbox.popleft()
@@ -524,24 +484,4 @@ def _is_same_result(task: Task, command: Complete) -> bool:
         and task.worker_id == command.worker_id
         and task.attempt == command.attempt
         and task.proof == command.proof
-    )
-
-
-def _refused(code: RefusalCode, message: str, task: Task | None = None) -> Outcome:
-    return Outcome(refusal=Rejection(code, message), task=task)
-
-
-def _no_task(task_id: str) -> Outcome:
-    return _refused(RefusalCode.NOT_FOUND, f"there is no task {task_id}")
-
-
-def _no_worker(worker_id: str) -> Outcome:
-    return _refused(RefusalCode.NOT_FOUND, f"worker {worker_id} is not registered")
-
-
-def _stale(task: Task, attempt: int) -> Outcome:
-    return _refused(
-        RefusalCode.STALE,
-        f"attempt {attempt} of task {task.id} is over: the task is {task.state} in attempt {task.attempt}",
-        task,
     )

@@ -19,6 +19,7 @@ class TaskState(StrEnum):
 
     @property
     def final(self) -> bool:
+        """Return whether the state never changes again."""
         return self in FINAL_STATES
 
     @property
@@ -61,7 +62,7 @@ class Task:
     public_inputs: tuple[str, ...]
     max_retries: int
     digest: bytes
-    """SHA-256 of what was asked for: tells a repeated submission from another one under the same id."""
+    """SHA-256 of the submission: distinguishes a repeated one from another one with the same id."""
     verifying_key_sha256: str
     created_ms: int
     state: TaskState = TaskState.PENDING

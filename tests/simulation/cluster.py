@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from coordinator.raft import RaftError, engine
 from coordinator.state.commands import RegisterCircuit, Submit
+from coordinator.state.invariants import InvariantError
 from coordinator.state.model import Outcome
 from tests.simulation.disk import SimDisk
 from tests.simulation.durability_oracle import on_majority
@@ -198,6 +199,10 @@ class Cluster:
             lost = self.ledger.lost(node.machine.state.tasks.__contains__, 1 << 62)
             if lost:
                 raise Violation(f"{node.name} lacks {len(lost)} acknowledged tasks in the end: {lost[:3]}")
+            try:
+                node.machine.state.check()
+            except InvariantError as error:
+                raise Violation(f"{node.name}: {error}") from error
         for follower in self.followers:
             follower.check_end()
         if self._violation is not None:

@@ -128,7 +128,7 @@ class Witness:
             worker = state.workers[command.worker_id]
             assert len(state.leases[worker.id]) <= worker.capacity
         self._check_endings(state)
-        check_indexes(state)
+        state.check()
         check_secrets(state)
 
     def _check_events(self, state: State, outcome: Outcome) -> None:
@@ -174,27 +174,6 @@ def check_right_to_report(command: Command, task: Task | None) -> None:
             assert task is not None
             assert task.state.leased
             assert task.attempt == command.attempt
-
-
-def check_indexes(state: State) -> None:
-    """Queue, leases, counts and the order of endings say exactly what the tasks say."""
-    by_state = {which: [task for task in state.tasks.values() if task.state is which] for which in TaskState}
-    assert state.counts == {which: len(tasks) for which, tasks in by_state.items()}
-    for circuit in {task.circuit for task in state.tasks.values()} | state.counts_by_circuit.keys():
-        counts = {which: sum(task.circuit == circuit for task in tasks) for which, tasks in by_state.items()}
-        assert state.counts_by_circuit[circuit] == counts
-    assert set(state.queue) == {task.id for task in by_state[TaskState.PENDING]}
-    leased: dict[str, set[str]] = {}
-    for task in state.tasks.values():
-        if task.state.leased:
-            leased.setdefault(task.worker_id, set()).add(task.id)
-        elif task.state is TaskState.PENDING:
-            assert task.worker_id == ""
-    assert {worker: tasks for worker, tasks in state.leases.items() if tasks} == leased
-    ended = sorted((task for task in state.tasks.values() if task.state.final), key=lambda task: task.revision)
-    assert list(state.finished) == [task.id for task in ended]
-    revisions = [event.revision for event in state.outbox]
-    assert revisions == list(range(state.projected + 1, state.revision + 1))
 
 
 def check_secrets(state: State) -> None:

@@ -15,8 +15,9 @@ from coordinator.state.commands import (
     Start,
     Submit,
 )
-from coordinator.state.machine import TRANSITIONS, Move, State
+from coordinator.state.machine import State
 from coordinator.state.model import TaskState
+from coordinator.state.transitions import TRANSITIONS, Move
 
 # Where a task goes from each state (rows) by each move (columns). "-" is refused, "=" repeats what was said before
 # and changes nothing.
