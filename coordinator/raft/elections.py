@@ -42,7 +42,7 @@ class Elections:
         core.postpone(seconds)
 
     def silence(self) -> float:
-        """Seconds since the leader was last heard."""
+        """Return the seconds since the last contact with the leader."""
         return engine.now() - self._leader_heard
 
     def on_leader_lost(self, core: Core) -> None:
@@ -79,10 +79,12 @@ class Elections:
     # ------------------------------------------------------------ messages
 
     def on_request_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """Handle RequestVote (Raft thesis, section 3.4)."""
         if self._membership.standing is MemberState.VOTER:
             core.step(peer, framing.to_engine(envelope))
 
     def on_vote(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """Count a vote, one per voter and term."""
         # The engine counts messages, not voters.
         if (envelope.vote.term, peer) not in self._votes:
             self._votes = {vote for vote in self._votes if vote[0] == envelope.vote.term}
@@ -90,10 +92,12 @@ class Elections:
             core.step(peer, framing.to_engine(envelope))
 
     def on_timeout_now(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """Start an election at once: the leader transfers its leadership (Raft thesis, section 3.10)."""
         if self._membership.standing is MemberState.VOTER:
             core.step(peer, framing.to_engine(envelope))
 
     def on_pre_vote_request(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """Answer a request for a pre-vote (Raft thesis, section 9.6)."""
         request = envelope.pre_vote_request
         granted = self._membership.standing is MemberState.VOTER and would_vote(
             own_term=core.raftCurrentTerm,
@@ -105,6 +109,7 @@ class Elections:
         self._send(peer, pb.Envelope(pre_vote_answer=pb.PreVoteAnswer(term=request.term, granted=granted)))
 
     def on_pre_vote_answer(self, core: Core, peer: str, envelope: pb.Envelope) -> None:
+        """Count a pre-vote; with a majority, start the election."""
         answer = envelope.pre_vote_answer
         self._prevote.answered(peer, answer.term, granted=answer.granted)
         if core.role() != LEADER and self._prevote.won(core.raftCurrentTerm + 1):

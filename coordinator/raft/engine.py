@@ -265,9 +265,9 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
                 self._wire.cancel_snapshot(peer)
 
     def _SyncObj__deleteEntriesFrom(self, index: int) -> None:  # noqa: N802
-        """The engine truncates whenever its log goes on behind a message, even where nothing conflicts.
+        """Truncate only on a conflict; the engine truncates whenever its log continues behind a message.
 
-        `step_append_entries` has cut off what is known already, so the first entry left, if any, tells a conflict.
+        `step_append_entries` has cut off what is known already, so the first remaining entry, if any, is a conflict.
         """
         if not self._conflict:
             return
@@ -291,7 +291,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         super()._SyncObj__sendNextNodeIdx(node, reset=reset, nextNodeIdx=following, success=success)
 
     def _begin_of_term(self, index: int) -> int:
-        """The first entry of this one's term that is not committed: where a leader that lacks this one goes on.
+        """Return the first uncommitted entry of this term: a leader without it continues there.
 
         The engine goes back entry by entry, one heartbeat each.
         """
@@ -310,9 +310,11 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         return max(0.0, self._apply_again_at - now())
 
     def connected(self, peer: str) -> None:
+        """Note that a peer is connected."""
         self._SyncObj__onNodeConnected(self._nodes[peer])
 
     def disconnected(self, peer: str) -> None:
+        """Note that a peer is not connected."""
         node = self._nodes[peer]
         self._SyncObj__onNodeDisconnected(node)
         self._wire.cancel_snapshot(peer)
@@ -355,10 +357,10 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self.step(peer, {"type": "append_entries", "term": term, **nothing})
 
     def install_snapshot(self, index: int) -> None:
-        """Go on from the snapshot of `index`, which has been received, and acknowledge it to whoever leads now.
+        """Continue from the received snapshot of `index`, and acknowledge it to the current leader.
 
         What a snapshot holds is committed: every later leader has it too. A node that has applied as much meanwhile,
-        or leads, goes on from its log.
+        or leads, continues from its log.
         """
         if index <= self.raftLastApplied or self.role() == LEADER:
             return
@@ -388,7 +390,7 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._set_next_index(peer, message, ahead)
 
     def step_learner(self, peer: str, message: dict[str, Any]) -> None:
-        """Take the position of a peer that lost its disk: what it had acknowledged before counts no more."""
+        """Take the position of a peer that lost its disk: its earlier acknowledgements no longer count."""
         if self.role() != LEADER:
             return
         node = self._nodes[peer]
@@ -436,15 +438,17 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         self._SyncObj__raftElectionDeadline = time
 
     def postpone(self, seconds: float) -> None:
-        """Leave so many seconds out of every silence: of the leader's, and of each peer's towards a leader."""
+        """Exclude these seconds from the time since each contact, with the leader and with each peer."""
         self._SyncObj__raftElectionDeadline += seconds
         for node, heard in self._SyncObj__lastResponseTime.items():
             self._SyncObj__lastResponseTime[node] = min(heard + seconds, now())
 
     def election_deadline(self) -> float:
+        """Return the time at which the election timeout ends, by the engine's clock."""
         return float(self._SyncObj__raftElectionDeadline)
 
     def random_election_timeout(self) -> float:
+        """Return a new random election timeout in seconds."""
         return float(self._SyncObj__generateRaftTimeout())
 
     def transfer_pending(self) -> bool:
@@ -452,9 +456,11 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         return bool(self._SyncObj__transferInProgress)
 
     def role(self) -> int:
+        """Return the engine's role: follower, candidate or leader."""
         return int(self._SyncObj__raftState)
 
     def leader_id(self) -> str | None:
+        """Return the leader that the engine knows of; None if it knows none."""
         leader = self._getLeader()
         return leader.id if leader is not None else None
 
@@ -463,9 +469,11 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         return int(self._SyncObj__noopIDx or 0)
 
     def last_log_index(self) -> int:
+        """Return the index of the last log entry."""
         return int(self._journal[-1][1])
 
     def last_log_term(self) -> int:
+        """Return the term of the last log entry."""
         return int(self._journal[-1][2])
 
     def hand_over(self, peer: str) -> bool:
@@ -475,9 +483,11 @@ class Core(engine.SyncObj):  # type: ignore[misc]  # the engine is untyped
         return reasons == [SUCCESS]
 
     def match_index(self, peer: str) -> int:
+        """Return the highest index that is known to be on the peer's disk."""
         return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
 
     def last_response(self, peer: str) -> float:
+        """Return the time of the peer's last response, by the engine's clock."""
         return float(self._SyncObj__lastResponseTime.get(self._nodes[peer], 0.0))
 
     def _next_index(self) -> dict[Node, int]:

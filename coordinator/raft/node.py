@@ -1,8 +1,8 @@
 """One Raft node without sockets, threads or timers: messages and ticks in, messages and callbacks out.
 
 This is the shell that makes the engine safe; DESIGN.md beside this file lists the engine's faults and where each is
-answered. Whoever drives the node calls `receive` for every frame and `tick` after them and regularly; a StorageError
-from either must end the process.
+answered. The caller calls `receive` for every frame, and `tick` after them and regularly; a StorageError from either
+must end the process.
 """
 
 import logging
@@ -33,12 +33,17 @@ MAX_COMMAND_BYTES = 256 << 10
 class FrameOutbox(Protocol):
     """Where frames for peers go; the links, or the simulation's network."""
 
-    def send(self, peer_id: str, envelope: pb.Envelope) -> None: ...
-    def backlog(self, peer_id: str) -> int: ...
+    def send(self, peer_id: str, envelope: pb.Envelope) -> None:
+        """Queue a frame for a peer."""
+        ...
+
+    def backlog(self, peer_id: str) -> int:
+        """Return the number of bytes that are queued for a peer."""
+        ...
 
 
 class Listener(Protocol):
-    """Who is told about leadership."""
+    """Receiver of leadership changes."""
 
     def leading(self, term: int) -> None:
         """This node leads, and its state machine holds everything that was accepted before."""
@@ -184,8 +189,11 @@ class RaftNode:
         )
 
     def _look_at_clock(self, core: Core) -> None:
-        """A machine with too much work may not run this process for longer than an election timeout. The frames that
-        came meanwhile are still to be read: a tick that comes first must not take that for silence."""
+        """Exclude a pause of the process from all contact times.
+
+        A busy machine may not run this process for longer than an election timeout. The frames that arrived meanwhile
+        are not read yet: a tick that comes first must not take them for missing.
+        """
         time = engine.now()
         late = time - self._ran_at - self._options.heartbeat
         self._ran_at = time
@@ -251,8 +259,11 @@ class RaftNode:
 
     @property
     def leader_id(self) -> str | None:
-        """Who leads, as far as this node knows; nobody once the leader has been silent for longer than any election
-        waits: without a majority no other comes, and the engine would name the dead one for ever."""
+        """Return the leader that this node knows of.
+
+        None once it has been out of contact for longer than an election timeout: without a majority no other is
+        elected, and the engine would continue to name it.
+        """
         core = self._core
         if core is None:
             return None
@@ -262,9 +273,11 @@ class RaftNode:
 
     @property
     def term(self) -> int:
+        """Return the present term."""
         return int(self._core.raftCurrentTerm) if self._core else 0
 
     def status(self) -> RaftStatus:
+        """Return the status of this node."""
         core = self._core
         leading = core is not None and core.role() == LEADER
         peers = {
@@ -365,7 +378,7 @@ class RaftNode:
             self._core.install_snapshot(index)
 
     def _show_term(self, core: Core, peer: str) -> None:
-        """Tell a leader of an older term that it is over; the engine would stay silent, cut off for ever."""
+        """Send a leader of an older term the current one; without an answer it would stay excluded."""
         self._give_sign(core, peer)
 
     def _give_sign(self, core: Core, peer: str) -> None:
@@ -397,7 +410,7 @@ class RaftNode:
     # ------------------------------------------------------------ leadership
 
     def _role_changed(self, before: int, after: int) -> None:
-        if after != FOLLOWER:  # of whom, is known when that leader is heard: `leader_seen` says it then
+        if after != FOLLOWER:  # the leader is logged by `leader_seen` at the first contact
             log.info("entering %s state", ROLE_NAMES[after], extra={"term": self.term, "peer": self._options.node_id})
         elif before == LEADER:
             log.info("leadership lost", extra={"term": self.term})

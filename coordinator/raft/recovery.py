@@ -1,6 +1,6 @@
 """What an operator does with a stopped node's files: look whether they can be used, set them aside, force a vote.
 
-Whoever calls owns the directory meanwhile (see `ownership`). Every function raises StorageError.
+The caller must hold the directory's lock (`storage/directory_lock.py`). Every function raises StorageError.
 """
 
 import os
@@ -22,7 +22,7 @@ _SMALL = (_MEMBERSHIP, "vote")
 _SUFFIXES = frozenset({".segment", ".snapshot", ".tmp"})
 
 
-class _Nobody:
+class _Unused:
     """Peers and listeners of a node that is only looked at."""
 
     def send(self, peer_id: str, envelope: pb.Envelope) -> None:
@@ -62,14 +62,14 @@ def fault(directory: Path, machine: StateMachine) -> StorageError | None:
     """
     if not (directory / _MEMBERSHIP).exists():
         return StorageError(f"file {_MEMBERSHIP} is missing: an earlier move was interrupted")
-    nobody = _Nobody()
+    unused = _Unused()
     try:
         RaftNode(
             RaftOptions(node_id=owner(directory) or "", peer_ids=(), bootstrap=False),
             disk=OsDisk(directory),
-            outbox=nobody,
+            outbox=unused,
             machine=machine,
-            listener=nobody,
+            listener=unused,
             offload=_never,
             make_id=str,
         )

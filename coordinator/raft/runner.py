@@ -29,7 +29,7 @@ PROPOSAL_TIMEOUT = 10.0
 
 
 def _unwatched(_: float) -> None:
-    """Nobody wants to know how long it took."""
+    """No-op observer of durations."""
 
 
 class RaftRunner:
@@ -49,7 +49,7 @@ class RaftRunner:
         on_append: Callable[[float], None] = _unwatched,
         on_sync: Callable[[float], None] = _unwatched,
     ) -> None:
-        """on_append, on_sync: told how many seconds each accepted proposal, and each sync of the journal, took."""
+        """on_append, on_sync: called with the seconds that each accepted proposal, and each journal sync, took."""
         self._on_append = on_append
         self._directory = directory
         self._leader_seen = LeaderChangeCounter(options.node_id)
@@ -139,17 +139,21 @@ class RaftRunner:
 
     @property
     def leading_term(self) -> int | None:
+        """Return the term in which this node leads; None if it does not."""
         return self._node.leading_term
 
     @property
     def term(self) -> int:
+        """Return the present term."""
         return self._node.term
 
     @property
     def leader_id(self) -> str | None:
+        """Return the known leader; None if none is known."""
         return self._node.leader_id
 
     def status(self) -> RaftStatus:
+        """Return the status of this node."""
         return self._node.status()
 
     @property
@@ -207,7 +211,7 @@ class RaftRunner:
             log.critical("%s", error)
             self.fatal.set_result(error)
         except Exception as error:
-            # Nobody knows what it left undone. The timer would stop without a word, and the node be up for nothing.
+            # Its state is unknown. The timer would stop, and the node would run without taking part.
             log.critical("the Raft core failed", exc_info=error)
             self.fatal.set_result(StorageError(f"the Raft core failed ({error!r}): start the node again"))
         return not self.fatal.done()

@@ -17,7 +17,7 @@ class Sender:
         self._wire = wire
 
     def send(self, peer: str, following: int, stamp: dict[str, int], *, heartbeat_due: bool) -> int:
-        """Send from entry `following` on; the entry to go on with the next time.
+        """Send from entry `following` on; return the entry to continue with.
 
         stamp: term and commit index of the leader.
         """
@@ -37,7 +37,7 @@ class Sender:
                 following = entries[-1][1] + 1
             sent = True
         if heartbeat_due and not sent:
-            # Behind the first entry there is nothing to compare with: then the heartbeat speaks of that one.
+            # Behind the first entry there is nothing to compare with: then the heartbeat refers to that one.
             self._send_entries(peer, max(following - 1, first), [], stamp)
         return following
 

@@ -1,4 +1,4 @@
-"""Taking, sending and receiving snapshots while the node goes on working. No clock, no sockets."""
+"""Taking, sending and receiving snapshots while the node continues to work. No clock, no sockets."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -109,7 +109,7 @@ class Snapshots:
             return
         if applied < max_entries and (behind or self._journal.payload_bytes < max_bytes):
             return
-        # What stays behind must leave room to grow: else the very next entry would make another snapshot due.
+        # The entries that are kept must leave space: otherwise the next entry would make another snapshot due.
         self._take(last_applied, trailing_bytes=max_bytes // 4)
 
     def _take(self, index: int, trailing_bytes: int) -> None:
@@ -199,10 +199,11 @@ class Snapshots:
             self.cancel(peer)
 
     def sent_index(self, peer: str) -> int:
-        """Index of the snapshot whose last part was handed out; forgets it."""
+        """Return and clear the index of the snapshot whose last part was sent."""
         return self._sending.pop(peer)[0]
 
     def cancel(self, peer: str) -> None:
+        """Stop sending a snapshot to a peer."""
         self._sending.pop(peer, None)
 
     # ------------------------------------------------------------ receiving
@@ -210,7 +211,7 @@ class Snapshots:
     def receive(self, data: bytes, *, first: bool, last: bool, last_applied: int) -> None:
         """Take one part from the leader. After the last one, `on_received` follows if the snapshot is of use."""
         if self.installing:
-            return  # The leader goes on behind what is acknowledged, or sends its own from the first part on.
+            return  # The leader continues behind what is acknowledged, or sends its own from the first part on.
         if first:
             self._receiving = bytearray()
         if self._receiving is None:

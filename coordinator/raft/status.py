@@ -1,4 +1,4 @@
-"""What a node is told when it is made, and what it says of itself. Values only."""
+"""Options and status of a node. Values only."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,18 @@ class RaftOptions:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
+    """What a leader knows of one peer."""
+
     connected: bool
     match_index: int | None
     """Highest entry known to be the peer's too; None unless this node leads."""
     silence: float | None = None
-    """Seconds since the peer last answered; None unless this node leads and has heard it."""
+    """Seconds since the peer last answered; None unless this node leads and has had contact."""
 
 
 @dataclass(frozen=True, slots=True)
 class RaftStatus:
-    """What this node believes; only the leader's belief about the cluster is worth much."""
+    """Status from this node's point of view; only that of the leader is reliable for the cluster."""
 
     node_id: str
     role: str
@@ -45,4 +47,4 @@ class RaftStatus:
     membership: str
     peers: dict[str, PeerStatus]
     leader_silence: float | None = None
-    """Seconds since the leader was heard, 0 on the leader itself; None before any was."""
+    """Seconds since the last contact with a leader, 0 on the leader itself; None before the first."""

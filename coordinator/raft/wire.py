@@ -1,6 +1,6 @@
 """What the engine reaches through: its messages, its state machine, its snapshots.
 
-The rule that nothing is promised before the disk has it is here: whatever speaks of this node's log, other than a
+Nothing is acknowledged before it is on disk: every message that refers to this node's log, other than a
 leader's entries, leaves after the journal was synced.
 """
 
@@ -35,8 +35,9 @@ class EngineHost:
         self.backlog = backlog
 
     def send(self, peer_id: str, message: dict[str, Any]) -> None:
+        """Sync what a message of the engine states, then send it."""
         if message["type"] == "apply_command":
-            return  # Leadership was lost between proposing and the tick: its caller has been told already.
+            return  # Leadership was lost between proposing and the tick: its caller has its answer already.
         if message["type"] != "append_entries":
             # A leader's own entries may still be on their way to its disk when it sends them: it commits
             # nothing before they are there. Everything else is a promise about what this node has stored.
@@ -44,6 +45,7 @@ class EngineHost:
         self._send(peer_id, framing.from_engine(message))
 
     def apply(self, command: bytes, index: int) -> object:
+        """Apply a committed command."""
         try:
             return self._machine.apply(command, index)
         except StorageError:
@@ -57,10 +59,11 @@ class EngineHost:
         return self._snapshots.next_chunk(peer_id)
 
     def snapshot_index(self, peer_id: str) -> int:
-        """Index of the last entry in the snapshot whose last part was just handed out."""
+        """Return the index of the last entry in the snapshot whose last part was just sent."""
         return self._snapshots.sent_index(peer_id)
 
     def cancel_snapshot(self, peer_id: str) -> None:
+        """Stop sending a snapshot to a peer."""
         self._snapshots.cancel(peer_id)
 
     def receive_chunk(self, data: bytes, first: bool, last: bool, applied: int) -> None:

@@ -1,7 +1,7 @@
 """The durable Raft log: append-only segments, one write and one fdatasync a batch.
 
 The engine adds entries as messages arrive; nothing is written until `sync`, which the shell calls before any message
-that speaks of the entries leaves the node, and before anything is committed. A segment is never rewritten: removing
+that refers to the entries leaves the node, and before anything is committed. A segment is never rewritten: removing
 entries is itself a record. Term and vote live in a small file of their own, replaced atomically before they are
 spoken. After the first I/O error every further call fails: the process must end.
 """
@@ -68,6 +68,7 @@ class Journal:
     # ------------------------------------------------------------ what the engine calls
 
     def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry; it is durable after the next sync."""
         if self._entries and idx != self._entries[-1][1] + 1:
             raise StorageError(f"journal: entry {idx} does not follow entry {self._entries[-1][1]}")
         self._entries.append((command, idx, term))
@@ -75,6 +76,7 @@ class Journal:
         self._write(RecordKind.ENTRY, idx, term, command)
 
     def clear(self) -> None:
+        """Remove all entries."""
         self._entries = []
         self.payload_bytes = 0
         self._write(RecordKind.RESET, 0, 0, b"")
@@ -108,7 +110,7 @@ class Journal:
         return len(self._entries)
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
-        """Make term and vote durable before anybody hears of them."""
+        """Make term and vote durable before they are sent."""
         if (term, votedForNodeId) == (self._term, self._voted_for):
             return
         self._guard()
@@ -117,9 +119,11 @@ class Journal:
         self._term, self._voted_for = term, votedForNodeId
 
     def getCurrentTerm(self) -> int:  # noqa: N802
+        """Return the stored term."""
         return self._term
 
     def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        """Return the node that got the vote of the stored term; None if none did."""
         return self._voted_for
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
@@ -131,6 +135,7 @@ class Journal:
         self._commit_index = max(self._commit_index, min(raftCommitIndex, self._entries[-1][1]))
 
     def getRaftCommitIndex(self) -> int:  # noqa: N802
+        """Return the commit index, which never lies beyond the log."""
         return self._commit_index
 
     def onOneSecondTimer(self) -> None:  # noqa: N802

@@ -4,7 +4,7 @@ header  = magic(8) version(u16) cluster id(16) node id length(u8) node id(64) se
 record  = magic(4) kind(u8) length(u32) synced(u64) index(u64) term(u64) crc32c(u32) payload(length)
 
 All numbers are little-endian. `synced` is the segment offset up to which everything was known to be durable when
-the record was written: that is what tells a torn tail (bytes that were never acknowledged) from corruption.
+the record was written: this distinguishes a torn tail (bytes that were never acknowledged) from corruption.
 """
 
 import struct
@@ -42,6 +42,8 @@ class SegmentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
+    """First record of a segment: format, cluster, node and sequence number."""
+
     version: int
     cluster_id: str
     node_id: str
@@ -50,6 +52,8 @@ class SegmentHeader:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
+    """Decoded record of a segment."""
+
     kind: RecordKind
     index: int
     term: int
@@ -86,6 +90,7 @@ def decode_header(data: bytes) -> SegmentHeader:
 
 
 def encode_record(kind: RecordKind, index: int, term: int, payload: bytes, synced: int) -> bytes:
+    """Return the bytes of a record, with its CRC32C."""
     head = _RECORD.pack(_RECORD_MAGIC, kind, len(payload), synced, index, term)
     return b"".join((head, _CRC.pack(google_crc32c.extend(google_crc32c.value(head), payload)), payload))
 

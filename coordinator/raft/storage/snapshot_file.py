@@ -40,6 +40,7 @@ class Snapshot:
 
     @property
     def index(self) -> int:
+        """Return the index of the last entry in the snapshot."""
         return self.last[1]
 
 

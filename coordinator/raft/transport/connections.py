@@ -1,12 +1,12 @@
-"""Connections between coordinators: mutual TLS, one live connection a peer, nothing read from strangers.
+"""Connections between coordinators: mutual TLS, one live connection per peer, nothing read before authentication.
 
 Of two nodes, the one whose name sorts first dials. Both sides check that the other's certificate names a coordinator
 of the trust domain and exactly the configured peer; they check again twice a second, so that expiry and revocation
 end a connection that is open.
 
-Connections follow the certificates. After a reload, each is re-made before the old one is let go: whoever dials opens
-a second connection, which takes the first one's place on either side when it has proved good, and whoever accepts
-asks for that. So nobody misses a heartbeat, and no election begins.
+Connections follow the certificates. After a reload, each is replaced before the old one is closed: the dialing node
+opens a second connection, which replaces the first on both sides once it is verified; the other node requests that.
+So no heartbeat is missed, and no election begins.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _RECONNECT_MAX_BACKLOG_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class LinkEvents:
-    """Who is told; on_frame may raise FrameError to have the connection closed."""
+    """Callbacks; on_frame may raise FrameError to have the connection closed."""
 
     on_up: Callable[[str], None]
     on_down: Callable[[str], None]
@@ -131,6 +131,7 @@ class PeerConnections:
         link.send(envelope)
 
     def backlog(self, peer_id: str) -> int:
+        """Return the number of bytes that are queued for a peer."""
         link = self._live.get(peer_id)
         return 0 if link is None else link.backlog()
 
@@ -285,7 +286,7 @@ class PeerConnections:
     # ------------------------------------------------------------ serving
 
     def _identify(self, link: PeerConnection, expected: str | None = None) -> str:
-        """The configured peer that the certificate names. expected: whom this node has dialled, if it did.
+        """Return the configured peer that the certificate names. expected: the peer that was dialed, if any.
 
         Raises _NotOurPeer, also when it is another than was expected, or should have been dialled.
         """

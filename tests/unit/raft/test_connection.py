@@ -11,6 +11,16 @@ SENT = [pb.Envelope(cluster_id="c", sequence=number, vote=pb.Vote(term=number)) 
 STREAM = b"".join(framing.pack(envelope) for envelope in SENT)
 
 
+def receive(link: PeerConnection, data: bytes) -> None:
+    """Give the connection bytes as an event loop does: in its own buffer."""
+    while data:
+        buffer = link.get_buffer(-1)
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        link.buffer_updated(size)
+        data = data[size:]
+
+
 class Listener:
     """Takes frames until one of them is one too many."""
 
@@ -34,7 +44,7 @@ async def test_frames_are_whole_whatever_the_pieces(piece: int) -> None:
     link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
     for start in range(0, len(STREAM), piece):
-        link.data_received(STREAM[start : start + piece])
+        receive(link, STREAM[start : start + piece])
     assert listener.frames == SENT
     assert not listener.errors
 
@@ -42,7 +52,7 @@ async def test_frames_are_whole_whatever_the_pieces(piece: int) -> None:
 async def test_nothing_is_handed_over_before_somebody_listens() -> None:
     """Who listens knows by then from whom it comes; what had arrived is not lost."""
     link, listener = PeerConnection(None), Listener()
-    link.data_received(STREAM)
+    receive(link, STREAM)
     link.listen(listener.on_frame, listener.on_broken)
     assert listener.frames == SENT
 
@@ -59,8 +69,8 @@ async def test_after_nonsense_nothing_more_is_read(nonsense: bytes, message: str
     """The frames before it count; whatever follows might be anything."""
     link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
-    link.data_received(STREAM + nonsense + STREAM)
-    link.data_received(STREAM)
+    receive(link, STREAM + nonsense + STREAM)
+    receive(link, STREAM)
     assert listener.frames == SENT
     assert len(listener.errors) == 1
     assert message in listener.errors[0]
@@ -75,7 +85,7 @@ async def test_a_frame_out_of_order_ends_the_reading(numbers: tuple[int, ...], m
     """Raft's messages are taken for what they say in the order in which they were sent."""
     link, listener = PeerConnection(None), Listener()
     link.listen(listener.on_frame, listener.on_broken)
-    link.data_received(b"".join(framing.pack(SENT[number - 1]) for number in numbers))
+    receive(link, b"".join(framing.pack(SENT[number - 1]) for number in numbers))
     assert (listener.frames, listener.errors) == (SENT[:1], [message])
 
 
@@ -83,5 +93,5 @@ async def test_a_frame_that_the_node_refuses_ends_the_reading() -> None:
     """As nonsense does."""
     link, listener = PeerConnection(None), Listener(refuse=3)
     link.listen(listener.on_frame, listener.on_broken)
-    link.data_received(STREAM)
+    receive(link, STREAM)
     assert (listener.frames, listener.errors) == (SENT[:2], ["not this one"])
