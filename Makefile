@@ -1,5 +1,5 @@
-# What people type here. `make` alone lists it; nothing is written outside the checkout, and nothing but
-# the hosts- targets needs root.
+# Commands for developers. `make` alone lists them; nothing is written outside the checkout, and only the hosts-
+# targets need root.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -80,6 +80,7 @@ check: $(READY) protocol-check monitoring-check ## Run every linter and the type
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/pytest -q tests/unit/project/test_language.py
 	$(BIN)/yamllint --strict $(YAML)
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/ansible-lint --offline --profile production -q
 
@@ -113,6 +114,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --quiet --require-hashes --requirement requirements.lock
 	@echo "Installing the project itself"
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'from coordinator.rpc.http2 import *; check_library()' 2>/dev/null || { \
+	    echo "error: coordinators need libnghttp2 1.52 or later: apt install libnghttp2-14" >&2; exit 1; }
 	@touch $@
 
 # raft.proto and replicated.proto declare no services, so their gRPC files are empty and are not kept.

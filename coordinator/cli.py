@@ -12,6 +12,7 @@ from coordinator import recovery
 from coordinator.config import settings as config
 from coordinator.config.settings import CoordinatorSettings
 from coordinator.recovery import RejoinRefused
+from coordinator.rpc.http2 import LibraryError, check_library
 from coordinator.serve import serve
 from zkp import commandline
 from zkp.commandline import VersionOption
@@ -41,6 +42,7 @@ def start(context: typer.Context, config_file: ConfigOption = None, *, _version:
     if context.invoked_subcommand is not None:
         context.obj = config_file
         return 0
+    check_library()
     settings = config.check(_given(config_file), os.environ)
     logs.configure(settings.node.log_level, node_id=settings.node.id, stream=native_stderr.capture())
     return run(lambda life: serve(settings, life))
@@ -50,11 +52,12 @@ def start(context: typer.Context, config_file: ConfigOption = None, *, _version:
 def check(context: typer.Context, config_file: ConfigOption = None) -> None:
     """\b
     Example:
-      coordinator check --config /etc/zkp/coordinator.yaml
+      coordinator check --config /etc/zkp/coordinator.yaml.
 
     Prints "ok" and what the node would be, or one line that names the file, the key and the fix.
     """
     settings = config.check(_given(config_file or context.obj), os.environ)
+    check_library()
     print(f"ok: {_summary(settings)}")
 
 
@@ -69,7 +72,7 @@ def set_aside(
 ) -> None:
     """\b
     Example:
-      coordinator rejoin /var/lib/zkp
+      coordinator rejoin /var/lib/zkp.
 
     For a node that refuses to start because of its own files. They are moved into a directory beside them; start the
     node again, and it adopts the cluster, is caught up by the others, and then votes again. Do this on one node at a
@@ -82,7 +85,7 @@ def set_aside(
 def force_vote(directory: DataDirectory) -> None:
     """\b
     Example:
-      coordinator force-vote /var/lib/zkp
+      coordinator force-vote /var/lib/zkp.
 
     For one node, stopped, when a majority has lost its files, so that no leader can be elected. Tasks that only the
     lost files held are gone. The node that kept its files must run when this one is started again.
@@ -104,4 +107,5 @@ def _summary(settings: CoordinatorSettings) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return commandline.run(app, "coordinator", arguments, failures=(SettingsError, ProofsError, RejoinRefused))
+    failures = (SettingsError, ProofsError, RejoinRefused, LibraryError)
+    return commandline.run(app, "coordinator", arguments, failures=failures)

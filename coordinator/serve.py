@@ -73,7 +73,7 @@ class _RaftListener:
 
 
 class Coordinator:
-    """One node, put together. `stopping`: whether the process has been told to stop.
+    """One node, put together. `stopping`: whether a stop of the process was requested.
 
     Raises StorageError when the node's own files cannot be used, ProofsError for its keys. Make it on the event loop.
     """
@@ -151,7 +151,7 @@ class Coordinator:
             ) from None
         for listener in self._https:
             await listener.start()
-        await self._rpc.start(str(self._settings.grpc.bind), self._material.grpc_server_credentials())
+        await self._rpc.start(self._settings.grpc.bind, self._material)
 
     async def stop(self) -> None:
         """Transfer leadership, end open streams, and stop. Also valid after a failed start."""
@@ -252,6 +252,7 @@ class Coordinator:
             admin=admin,
             revocations=RevocationService(self.revocations),
             can_serve=self._health.can_serve,
+            on_refused=lambda reason: self._metrics.refused("grpc", reason),
         )
 
     def _https_listeners(self) -> tuple[HttpsListener, ...]:
@@ -266,7 +267,7 @@ class Coordinator:
 
 
 async def serve(settings: CoordinatorSettings, life: Lifecycle) -> None:
-    """Serve until told to stop. Raises DaemonError with one line: the cause and the remedy."""
+    """Serve until a stop is requested. Raises DaemonError with one line: the cause and the remedy."""
     try:
         with directory_lock(settings.node.data_dir):
             await _serve_locked(settings, life)

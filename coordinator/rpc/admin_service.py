@@ -28,7 +28,7 @@ _TRANSFER_TIMEOUT_S = 4.0  # clients wait five for one answer
 
 
 class AdminService(pb_grpc.AdminServiceServicer):
-    """clock: monotonic seconds, the one that `leases` is told; now_ms: wall clock."""
+    """clock: monotonic seconds, the one that `leases` gets; now_ms: wall clock."""
 
     def __init__(
         self,

@@ -69,8 +69,14 @@ class Authorization:
         log: BoundedLog,
         count: Callable[[str], None],
     ) -> None:
-        """now: with time zone; count: told the reason of each refusal, "forbidden" or what is wrong with the
-        certificate ("expired", "revoked", …)."""
+        """Prepare.
+
+        Args:
+            peers: Checks certificates.
+            now: Returns the time, with time zone.
+            log: For refusals.
+            count: Called with the reason of each refusal: "forbidden" or what is wrong with the certificate.
+        """
         self._peers = peers
         self._now = now
         self._log = log
@@ -109,7 +115,7 @@ class Authorization:
         identity = certificate.identity
         if identity.role in allowed:
             return
-        roles = " or ".join(sorted(allowed)) or "nobody"
+        roles = " or ".join(sorted(allowed)) or "none"
         message = f"this is for role {roles}, and the certificate is {identity.role}/{identity.name}"
         self._reject("forbidden", method, peer, message)
         raise Forbidden(message)

@@ -75,6 +75,7 @@ def submission_from_pb(message: pb.Submission) -> Submission:
 
 
 def accepted_to_pb(accepted: AcceptedTask) -> pb.SubmitTaskResponse:
+    """Return the message of an accepted task."""
     message = pb.SubmitTaskResponse(duplicate=accepted.duplicate)
     _write_task(accepted.task, message.task)
     return message
@@ -107,6 +108,7 @@ def _write_result(result: AcceptedTask | CoordinatorError, to: pb.SubmitResult) 
 
 
 def listing_to_pb(listing: TaskListing) -> pb.ListTasksResponse:
+    """Return the message of a page of tasks."""
     return pb.ListTasksResponse(
         tasks=[task_to_pb(task) for task in listing.tasks], next_page_token=listing.next_token
     )
@@ -127,6 +129,7 @@ def held_from_pb(attempts: Iterable[pb.Attempt]) -> Held:
 
 
 def held_to_pb(held: Held) -> list[pb.Attempt]:
+    """Return the messages of attempts."""
     return [pb.Attempt(task_id=task_id, attempt=attempt) for task_id, attempt in held]
 
 
@@ -167,6 +170,7 @@ def certificate_from_pb(message: pb.Certificate) -> Certificate:
 
 
 def revocation_to_pb(revocation: Revocation) -> pb.Revocation:
+    """Return the message of a revocation."""
     return pb.Revocation(
         serial=revocation.serial,
         subject=revocation.subject,

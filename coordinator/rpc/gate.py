@@ -22,7 +22,6 @@ from coordinator.rpc.open_calls import OpenCalls
 from pki.tls.material import PeerCertificate
 from pki.x509.identity import Identity
 from zkp.daemon.bounded_log import BoundedLog
-from zkp.protocol.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("zkp.coordinator")
 
@@ -40,8 +39,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 CallObserver = Callable[[str, str, float | None], None]
-"""Told of each call that ended: its method, the name of its gRPC status, and how many seconds it took (None: a
-stream, which lasts for as long as it is wanted)."""
+"""Called for each call that ended with its method, the name of its gRPC status, and its duration in seconds (None: a
+stream)."""
 
 
 def caller() -> Identity:
@@ -84,8 +83,7 @@ class CallGuard(grpc.GenericRpcHandler):
         self._services += handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Nothing: gRPC would wait for calls of each registered method by itself, which makes every call dearer the
-        more methods there are. The generated code adds the same handlers as generic ones, too."""
+        """Do nothing: the generated code adds the same handlers as generic ones, too."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Return the guarded handler of a method; None, which gRPC answers with UNIMPLEMENTED, for an unknown one."""
@@ -99,9 +97,8 @@ class CallGuard(grpc.GenericRpcHandler):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        bounded = _bounded_stream if handler.request_streaming else _bounded
         serializers = {
-            "request_deserializer": bounded(handler.request_deserializer),
+            "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
         if handler.response_streaming:
@@ -208,31 +205,8 @@ class CallGuard(grpc.GenericRpcHandler):
             await asyncio.sleep(_LEADER_POLL_S)
 
 
-def _bounded(deserialize: Handler) -> Handler:
-    """A deserializer that gives the refusal in the message's place: gRPC would answer one that raises by itself."""
-
-    def read(data: bytes) -> object:
-        if len(data) > MAX_MESSAGE_BYTES:
-            return TooLarge(f"message of {len(data)} bytes: send at most {MAX_MESSAGE_BYTES} in one")
-        return deserialize(data)
-
-    return read
-
-
-def _bounded_stream(deserialize: Handler) -> Handler:
-    """Return the same for a handler that reads its messages itself: there the error is raised."""
-    bounded = _bounded(deserialize)
-
-    def read(data: bytes) -> object:
-        message = bounded(data)
-        if isinstance(message, TooLarge):
-            raise message
-        return message
-
-    return read
-
-
 def _answer(inner: Handler, request: object, context: Context) -> Awaitable[Any]:
+    """Call a handler of a unary request; the server puts the error in the place of a message that is too large."""
     if isinstance(request, TooLarge):
         raise request
     answer: Awaitable[Any] = inner(request, context)

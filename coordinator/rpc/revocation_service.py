@@ -25,6 +25,7 @@ class RevocationService(pb_grpc.RevocationServiceServicer):
     async def WatchRevocations(
         self, request: pb.WatchRevocationsRequest, context: Context
     ) -> AsyncIterator[pb.Revocations]:
+        """Stream the revocations: first those that exist, then each new one."""
         async with aclosing(self._revocations.follow(request.after_revision)) as batches:
             async for batch in batches:
                 yield pb.Revocations(revocations=[convert.revocation_to_pb(one) for one in batch])

@@ -37,6 +37,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         self._timing = timing
 
     async def RegisterWorker(self, request: pb.RegisterWorkerRequest, context: Context) -> pb.RegisterWorkerResponse:
+        """Register a worker process."""
         registration = convert.registration_from_pb(request)
         dropped = await self._workers.register(caller().name, registration, caller_serial())
         return pb.RegisterWorkerResponse(
@@ -46,6 +47,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         )
 
     async def SendHeartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
+        """Renew the leases of a worker."""
         held = convert.held_from_pb(request.held)
         dropped = await self._workers.heartbeat(
             caller().name, request.worker_id, request.incarnation, held, caller_serial()
@@ -53,6 +55,7 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
         return pb.HeartbeatResponse(dropped=convert.held_to_pb(dropped))
 
     async def ReceiveTasks(self, request: pb.ReceiveTasksRequest, context: Context) -> AsyncIterator[pb.Assignment]:
+        """Stream assignments to a worker."""
         stream = await self._workers.connect(caller().name, request.worker_id, request.incarnation, caller_serial())
         try:
             # At once, so that the worker knows that it is connected before its first task comes.
@@ -64,16 +67,19 @@ class WorkerService(pb_grpc.WorkerServiceServicer):
             self._workers.disconnect(stream)
 
     async def StartTask(self, request: pb.StartTaskRequest, context: Context) -> pb.StartTaskResponse:
+        """Accept the report that an attempt has started."""
         await self._reports.start(caller().name, request.worker_id, request.task_id, request.attempt)
         return pb.StartTaskResponse()
 
     async def ReportCompletion(self, request: pb.CompletionReport, context: Context) -> pb.CompletionResponse:
+        """Accept a proof, after its verification."""
         await self._reports.complete(
             caller().name, request.worker_id, request.task_id, request.attempt, request.proof
         )
         return pb.CompletionResponse()
 
     async def ReportFailure(self, request: pb.FailureReport, context: Context) -> pb.FailureResponse:
+        """Accept the report that an attempt has failed."""
         await self._reports.fail(
             caller().name,
             request.worker_id,

@@ -94,6 +94,8 @@ class PolicyCheckingContext(ssl.SSLContext):
     sslsocket_class = PolicyCheckedSocket
     policy: PeerPolicy
     trust_domain: str
+    refuses_learned: bool
+    """Whether handshakes fail for certificates revoked at run time; otherwise the server must check them itself."""
 
 
 @contextmanager
@@ -105,7 +107,8 @@ def _apply_policy(connection: PolicyCheckedObject | PolicyCheckedSocket) -> Iter
         yield
         if isinstance(context, PolicyCheckingContext):
             _check_trust_domain(connection, context.trust_domain)
-            _check_revocation(connection, context.policy.revoked)
+            if context.refuses_learned:
+                _check_revocation(connection, context.policy.revoked)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise
     except ssl.SSLError as error:
@@ -169,12 +172,21 @@ def _refused(error: IdentityError, code: int, message: str) -> ssl.SSLCertVerifi
 
 
 def server_context(
-    files: TlsFiles, credential: Credential, policy: PeerPolicy, verify_mode: ssl.VerifyMode
+    files: TlsFiles,
+    credential: Credential,
+    policy: PeerPolicy,
+    verify_mode: ssl.VerifyMode,
+    *,
+    alpn: Sequence[str] = (),
+    refuses_learned: bool = True,
 ) -> ssl.SSLContext:
-    """Make a context for listeners: TLS 1.3, no session tickets."""
+    """Make a context for listeners: TLS 1.3, no session tickets. `alpn`: protocols of RFC 7301, if any."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, files, credential, policy)
     context.verify_mode = verify_mode
     context.num_tickets = 0
+    context.refuses_learned = refuses_learned
+    if alpn:
+        context.set_alpn_protocols(alpn)
     return context
 
 
@@ -189,6 +201,7 @@ def client_context(files: TlsFiles, credential: Credential, policy: PeerPolicy) 
 def _context(protocol: int, files: TlsFiles, credential: Credential, policy: PeerPolicy) -> PolicyCheckingContext:
     context = PolicyCheckingContext(protocol)
     context.policy = policy
+    context.refuses_learned = True
     context.trust_domain = credential.identity.trust_domain
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT

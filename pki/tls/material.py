@@ -26,6 +26,7 @@ from pki.tls.contexts import (
 from pki.tls.credential import Credential
 from pki.tls.peers import (
     PeerCertificate,
+    auth_context_of,
     grpc_issuer_serials,
     grpc_peer_certificate,
     grpc_peer_identity,
@@ -43,6 +44,7 @@ __all__ = [
     "TlsFiles",
     "TlsMaterial",
     "TlsStatistics",
+    "auth_context_of",
     "grpc_peer_certificate",
     "grpc_peer_identity",
     "peer_certificate",
@@ -64,6 +66,7 @@ class _Generation:
     credential: Credential
     required: ssl.SSLContext
     optional: ssl.SSLContext
+    http2: ssl.SSLContext
     client: ssl.SSLContext
     grpc_server: grpc.ServerCertificateConfiguration
 
@@ -81,7 +84,9 @@ class TlsMaterial:
         self._apply_revocations()
         generation.required.sni_callback = self._serve_current_required
         generation.optional.sni_callback = self._serve_current_optional
+        generation.http2.sni_callback = self._serve_current_http2
         self._required = generation.required
+        self._http2 = generation.http2
         self._optional = generation.optional
 
     @classmethod
@@ -179,6 +184,14 @@ class TlsMaterial:
         """
         return self._required if require_client else self._optional
 
+    def http2_server_context(self) -> ssl.SSLContext:
+        """As `server_context` with a required certificate, for gRPC over HTTP/2 (ALPN "h2").
+
+        A certificate that was given to `revoke` passes the handshake, so that its calls can be answered with the
+        reason: check it for each call.
+        """
+        return self._http2
+
     def client_context(self) -> ssl.SSLContext:
         """Return the context for one client connection; it verifies the peer's name or address."""
         return self._generation.client
@@ -240,6 +253,9 @@ class TlsMaterial:
     def _serve_current_required(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
         connection.context = self._generation.required
 
+    def _serve_current_http2(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = self._generation.http2
+
     def _serve_current_optional(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
         connection.context = self._generation.optional
 
@@ -253,6 +269,9 @@ def _read_generation(files: TlsFiles, now: datetime, policy: PeerPolicy) -> _Gen
                 credential,
                 required=server_context(files, credential, policy, ssl.CERT_REQUIRED),
                 optional=server_context(files, credential, policy, ssl.CERT_OPTIONAL),
+                http2=server_context(
+                    files, credential, policy, ssl.CERT_REQUIRED, alpn=("h2",), refuses_learned=False
+                ),
                 client=client_context(files, credential, policy),
                 grpc_server=grpc.ssl_server_certificate_configuration(
                     [(credential.key_pem, credential.certificate_pem)], credential.ca_pem

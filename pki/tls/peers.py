@@ -5,6 +5,7 @@ each call, so that expiry and revocation act on open connections too. Parsed cer
 check cheap. Revocation must be checked here because gRPC's handshakes do not use CRLs.
 """
 
+import _ssl
 import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,21 @@ def peer_identity(connection: ssl.SSLObject | ssl.SSLSocket, trust_domain: str) 
     identity = peer_certificate(connection).identity
     _check_trust_domain(identity, trust_domain)
     return identity
+
+
+def auth_context_of(connection: ssl.SSLObject | ssl.SSLSocket) -> dict[str, tuple[bytes, ...]]:
+    """Return what gRPC's `auth_context` says of a verified connection: TLS version, certificate, verified chain.
+
+    For servers that do TLS by themselves. `check_grpc_peer` takes it.
+    """
+    context: dict[str, tuple[bytes, ...]] = {"ssl_tls_version": ((connection.version() or "").encode(),)}
+    # Python 3.13 has the method on the connection itself.
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[union-attr]
+    if chain:
+        pem = [one.public_bytes(_ssl.ENCODING_PEM).encode() for one in chain]
+        context["x509_pem_cert"] = (pem[0],)
+        context["x509_pem_cert_chain"] = (b"".join(pem),)
+    return context
 
 
 def grpc_peer_certificate(

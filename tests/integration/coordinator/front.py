@@ -40,6 +40,7 @@ from tests.unit.coordinator.fakes import KEY, KnowingVerifier, LocalReplicator
 from zkp.daemon.bounded_log import BoundedLog
 from zkp.daemon.https import HttpsListener
 from zkp.daemon.monitoring import monitoring_application
+from zkp.daemon.settings import Address
 from zkp.proofs import circuits
 from zkp.protocol.v1 import coordinator_pb2 as pb
 
@@ -158,7 +159,7 @@ class Front:
         )
 
     async def start(self) -> None:
-        self.port = await self.rpc.start("127.0.0.1:0", self.material.grpc_server_credentials())
+        self.port = await self.rpc.start(Address("127.0.0.1", 0), self.material)
         await self.https.start()
 
     async def stop(self) -> None:

@@ -120,7 +120,7 @@ def test_the_role_matrix(door: Door, authority: Authority, method: str, role: Ro
 
 def test_what_is_not_in_the_table_is_refused(door: Door, authority: Authority) -> None:
     """Deny by default."""
-    with pytest.raises(Forbidden, match="nobody"):
+    with pytest.raises(Forbidden, match="none"):
         door.authorization.admit("/zkp.v1.AdminService/New", context_of(authority, "root", Role.ADMIN), "peer")
 
 

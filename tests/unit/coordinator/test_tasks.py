@@ -207,7 +207,7 @@ async def test_forgotten_tasks_are_read_from_the_record() -> None:
 
 
 async def test_an_unknown_task_is_not_called_missing_while_the_record_is_away() -> None:
-    """ "There is no such task" is said only by who can know."""
+    """The answer is "not found" only while the projection can be read."""
     tasks = tasks_of(leader(), FakeRecord(failure=Unavailable("away")))
     with pytest.raises(Unavailable):
         await tasks.get("t")

@@ -1,0 +1,73 @@
+"""Length-prefixed messages of gRPC: a flag for compression, four bytes of length, the message."""
+
+from typing import NamedTuple
+
+_PREFIX_BYTES = 5
+
+
+class MessageError(Exception):
+    """A message that cannot be read. `compressed`: it is compressed, which this server does not support."""
+
+    def __init__(self, text: str, *, compressed: bool = False) -> None:
+        super().__init__(text)
+        self.compressed = compressed
+
+
+class Oversized(NamedTuple):
+    """The place of a message that is larger than the limit, in bytes; nothing after it is read."""
+
+    size: int
+
+
+def frame(message: bytes) -> bytes:
+    """Return the message with its prefix, uncompressed."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+class MessageReader:
+    """Assembles messages from parts of a request body."""
+
+    def __init__(self, limit: int) -> None:
+        """Prepare; `limit` is the size of the largest message in bytes."""
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._needed = _PREFIX_BYTES
+        self._oversized = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an incomplete message that are held here."""
+        return self._buffered
+
+    def feed(self, data: bytes) -> list[bytes | Oversized]:
+        """Return the messages that are complete now. Raises `MessageError`."""
+        if self._oversized:
+            return []
+        self._parts.append(data)
+        self._buffered += len(data)
+        if self._buffered < self._needed:
+            return []
+        return self._split(data if len(self._parts) == 1 else b"".join(self._parts))
+
+    def _split(self, data: bytes) -> list[bytes | Oversized]:
+        messages: list[bytes | Oversized] = []
+        at, size = 0, len(data)
+        self._needed = _PREFIX_BYTES
+        while size - at >= _PREFIX_BYTES:
+            if data[at]:
+                raise MessageError("the message is compressed; send it uncompressed", compressed=True)
+            length = int.from_bytes(data[at + 1 : at + _PREFIX_BYTES], "big")
+            if length > self._limit:
+                self._oversized = True
+                self._parts, self._buffered = [], 0
+                return [*messages, Oversized(length)]
+            end = at + _PREFIX_BYTES + length
+            if end > size:
+                self._needed = end - at
+                break
+            messages.append(data[at + _PREFIX_BYTES : end])
+            at = end
+        rest = data[at:]
+        self._parts, self._buffered = ([rest] if rest else []), len(rest)
+        return messages
