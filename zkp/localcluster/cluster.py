@@ -9,7 +9,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -231,13 +231,22 @@ class LocalCluster:
         pid = _pid(self.profile, POSTGRES) or 0
         self._wait("the start of postgres", _START_TIMEOUT_S, lambda: postgres.ready(pid))
 
-    def _wait_until_serving(self, began: Mapping[str, float], report: Report) -> None:
+    def _restart_exited(self, began: dict[str, float], report: Report) -> None:
+        """Start processes that ran when `up` began and have exited since: someone was stopping them."""
+        for name in self.profile.members:
+            if name not in began and _pid(self.profile, name) is None:
+                report(f"starting {name}, which has exited")
+                began[name] = time.monotonic()
+                self._start(name)
+
+    def _wait_until_serving(self, began: dict[str, float], report: Report) -> None:
         leader = self.wait_for_leader()
         report(f"{leader.id} is leader in term {leader.term}")
         probe = self._probe()
         waiting = {name: addresses["health"] for name, addresses in self.profile.addresses.items()}
 
         def another_serves() -> bool:
+            self._restart_exited(began, report)
             serving = [name for name, address in waiting.items() if probe.ready(address)]
             for name in serving:
                 del waiting[name]

@@ -35,7 +35,7 @@ class ClusterProfile:
 
     @property
     def coordinators(self) -> tuple[str, ...]:
-        """gRPC addresses of the coordinators."""
+        """GRPC addresses of the coordinators."""
         return tuple(self.addresses[name]["grpc"] for name in COORDINATORS)
 
     def with_process(self, name: str, record: ProcessRecord) -> Self:

@@ -1,8 +1,11 @@
 """A local cluster with real processes."""
 
 import json
+import os
 import re
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,23 @@ def test_up_starts_what_is_missing(cluster: LocalCluster) -> None:
     after = pids(cluster)
     assert {name for name in MEMBERS if after[name] != before[name]} == {"worker-1", "coordinator-2"}
     assert None not in after.values()
+
+
+def test_up_starts_a_member_that_is_about_to_exit(cluster: LocalCluster) -> None:
+    """`kill PID; zkp local up`: it still runs when `up` looks for what is missing, and is ready in the end."""
+    before = pids(cluster)["coordinator-1"]
+    assert before is not None
+    os.kill(before, signal.SIGSTOP)
+    os.kill(before, signal.SIGTERM)  # takes effect once it continues
+    waking = threading.Timer(2.0, os.kill, (before, signal.SIGCONT))
+    waking.start()
+    reported: list[str] = []
+    try:
+        cluster.up(reported.append)
+    finally:
+        waking.join()
+    assert "starting coordinator-1, which has exited" in reported
+    assert pids(cluster)["coordinator-1"] not in (before, None)
 
 
 def test_after_a_leader_is_killed_another_leads_in_a_later_term(cluster: LocalCluster) -> None:
