@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import uvloop
 
 from tests.bench.raft import load
@@ -80,7 +81,7 @@ CELLS: dict[str, list[Cell]] = {
 _UNARY = tuple(cell.name for cell in CELLS[ETCD] if cell.name.startswith("unary"))
 
 Figures = dict[str, dict[str, float]]
-"""Cell → {"rate": tasks a second, "p50", "p99": seconds a request}."""
+"""Cell → {"rate": tasks per second, "p50", "p99": seconds per request, "leader_us", "all_us": CPU per task}."""
 
 
 def measure(workshop: Workshop, rounds: int, seconds: float, say: Say) -> dict[str, Any]:
@@ -103,15 +104,32 @@ def _side(workshop: Workshop, side: str, seconds: float) -> Figures:
     }
     with running(makers[side]) as cluster:
         leader = cluster.address(cluster.leader())
-        return uvloop.run(_cells(Target(leader, workshop.identities), CELLS[side], seconds))
+        return uvloop.run(_cells(cluster, Target(leader, workshop.identities), CELLS[side], seconds))
 
 
-async def _cells(target: Target, cells: list[Cell], seconds: float) -> Figures:
+async def _cells(cluster: Cluster, target: Target, cells: list[Cell], seconds: float) -> Figures:
     figures: Figures = {}
     for cell in cells:
+        before = _cpu_s(cluster)
         got = await cell.run(target, seconds)
-        figures[cell.name] = {"rate": got.rate, "p50": got.quantile(0.5), "p99": got.quantile(0.99)}
+        used = {name: after - before[name] for name, after in _cpu_s(cluster).items()}
+        # The warm-up is in both numbers: its requests are as many per second as those that are counted.
+        tasks = max(1.0, got.rate * (seconds + load.WARM_UP_S))
+        figures[cell.name] = {
+            "rate": got.rate,
+            "p50": got.quantile(0.5),
+            "p99": got.quantile(0.99),
+            "leader_us": used[cluster.leader()] / tasks * 1e6,
+            "all_us": sum(used.values()) / tasks * 1e6,
+        }
     return figures
+
+
+def _cpu_s(cluster: Cluster) -> dict[str, float]:
+    """CPU seconds that each member's process has used; the generator's own under "generator"."""
+    processes = {name: psutil.Process(member.pid) for name, member in cluster.members.items()}
+    processes["generator"] = psutil.Process()
+    return {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
 
 
 def _figures(found: list[dict[str, Figures]]) -> dict[str, Any]:
@@ -120,7 +138,7 @@ def _figures(found: list[dict[str, Figures]]) -> dict[str, Any]:
         side: {
             cell.name: {
                 what: Spread.of([figures[side][cell.name][what] for figures in found]).median
-                for what in ("rate", "p50", "p99")
+                for what in ("rate", "p50", "p99", "leader_us", "all_us")
             }
             for cell in cells
         }

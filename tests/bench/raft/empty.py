@@ -1,7 +1,7 @@
-"""A server that does nothing: what a call costs in grpc.aio alone, before anybody agrees on anything.
+"""The coordinators' gRPC server with handlers that do nothing: the part of a call's cost that is not replication.
 
-One process, no peers, no disk, the coordinators' TLS, event loop and size of an answer. It is no goal: it is the
-bound that whoever serves calls with this library has. `python -m tests.bench.raft.empty HOST:PORT IDENTITY` runs it.
+One process, no peers, no disk; TLS, event loop and size of an answer are those of the coordinators.
+`python -m tests.bench.raft.empty HOST:PORT IDENTITY` runs it.
 """
 
 import asyncio
@@ -9,10 +9,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import uvloop
 
+from coordinator.rpc.serving.server import GrpcServer
 from pki.tls.material import TlsFiles, TlsMaterial
 from tests.bench.raft import coordinators, load, payload
 from tests.bench.raft.clusters import eventually, free_ports, stop_all
@@ -71,9 +73,9 @@ class _Nothing(grpc.GenericRpcHandler):
 
             return grpc.unary_unary_rpc_method_handler(call)
 
-        async def stream(requests: AsyncIterator[bytes], _context: object) -> AsyncIterator[bytes]:
+        async def stream(requests: AsyncIterator[bytes], context: Any) -> None:
             async for _ in requests:
-                yield one
+                await context.write(one)
 
         self._methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             load.SUBMIT: unary(one),
@@ -86,9 +88,8 @@ class _Nothing(grpc.GenericRpcHandler):
 
 
 async def _serve(address: str, identity: Path) -> None:
-    server = grpc.aio.server(handlers=[_Nothing()])
-    server.add_secure_port(address, TlsMaterial.load(TlsFiles.in_directory(identity)).grpc_server_credentials())
-    await server.start()
+    host, _, port = address.rpartition(":")
+    await GrpcServer(_Nothing()).start(host, int(port), TlsMaterial.load(TlsFiles.in_directory(identity)))
     await asyncio.Event().wait()
 
 

@@ -31,7 +31,7 @@ SUBMIT_MANY = "/zkp.v1.TaskService/SubmitTasks"
 STREAM = "/zkp.v1.TaskService/StreamSubmissions"
 _ACCEPTED = b"\x0a"  # the tag of SubmitResult.accepted
 _PATIENCE_S = 10.0
-_WARM_UP_S = 0.5
+WARM_UP_S = 0.5
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Clock:
 
     def __init__(self, seconds: float) -> None:
         self.load = Load(seconds=seconds)
-        self._begin = time.perf_counter() + _WARM_UP_S
+        self._begin = time.perf_counter() + WARM_UP_S
         self._end = self._begin + seconds
 
     @property

@@ -46,31 +46,39 @@ def _comparison(values: dict[str, Any], chart: str) -> str:
         bound = f"{empty[name]['rate']:,.0f}" if name in empty else ""
         rows.append(
             f"| {_KINDS[kind]} | {outstanding} | {ours[name]['rate']:,.0f} | {etcd} | {_ratio(ratios[name])} "
-            f"| {latency} | {bound} |"
+            f"| {latency} | {_cpu(name, ours, theirs)} | {bound} |"
         )
     alone = _ratio(ratios["unary 1 latency"])
     return f"""## Throughput
 
 ![Tasks accepted a second]({chart})
 
-| | outstanding | ours, tasks/s | etcd, tasks/s | ratio | p50 a message, ours / etcd | an empty server, tasks/s |
-|---|---:|---:|---:|---:|---:|---:|
+| | outstanding | ours | etcd | ratio | p50 per message, ours / etcd | CPU µs per task, ours / etcd | empty server |
+|---|---:|---:|---:|---:|---:|---:|---:|
 {chr(10).join(rows)}
 
 {values["rounds"]} rounds, in each both sides in turn with new data, {values["seconds"]:g} s a cell. Tasks a second
 are medians over the rounds; a ratio is the median of the rounds' own ratios, with the quartiles. With one message
 outstanding the latency is {alone} of etcd's. Both have etcd's timers here (heartbeats of 100 ms).
 
-The empty server is one process of grpc.aio that answers at once, with nothing behind it and nobody to agree with:
-more than that can be had of this library on this machine by nobody, however little is done for each task.
+Rates are tasks per second. CPU time is that of the leader, then that of the three nodes and the load generator; it
+depends less than the rates on what else the machine does.
+
+The empty server is one process with the coordinators' gRPC server and handlers that answer at once: the bound of this
+server and of the load generator on this machine.
 """
 
 
+def _cpu(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    sides = [side[name] for side in (ours, theirs) if name in side]
+    return " / ".join(f"{side['leader_us']:.0f}, {side['all_us']:.0f}" for side in sides)
+
+
 _KINDS = {
-    "unary": "one task a call",
-    "stream": "one task a message, one stream",
+    "unary": "one task per call",
+    "stream": "one task per message, one stream",
     "client": "one task at a time, through our client library",
-    "batch": f"{BATCH} tasks a call",
+    "batch": f"{BATCH} tasks per call",
 }
 
 
@@ -117,7 +125,7 @@ def _failover(values: dict[str, Any]) -> str:
 
 From the leader's end to the next accepted submission, for a client that asks both others every 5 ms;
 {values["times"]} times each, in milliseconds. Killed: SIGKILL, which closes its connections. Frozen: SIGSTOP, which
-closes nothing, so that only timers can tell.
+closes nothing, so that only timers detect it.
 
 | | leader | median | quartiles | longest |
 |---|---|---:|---:|---:|
@@ -136,7 +144,7 @@ def _growth(values: dict[str, Any]) -> str:
     )
     return f"""## Growth
 
-Tasks that nobody proves and no database records, which is the most that a task can cost. Restart: a follower is
+Tasks that are neither proved nor projected, which is the most that a task can cost. Restart: a follower is
 killed and started; the time runs from the start of the process until it has applied all that is agreed on.
 
 | tasks | leader, MiB | disk, MiB | restart, s | restarted, MiB |
