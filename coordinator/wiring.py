@@ -36,7 +36,7 @@ _MAX_SWEEP_INTERVAL_S = 0.5
 class Dependencies:
     """What `Services` depends on.
 
-    keep_record, retention_task: the leader's duties that write the record, and forget what it has; clock: monotonic
+    keep_record, retention_task: tasks of the leader: projection, and eviction of projected tasks; clock: monotonic
     seconds.
     """
 

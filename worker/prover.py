@@ -2,7 +2,7 @@
 
 Started as `python -m worker.prover KEYS_DIR MEMORY_LIMIT`. Stdin and stdout carry frames. It limits its own memory,
 lowers its CPU and OOM priority below the agent's, and exits with its parent: a thread waits on stdin, which the
-kernel closes when the parent dies for whatever reason. It writes no log: results go to the parent as frames, and no
+kernel closes when the parent exits for any reason. It writes no log: results go to the parent as frames, and no
 frame or error contains an input.
 """
 

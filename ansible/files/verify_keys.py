@@ -1,7 +1,7 @@
 """Finds the private keys on this host, and says which they are without showing them. Run by verify.yml, as root.
 
 Prints JSON: {"keys": {PATH: {"id": …, "mode": "0640", "owner": "root"}}, "unreadable": [PATH, …]}. Two files have the
-same id where they hold the same key. Encrypted keys, whose id nobody can tell, are unreadable.
+same id where they hold the same key. Encrypted keys, whose id is unknown, are unreadable.
 """
 
 import base64

@@ -38,7 +38,7 @@ class Network:
         return {str(found[4][0]) for address in said for found in socket.getaddrinfo(address, None)}
 
     def ports(self) -> set[int]:
-        """Every port that anybody has."""
+        """Return every port of the network."""
         return {int(opening["port"]) for opening in self.said["openings"]} | {int(self.said["ssh_port"])}
 
     def may_dial(self, source: str, host: str, port: int) -> bool:
@@ -67,7 +67,7 @@ def _within(source: str, networks: Iterable[str]) -> bool:
 async def dial(address: str, port: int) -> tuple[str, bool] | None:
     """From which address, and whether something takes the connection; a filter that drops is waited for.
 
-    None where no route leads there: a controller without IPv6 cannot tell what IPv6 would meet.
+    None where no route leads there: a controller without IPv6 cannot test it.
     """
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

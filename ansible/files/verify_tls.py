@@ -31,7 +31,7 @@ _REFUSED = (ssl.SSLError, ConnectionError)
 
 
 class Door:
-    """One port: how to knock, and how one can tell whether it was opened."""
+    """One port, and whether a connection to it was accepted."""
 
     def __init__(self, address: str, service: dict[str, Any]) -> None:
         self._address = address
@@ -40,7 +40,7 @@ class Door:
         self._path = service.get("path", "/")
 
     def opens(self, context: ssl.SSLContext | None) -> bool:
-        """Whether whoever knocks like this is let in; without a context in plain text."""
+        """Return whether a connection with this context is accepted; without a context in plain text."""
         try:
             with socket.create_connection((self._address, self._port), _PATIENCE_S) as plain:
                 if context is None:
@@ -106,7 +106,7 @@ def context(
 
 
 def stranger(directory: Path) -> tuple[Path, Path]:
-    """A certificate and key that nobody has signed, and that says what the network's own say."""
+    """Return a self-signed certificate with the names of the network's own, and its key."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
@@ -126,7 +126,7 @@ def trials(
     speaks = ["h2"] if service["kind"] == "grpc" else ["http/1.1"] if service["kind"] == "https" else []
     yield "plain text", False, partial(door.opens, None)
     yield "no certificate", False, partial(door.opens, context(ca, None, speaks))
-    yield "a certificate that nobody has signed", False, partial(door.opens, context(ca, strange, speaks))
+    yield "a self-signed certificate", False, partial(door.opens, context(ca, strange, speaks))
     welcome = [identity for role, identity in identities.items() if role in service["roles"]]
     for identity in welcome[:1]:
         pair = identity / "certificate.pem", identity / "key.pem"
@@ -147,7 +147,7 @@ def main(argument: str) -> int:
     """The exit status: 0, whatever was found."""
     given = json.loads(argument)
     found = {path.parent for path in Path(given["identities"]).glob("*/key.pem")}
-    # Who serves only, as PostgreSQL does, has a certificate with which nobody can dial.
+    # Servers without a client role, as PostgreSQL, have a certificate that is not for clients.
     identities = {path.name: path for path in sorted(found) if path.name != "postgres"}
     faults: list[str] = []
     tried: dict[str, list[str]] = {}
@@ -160,7 +160,7 @@ def main(argument: str) -> int:
                 tried.setdefault(service["name"], []).append(what)
                 if attempt() != has_to_open:
                     verb = "does not let in" if has_to_open else "lets in"
-                    faults.append(f"{service['name']} ({service['port']}) {verb} whoever shows {what}")
+                    faults.append(f"{service['name']} ({service['port']}) {verb} a caller with {what}")
     json.dump({"faults": faults, "tried": tried}, sys.stdout)
     return 0
 

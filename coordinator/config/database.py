@@ -83,6 +83,7 @@ class DatabaseSettings(Section):
         return given
 
     def rules(self) -> Iterator[SettingFault]:
+        """Yield the settings that do not fit together."""
         if (self.ssl_cert is None) != (self.ssl_key is None):
             missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
             yield SettingFault(missing, "is missing", "give ssl_cert and ssl_key together, or neither")

@@ -90,6 +90,7 @@ class RaftSettings(Section):
     )
 
     def rules(self) -> Iterator[SettingFault]:
+        """Yield the settings that do not fit together."""
         if self.election_timeout < 4 * self.heartbeat * (1 - 1e-9):  # 4 x 37.5ms is 150ms, in floats too
             beat, timeout = f"{self.heartbeat * 1000:g}ms", f"{self.election_timeout * 1000:g}ms"
             yield SettingFault(
@@ -177,6 +178,7 @@ class TaskSettings(Section):
         return self.lease / 3
 
     def rules(self) -> Iterator[SettingFault]:
+        """Yield the settings that do not fit together."""
         if self.time_limit < self.lease:
             cure = "raise it, or lower tasks.lease"
             yield SettingFault("time_limit", f"is shorter than tasks.lease ({self.lease:g}s)", cure)
@@ -204,6 +206,7 @@ class CoordinatorSettings(Section):
     proofs: ProofSettings
 
     def rules(self) -> Iterator[SettingFault]:
+        """Yield the settings that do not fit together."""
         yield from self._membership()
         binds = {
             "raft.bind": self.raft.bind,

@@ -14,8 +14,10 @@ _WELL = ("ok", "catching_up")
 
 @dataclass(frozen=True, slots=True)
 class RecordStatus:
-    """How the leader keeps the record. status: "ok", "catching_up", "degraded" (away), "stopped" (refused);
-    backlog: events that it lacks."""
+    """State of the projection on the leader.
+
+    status: "ok", "catching_up", "degraded" (away), "stopped" (refused); backlog: events that it lacks.
+    """
 
     status: str
     backlog: int

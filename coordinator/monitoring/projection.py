@@ -50,6 +50,7 @@ class RecordMetrics(StoreObserver):
 
     @contextmanager
     def query_timer(self, operation: str) -> Iterator[None]:
+        """Measure a query of this operation."""
         began = time.perf_counter()
         try:
             yield
@@ -60,10 +61,12 @@ class RecordMetrics(StoreObserver):
             self._seconds.labels(operation).observe(time.perf_counter() - began)
 
     def wrote(self, events: int) -> None:
+        """Count projected events."""
         self._batches.inc()
         self._events.inc(events)
 
     def refused(self) -> None:
+        """Count a refusal by the database."""
         self._refused.inc()
 
 
@@ -71,15 +74,23 @@ class ProjectionMetrics(Protocol):
     """The present status of the projector."""
 
     @property
-    def status(self) -> str: ...
+    def status(self) -> str:
+        """State of the projector."""
+        ...
+
     @property
-    def connected(self) -> bool: ...
+    def connected(self) -> bool:
+        """Whether the projector is connected."""
+        ...
+
     @property
-    def lagging_since_ms(self) -> int | None: ...
+    def lagging_since_ms(self) -> int | None:
+        """Time of the oldest event that is not projected, in ms; None if there is none."""
+        ...
 
 
 class RecordGauges(Collector):
-    """backlog: events in memory until the record is known to have them; leads: whether this node does."""
+    """backlog: events in memory that are not known to be projected; leads: whether this node is the leader."""
 
     def __init__(
         self,
@@ -98,6 +109,7 @@ class RecordGauges(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the gauges with their present values."""
         yield GaugeMetricFamily(
             "zkp_projection_backlog_events",
             "Events in memory that the projection is not known to hold. At the limit, submissions are refused.",

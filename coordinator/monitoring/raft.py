@@ -74,9 +74,17 @@ class LinkStatistics(Protocol):
     """What the Raft runner knows beyond the status."""
 
     @property
-    def leader_changes(self) -> int: ...
-    def round_trips(self) -> dict[str, float]: ...
-    def snapshot_file(self) -> SnapshotFile | None: ...
+    def leader_changes(self) -> int:
+        """Number of leader changes that this node has seen."""
+        ...
+
+    def round_trips(self) -> dict[str, float]:
+        """Peer → round-trip time in seconds."""
+        ...
+
+    def snapshot_file(self) -> SnapshotFile | None:
+        """Newest snapshot on disk; None before the first."""
+        ...
 
 
 class RaftGauges(Collector):
@@ -91,6 +99,7 @@ class RaftGauges(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the metrics with their present values."""
         status = self._replicator.status()
         yield from self._node(status)
         yield from _peers(status)

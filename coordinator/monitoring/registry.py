@@ -60,7 +60,7 @@ class Metrics:
             self._call_seconds.labels(method).observe(seconds)
 
     def refused(self, port: str, reason: str) -> None:
-        """Somebody was turned away. port: "grpc", "raft"."""
+        """Count a refused connection or call. port: "grpc", "raft"."""
         self._refusals.labels(port, reason).inc()
 
     def watch(self, replicator: Replicator, health: Health, links: LinkStatistics | None = None) -> None:

@@ -152,6 +152,7 @@ class WorkGauges(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the metrics with their present values."""
         state = self._replicator.state
         yield from _tasks(state)
         yield from _ages(state, time.time())

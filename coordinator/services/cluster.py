@@ -34,7 +34,7 @@ class Cluster:
     def roles(self) -> dict[str, str]:
         """Member id → "leader", "follower", "candidate", "unreachable" or "unknown", as known to this node.
 
-        "unknown": a follower that knows no leader cannot tell the roles of its peers.
+        "unknown": a follower that knows no leader does not know the roles of its peers.
         """
         status = self._replicator.status()
         roles: dict[str, str] = {}

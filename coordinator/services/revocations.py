@@ -32,8 +32,11 @@ _PRINTABLE = re.compile(r"[ -~]{0,128}")
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One that is to be revoked. serial: hexadecimal, lower case, without leading zeros; subject: as ROLE/NAME, or
-    empty; not_after_ms: when it expires, 0 where nobody knows."""
+    """A certificate that is to be revoked.
+
+    serial: hexadecimal, lower case, without leading zeros; subject: as ROLE/NAME, or empty; not_after_ms: when it
+    expires, 0 if unknown.
+    """
 
     serial: str
     subject: str = ""
@@ -44,7 +47,7 @@ class Certificate:
 class Revocations:
     """One node's side of it. Listens to the replicator from its construction on.
 
-    refuse: told the serial numbers whose holders are to be refused from now on; close: ends whatever the holders of
+    refuse: called with the serial numbers to refuse from now on; close: ends whatever the holders of
     refused certificates have open, called at once and then twice a second, since lists on the disk change too.
     find_worker: the id of the worker that uses the certificate of a serial number, or ""; find_caller: ROLE/NAME of
     the caller that this node has admitted with it, or "". Serial numbers are hexadecimal, without leading zeros.

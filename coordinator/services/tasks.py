@@ -33,8 +33,11 @@ _RETRY_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """`max_backlog`: pending tasks; `max_unprojected`: events not yet projected; `max_retries`: the default of a
-    submission without one."""
+    """Limits of submissions.
+
+    max_backlog: pending tasks; max_unprojected: events not yet projected; max_retries: default of a submission
+    without one.
+    """
 
     max_backlog: int
     max_unprojected: int
@@ -60,9 +63,13 @@ class TaskListing:
 class TaskHistory(Protocol):
     """Reads of all tasks, evicted ones included. The methods raise `Unavailable` while PostgreSQL is unavailable."""
 
-    async def task(self, task_id: str) -> Task | None: ...
+    async def task(self, task_id: str) -> Task | None:
+        """Return a task; None if it is unknown."""
+        ...
 
-    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing: ...
+    async def page(self, state: TaskState | None, circuit: str | None, size: int, token: str) -> TaskListing:
+        """Return a page of tasks."""
+        ...
 
 
 class Tasks:

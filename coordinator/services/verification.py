@@ -13,7 +13,9 @@ _RETRY_AFTER_S = 1.0
 class ProofVerifier(Protocol):
     """A thread-safe verifier of single proofs. Returns False for all invalid input, malformed bytes included."""
 
-    def verify(self, circuit: str, proof: bytes, public_inputs: Sequence[str]) -> bool: ...
+    def verify(self, circuit: str, proof: bytes, public_inputs: Sequence[str]) -> bool:
+        """Return whether the proof is valid for these public inputs."""
+        ...
 
 
 class Verification:

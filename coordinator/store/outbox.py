@@ -40,13 +40,16 @@ class StateOutbox:
 
     @property
     def revision(self) -> int:
+        """Return the revision of the state."""
         return self._state().revision
 
     @property
     def projected(self) -> int:
+        """Return the highest revision that is known to be projected."""
         return self._state().projected
 
     def pending(self, after: int, limit: int) -> Sequence[TaskEvent]:
+        """Return up to `limit` events after a revision."""
         events = self._state().outbox
         if not events:
             return ()
@@ -58,6 +61,7 @@ class StateOutbox:
         self._changed.set()
 
     async def wait(self, after: int) -> None:
+        """Return when there is an event after this revision."""
         while self.revision <= after:
             self._changed.clear()
             await self._changed.wait()

@@ -82,7 +82,7 @@ class SigningRequest:
     def check(self, identity: Identity, hosts: Iterable[str]) -> None:
         """Raise `RequestError` unless the request is for this name, these hosts and no other identity."""
         if self.names != (identity.name,):
-            asked = " and ".join(self.names) or "nobody"
+            asked = " and ".join(self.names) or "no name"
             raise RequestError(f"asks for {asked}, not for {identity.name}: say --name as it asks, or make it again")
         if self.uris not in ((), (identity.uri,)):
             raise RequestError(f"asks for {', '.join(self.uris)}, not for {identity.uri}: make it again")

@@ -89,8 +89,9 @@ class IssuedCertificate:
 
 
 def write_all(made: Sequence[IssuedIdentity | IssuedCertificate], directory: Path, *, replace: bool = False) -> None:
-    """Write each to `directory/NAME/`: new directories appear atomically, files of existing ones are replaced
-    together.
+    """Write each to `directory/NAME/`.
+
+    New directories appear atomically, files of existing ones are replaced together.
 
     Raises `StoreError`, also when NAME exists and `replace` is false.
     """

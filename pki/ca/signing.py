@@ -73,7 +73,8 @@ def sign_certificate(
 ) -> x509.Certificate:
     """Sign a certificate, self-signed if `issuer` is None.
 
-    It has both key identifiers, which strict verifiers require (RFC 5280, sections 4.2.1.1 and 4.2.1.2)."""
+    It has both key identifiers, which strict verifiers require (RFC 5280, sections 4.2.1.1 and 4.2.1.2).
+    """
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -10,7 +10,7 @@
 
 The order is: lock, read the ledger, sign, record, sync, and only then write the output. So a crash may leave a record
 without its certificate, which is harmless, but never a certificate without its record. A new CA's files are written
-before its record; without the record they are unused, and are overwritten.
+before its ledger line; without that line they are unused, and are overwritten.
 """
 
 import json

@@ -315,7 +315,7 @@ class AuthorityStore:
     def _check_names(self, specs: Sequence[CertificateSpec]) -> None:
         taken: dict[str, Role] = {}
         for spec in specs:
-            # Software that maps the common name (PostgreSQL) could not tell two roles of one name apart.
+            # Software that maps the common name (PostgreSQL) could not distinguish two roles of one name.
             held = self.register.role_of(spec.name) or taken.get(spec.name, spec.role)
             if held != spec.role:
                 raise StoreError(f"{spec.name} is {held.with_article} already: give the {spec.role} another name")

@@ -60,7 +60,7 @@ class Certificates:
         self._changed.append(callback)
 
     def reload(self) -> None:
-        """Read the files again now. Raises TlsError, and goes on with the old ones."""
+        """Read the files again now. Raises TlsError, and keeps the old ones."""
         self.refused = True
         changed = self.material.reload()
         self.refused = False

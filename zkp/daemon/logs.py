@@ -83,7 +83,7 @@ def _handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
 
 
 def _is_journal(stream: TextIO, journal_stream: str) -> bool:
-    """systemd names the device and inode it connected; a redirected stream has others (systemd.exec(5))."""
+    """Systemd names the device and inode it connected; a redirected stream has others (systemd.exec(5))."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -95,6 +95,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: ts (UTC), level, logger, message, the fields, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
         line: dict[str, Any] = {
             "ts": _time(record).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
@@ -111,6 +112,7 @@ class ReadableFormatter(logging.Formatter):
     """A line for a terminal: local time, level, logger, message, the fields but the node's; tracebacks below it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
         clock = _time(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {key}={value}" for key, value in _fields(record) if key != "node_id")
         words = _one_line(f"{record.getMessage()}{fields}")
@@ -129,12 +131,14 @@ class JournalHandler(logging.Handler):
         self._identifier = Path(sys.argv[0]).name
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the record to the journal."""
         try:
             self._transport.send(self._pairs(record))
         except Exception:  # noqa: BLE001 - logging must never break what it reports on
             self.handleError(record)
 
     def close(self) -> None:
+        """Release the handler."""
         connection: socket.socket = self._transport.socket
         connection.close()
         super().close()

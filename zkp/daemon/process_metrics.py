@@ -37,6 +37,7 @@ class DiskMetrics(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the metrics with their present values."""
         try:
             found = os.statvfs(self._directory)
         except OSError:

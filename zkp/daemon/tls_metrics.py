@@ -20,6 +20,7 @@ class TlsMetrics(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the metrics with their present values."""
         material = self._certificates.material
         expiry = GaugeMetricFamily(
             "zkp_certificate_expiry_seconds",

@@ -13,6 +13,7 @@ class AdditionRequest(Request):
     b: Word
 
     def signals(self) -> Signals:
+        """Return the circuit's signals."""
         return {"a": (self.a,), "b": (self.b,)}
 
 

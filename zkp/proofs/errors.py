@@ -1,4 +1,4 @@
-"""Every error that the proofs room raises on purpose; each message is one line and says the cure."""
+"""Errors of this package; each message is one line that names the fix."""
 
 
 class ProofsError(Exception):

@@ -1,6 +1,6 @@
 """Groth16 over BN254 through groth16py: the only module that imports it.
 
-groth16py is GPL-3.0 and an optional extra, so it is loaded at first use: whoever only prepares and
+groth16py is GPL-3.0 and an optional extra, so it is loaded at first use: a program that only prepares and
 submits statements never needs it.
 """
 

@@ -1,11 +1,11 @@
 """The key store: one directory a circuit, pinned by the SHA-256 of its verifying key.
 
-    DIR/<circuit>/circuit.json            the record: origin, fingerprints of the two files below
+    DIR/<circuit>/circuit.json            the manifest: origin, fingerprints of the two files below
     DIR/<circuit>/verification_key.json   public; all that coordinators and clients need
     DIR/<circuit>/proving.key             what workers need besides; large, not secret
 
 A directory appears whole or not at all, and keys are never replaced: every proof made with the old ones
-would become worthless. Whoever wants new keys moves the directory away first.
+would become worthless. To make new keys, move the directory away first.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Origin(StrEnum):
     """Who made the keys."""
 
     DEVELOPMENT = "development"  # one party, who could forge proofs
-    CEREMONY = "ceremony"  # many parties, all of whom would have to collude
+    CEREMONY = "ceremony"  # many parties, all of which would have to collude
 
 
 class KeyRecord(BaseModel):
@@ -58,14 +58,14 @@ class KeyRecord(BaseModel):
 
 
 class KeyStore:
-    """The keys in one directory. Every read checks what it reads against the record."""
+    """The keys in one directory. Every read is checked against the manifest."""
 
     def __init__(self, directory: Path) -> None:
         """The directory need not exist before the first key is made."""
         self.directory = Path(directory)
 
     def record(self, circuit: str) -> KeyRecord:
-        """The record of a circuit's keys. KeyStoreError when there is none or it is damaged."""
+        """Return the manifest of a circuit's keys. KeyStoreError when there is none or it is damaged."""
         path = self._path(circuit, RECORD)
         try:
             record = KeyRecord.model_validate(strict_json.parse(_read(path)))
@@ -95,7 +95,7 @@ class KeyStore:
         return self._path(circuit, PROVING_KEY).is_file()
 
     def proving_key(self, circuit: str) -> Path:
-        """The file of the circuit's proving key, checked against the record."""
+        """The file of the circuit's proving key, checked against the manifest."""
         record = self.record(circuit)
         path = self._path(circuit, PROVING_KEY)
         if not path.is_file():

@@ -54,6 +54,7 @@ class MerkleRequest(Request):
         return self
 
     def signals(self) -> Signals:
+        """Return the circuit's signals."""
         leaves, index = tuple(self.leaves), self.leaf_index
         return {"leaf": (leaves[index],), "leaf_index": (index,), "siblings": tree_of(leaves).path(index)}
 

@@ -1,7 +1,7 @@
-"""Constants of the Poseidon permutation, made from nothing but the field's order.
+"""Constants of the Poseidon permutation, derived from the field's order alone.
 
 The Poseidon paper (eprint.iacr.org/2019/458, appendix F) draws them from a Grain LFSR that is seeded with
-the parameters themselves, so that nobody could have chosen them; circomlib uses the same drawing, which is
+the parameters themselves, so that they could not be chosen; circomlib uses the same drawing, which is
 why its circuits and `proofs.poseidon` agree. Appendix B of the paper shows how the partial rounds can be
 rewritten with sparse matrices; `optimised` does that once per process.
 """

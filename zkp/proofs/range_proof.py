@@ -39,6 +39,7 @@ class RangeRequest(Request):
         return self
 
     def signals(self) -> Signals:
+        """Return the circuit's signals."""
         # Without blinding, a commitment to a number from a small range could be found by trying.
         blinding = secrets.randbelow(ORDER) if self.blinding is None else self.blinding
         return {"value": (self.value,), "blinding": (blinding,), "min": (self.min,), "max": (self.max,)}

@@ -47,8 +47,10 @@ def decode(shape: Shape, inputs: bytes) -> dict[str, tuple[int, ...]]:
 
 
 def canonical(shape: Shape, inputs: bytes) -> bool:
-    """Whether `decode` takes `inputs`; False is for `decode` to explain. A fifth of its time, for whoever wants no
-    more than this of inputs that are nearly always good."""
+    """Return whether `decode` accepts `inputs`; it explains why not.
+
+    Takes a fifth of its time, for callers that need only this, and whose inputs are nearly always valid.
+    """
     return _pattern(tuple(shape.items())).fullmatch(inputs) is not None and all(
         number < _ORDER for number in _LONGEST.findall(inputs)
     )

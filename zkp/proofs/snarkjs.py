@@ -23,13 +23,13 @@ def to_object(proof: bytes) -> dict[str, object]:
     """The snarkjs object of a proof of PROOF_BYTES bytes; ValueError for another length."""
     if len(proof) != PROOF_BYTES:
         raise ValueError(f"a proof has {PROOF_BYTES} bytes, not {len(proof)}")
-    words = [
+    values = [
         str(int.from_bytes(proof[start : start + _WORD_BYTES], "big")) for start in range(0, PROOF_BYTES, _WORD_BYTES)
     ]
     return {
-        "pi_a": [words[0], words[1], "1"],
-        "pi_b": [[words[3], words[2]], [words[5], words[4]], ["1", "0"]],
-        "pi_c": [words[6], words[7], "1"],
+        "pi_a": [values[0], values[1], "1"],
+        "pi_b": [[values[3], values[2]], [values[5], values[4]], ["1", "0"]],
+        "pi_c": [values[6], values[7], "1"],
         "protocol": "groth16",
         "curve": "bn128",
     }
@@ -53,10 +53,10 @@ def coordinates(document: object) -> tuple[int, ...]:
 
 def to_bytes(document: object) -> bytes:
     """The PROOF_BYTES bytes of a snarkjs object; DocumentError for a wrong shape or coordinate."""
-    words = coordinates(document)
-    if max(words) >= BASE_ORDER:
+    values = coordinates(document)
+    if max(values) >= BASE_ORDER:
         raise DocumentError("proof: a coordinate is not below the base field's order")
-    return b"".join(word.to_bytes(_WORD_BYTES, "big") for word in words)
+    return b"".join(value.to_bytes(_WORD_BYTES, "big") for value in values)
 
 
 def g1_point(path: str, value: object) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def parse(text: str) -> object:
 
 
 def kind(value: object) -> str:
-    """What a parsed value is, in words: "a list"."""
+    """Return the type of a parsed value as text: "a list"."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 

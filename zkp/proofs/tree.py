@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from zkp.proofs.poseidon import poseidon
 
 DEPTH = 20
-# The bytes "empty place" as a number: a value that nobody's list holds by chance. Also written in
+# The bytes "empty place" as a number: a value that no list holds by chance. Also written in
 # circom/merkle_proof.circom.
 EMPTY = int.from_bytes(b"empty place", "big")
 

@@ -1,4 +1,4 @@
-"""The head of a snarkjs .zkey file: what the file is, told before the prover library reads it.
+"""Header of a snarkjs .zkey file: its kind, known before the prover library reads it.
 
 snarkjs' binary files begin with four letters, a version and the number of sections; each section has an id, a size
 and its content. Numbers are little-endian. Section 1 of a .zkey names the protocol; section 2, of Groth16, holds the

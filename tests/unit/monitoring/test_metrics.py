@@ -168,7 +168,7 @@ def test_postgres_is_timed_and_its_errors_counted() -> None:
 
 
 def test_known_reasons_are_those_that_exist() -> None:
-    """ "other" stays for what is not ours."""
+    """The label "other" is for reasons of other software."""
     assert OTHER not in REASONS
     assert all(reason.replace("_", "").isalpha() for reason in REASONS)
 

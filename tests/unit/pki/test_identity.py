@@ -30,7 +30,7 @@ def test_every_identity_survives_its_uri(role: Role, name: str) -> None:
 
 
 def test_every_role_has_its_article() -> None:
-    """ "An admin" and not "a admin"; all others begin with a consonant."""
+    """It is "an admin"; all others begin with a consonant."""
     assert [role.with_article for role in Role] == [
         "a coordinator",
         "a worker",

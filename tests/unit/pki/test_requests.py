@@ -120,7 +120,7 @@ def test_name_and_hosts_have_to_agree(
 @pytest.mark.parametrize(
     ("names", "common_names", "reason"),
     [
-        ([], (), "asks for nobody"),
+        ([], (), "asks for no name"),
         ([], ("worker-1", "admin"), "asks for worker-1 and admin"),
         ([x509.UniformResourceIdentifier("spiffe://zkp.local/admin/worker-1")], ("worker-1",), "admin/worker-1"),
         ([x509.RFC822Name("root@zkp.local")], ("worker-1",), r"host root@zkp\.local"),

@@ -27,7 +27,7 @@ _POLL_INTERVAL_S = 0.2
 
 
 def verified(cluster: LocalCluster, proofs: Sequence[Path]) -> str:
-    """Verify the proof files in another process, with nothing but the exported verifying keys."""
+    """Verify the proof files in another process, with only the exported verifying keys."""
     keys = cluster.layout.root / "verification"
     keys.mkdir()
     exported = [KeyStore(cluster.layout.keys).export(name, keys / f"{name}.json") for name in circuits.NAMES]

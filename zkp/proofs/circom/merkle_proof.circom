@@ -13,7 +13,7 @@ template MerkleProof(depth, empty) {
     signal input siblings[depth]; // lowest first
     signal output root;
 
-    // Places without an entry hold `empty`: nobody may prove that one of them is a member.
+    // Places without an entry hold `empty`: none of them may be proved to be a member.
     component vacant = IsEqual();
     vacant.in[0] <== leaf;
     vacant.in[1] <== empty;

@@ -1,0 +1,1 @@
+"""Generated code of version 1 of the protocol."""

@@ -512,7 +512,7 @@ class RegisterWorkerRequest(_message.Message):
     worker_id: _builtins.str
     """Must be the name in the worker's certificate."""
     incarnation: _builtins.str
-    """Random, made anew at every process start: tells a restart from a reconnect."""
+    """Random, made anew at every process start: distinguishes a restart from a reconnect."""
     capacity: _builtins.int
     """How many tasks it proves at once, 1 to 1,024."""
     version: _builtins.str
@@ -521,7 +521,7 @@ class RegisterWorkerRequest(_message.Message):
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """Attempts that this worker still works on or whose finished proof it still holds.
-        Every other lease of this worker is taken back.
+        Every other lease of this worker is revoked.
         """
 
     def __init__(
@@ -1000,7 +1000,7 @@ class TransferLeadershipRequest(_message.Message):
     """
     term: _builtins.int
     """Without a `to`: the term whose leader is to give way. In a later term another leads already, so that the
-    request sent again changes nothing. 0: whoever leads.
+    request sent again changes nothing. 0: the current leader.
     """
     def __init__(
         self,
@@ -1082,10 +1082,10 @@ class Certificate(_message.Message):
     subject: _builtins.str
     """Whose it is, as ROLE/NAME; may be empty."""
     reason: _builtins.str
-    """In words: "keyCompromise", "superseded", …; may be empty."""
+    """Reason: "keyCompromise", "superseded", …; may be empty."""
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp:
-        """When it expires; unset: nobody knows, and the revocation is kept for as long as any certificate may live."""
+        """When it expires; unset: unknown; the revocation is kept for the longest validity of a certificate."""
 
     def __init__(
         self,

@@ -99,7 +99,7 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamBatches(self, request_iterator, context):
-        """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+        """Requests as for SubmitTasks on one stream, each answered in its turn. A caller that puts into a request what has come
         together while the one before was on its way pays a fraction of a message for each submission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -952,7 +952,7 @@ class AdminService:
 
 
 class RevocationServiceStub:
-    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """For workers and gateways, which serve other callers and must refuse revoked ones.
     """
 
     def __init__(self, channel):
@@ -969,7 +969,7 @@ class RevocationServiceStub:
 
 
 class RevocationServiceServicer:
-    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """For workers and gateways, which serve other callers and must refuse revoked ones.
     """
 
     def WatchRevocations(self, request, context):
@@ -997,7 +997,7 @@ def add_RevocationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RevocationService:
-    """For workers and gateways, which serve others too and have to know whom to refuse.
+    """For workers and gateways, which serve other callers and must refuse revoked ones.
     """
 
     @staticmethod

@@ -45,7 +45,7 @@ class TaskServiceStub:
     StreamSubmissions: _grpc.StreamStreamMultiCallable[_coordinator_pb2.Submission, _coordinator_pb2.SubmitResult]
     """Submissions on one stream; results come back in the same order."""
     StreamBatches: _grpc.StreamStreamMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]
-    """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+    """Requests as for SubmitTasks on one stream, each answered in its turn. A caller that puts into a request what has come
     together while the one before was on its way pays a fraction of a message for each submission.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetTaskRequest, _coordinator_pb2.Task]
@@ -65,7 +65,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     StreamSubmissions: _aio.StreamStreamMultiCallable[_coordinator_pb2.Submission, _coordinator_pb2.SubmitResult]  # type: ignore[assignment]
     """Submissions on one stream; results come back in the same order."""
     StreamBatches: _aio.StreamStreamMultiCallable[_coordinator_pb2.SubmitTasksRequest, _coordinator_pb2.SubmitTasksResponse]  # type: ignore[assignment]
-    """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+    """Requests as for SubmitTasks on one stream, each answered in its turn. A caller that puts into a request what has come
     together while the one before was on its way pays a fraction of a message for each submission.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetTaskRequest, _coordinator_pb2.Task]  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_coordinator_pb2.SubmitTasksRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.SubmitTasksResponse], _abc.AsyncIterator[_coordinator_pb2.SubmitTasksResponse]]:
-        """Requests as for SubmitTasks on one stream, each answered in its turn. Whoever puts into a request what has come
+        """Requests as for SubmitTasks on one stream, each answered in its turn. A caller that puts into a request what has come
         together while the one before was on its way pays a fraction of a message for each submission.
         """
 
@@ -312,7 +312,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class RevocationServiceStub:
-    """For workers and gateways, which serve others too and have to know whom to refuse."""
+    """For workers and gateways, which serve other callers and must refuse revoked ones."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -325,7 +325,7 @@ class RevocationServiceStub:
 
 @_typing.type_check_only
 class RevocationServiceAsyncStub(RevocationServiceStub):
-    """For workers and gateways, which serve others too and have to know whom to refuse."""
+    """For workers and gateways, which serve other callers and must refuse revoked ones."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchRevocations: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchRevocationsRequest, _coordinator_pb2.Revocations]  # type: ignore[assignment]
@@ -334,7 +334,7 @@ class RevocationServiceAsyncStub(RevocationServiceStub):
     """
 
 class RevocationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For workers and gateways, which serve others too and have to know whom to refuse."""
+    """For workers and gateways, which serve other callers and must refuse revoked ones."""
 
     @_abc_1.abstractmethod
     def WatchRevocations(

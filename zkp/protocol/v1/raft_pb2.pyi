@@ -92,8 +92,8 @@ Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """First frame in each direction, and again when what it says has changed: who speaks, whom it believes it
-    speaks to, and how far its log goes.
+    """First frame in each direction, and again when its content has changed: the sender, the expected receiver, and
+    the last log index.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -105,7 +105,7 @@ class Hello(_message.Message):
     node_id: _builtins.str
     peer_id: _builtins.str
     version: _builtins.int
-    """Protocol version; a peer of another one is refused in words."""
+    """Protocol version; a peer of another version is refused with a message."""
     last_log_index: _builtins.int
     def __init__(
         self,

@@ -464,7 +464,7 @@ Global___RegisterCircuit: _TypeAlias = RegisterCircuit  # noqa: Y015
 
 @_typing.final
 class Projected(_message.Message):
-    """The record holds everything up to `revision`; tasks that ended with revision `forget_up_to` or before may go."""
+    """The projection holds everything up to `revision`; tasks that ended with revision `forget_up_to` or before may go."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -488,7 +488,7 @@ Global___Projected: _TypeAlias = Projected  # noqa: Y015
 
 @_typing.final
 class RevokeCertificate(_message.Message):
-    """Nobody may use this certificate any more."""
+    """This certificate is refused from now on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -500,12 +500,12 @@ class RevokeCertificate(_message.Message):
     serial: _builtins.str
     """Hexadecimal, lower case, without leading zeros."""
     subject: _builtins.str
-    """Whose it is, as ROLE/NAME; empty when nobody knows."""
+    """Whose it is, as ROLE/NAME; empty if unknown."""
     reason: _builtins.str
     not_after_ms: _builtins.int
     """When the certificate expires anyway, and may be forgotten here."""
     worker_id: _builtins.str
-    """The worker that has used it of late, if one has: it is offline now, and what it works on is taken back."""
+    """The worker that has used it of late, if one has: it goes offline, and its leases are revoked."""
     def __init__(
         self,
         *,

@@ -1,4 +1,4 @@
-"""Judges the names and addresses of an inventory, and what its daemons would be told. Run on the controller.
+"""Judges the names and addresses of an inventory, and the configurations of its daemons. Run on the controller.
 
 Reads JSON, and prints a JSON list of faults, each as `<host>: <what is wrong>; <what to do>`:
 
@@ -194,7 +194,7 @@ def _scope_faults(name: str, text: str, scope: NameConstraints, place: Path | No
     try:
         host = parse_host(text)
     except AuthorityError:
-        return  # told above
+        return  # reported above
     try:
         scope.check(host)
     except AuthorityError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 
 def differs(wanted: Mapping[str, Any]) -> bool:
-    """Whatever is missing, or belongs to nobody who is known here, differs."""
+    """Return what differs; a missing file, or one of an unknown owner, does."""
     path = Path(wanted["path"])
     try:
         if "link" in wanted:

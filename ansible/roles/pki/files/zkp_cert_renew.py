@@ -3,7 +3,7 @@
 Run by the playbook and, every few hours, by zkp-cert-renew.timer. Each identity of the host has a manifest,
 `/etc/zkp/renewal/NAME.json`. Beside the files in use, its directory has `next/`, which root alone may open: a key
 made here, the request for its certificate, and, once the authority has signed it, that certificate. So a renewal
-lies ready long before it is due, and taking it into use needs nobody but this host.
+lies ready long before it is due, and only this host is needed to start using it.
 
     keep FILE      ask for a certificate where one is wanted, in JSON, or else do as `install` does
     install FILE…  take `next/` into use where it is due, and the latest roots and revocation lists
@@ -159,10 +159,10 @@ def install(manifest: Manifest, now: datetime) -> bool:
         refused = manifest.faults(manifest.next, now)
         if refused:
             raise PkiError(f"{manifest.name}: the renewal cannot be used: {refused[0]}")
-        # The key first: whoever reads between the two finds a pair that does not match, and keeps the old one.
+        # The key first: a reader between the two finds a pair that does not match, and keeps the old one.
         contents = {name: read_file(manifest.next / name) for name in ("key.pem", "certificate.pem")}
     elif (target / "key.pem").exists():
-        contents["key.pem"] = read_file(target / "key.pem")  # whoever loosened its mode, it is put right
+        contents["key.pem"] = read_file(target / "key.pem")  # its mode is corrected if it was loosened
     for name in ("ca.pem", "crl.pem"):
         if (manifest.bundle / name).exists():
             contents[name] = read_file(manifest.bundle / name)
@@ -243,7 +243,7 @@ def _replace(manifest: Manifest, name: str, data: bytes) -> bool:
 
 
 def _write(path: Path, data: bytes, mode: int, uid: int, gid: int) -> None:
-    """Whole or not at all, and never readable by anybody else on the way."""
+    """Write the file atomically, never readable by others."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

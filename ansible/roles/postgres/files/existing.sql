@@ -1,4 +1,4 @@
--- What keeps a server that somebody else configured from being used, with the cure; nothing when all is well.
+-- Reasons why an existing server cannot be used, with the fix; empty if it can.
 -- Variables of psql: database, writer.
 SELECT format('PostgreSQL is %s: install 13 or newer', current_setting('server_version'))
     WHERE current_setting('server_version_num')::int < 130000
