@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.deploy.programs import program
 
-differing = program("common", "differing")
+changed_files = program("common", "changed_files")
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 
 
@@ -34,7 +34,7 @@ def wanted(tmp_path: Path) -> dict[str, dict[str, Any]]:
 
 def test_good(wanted: dict[str, dict[str, Any]]) -> None:
     """What is just so is not named."""
-    assert not any(differing.differs(each) for each in wanted.values())
+    assert not any(changed_files.differs(each) for each in wanted.values())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_good(wanted: dict[str, dict[str, Any]]) -> None:
 )
 def test_change(wanted: dict[str, dict[str, Any]], which: str, change: dict[str, str]) -> None:
     """Another content, mode, owner or target differs."""
-    assert differing.differs(wanted[which] | change)
+    assert changed_files.differs(wanted[which] | change)
 
 
 @pytest.mark.parametrize("which", ["file", "directory", "link"])
@@ -57,7 +57,7 @@ def test_missing(wanted: dict[str, dict[str, Any]], which: str) -> None:
     """What is not there differs."""
     path = Path(wanted[which]["path"])
     path.rmdir() if which == "directory" else path.unlink()
-    assert differing.differs(wanted[which])
+    assert changed_files.differs(wanted[which])
 
 
 def test_link_instead_of_a_file(wanted: dict[str, dict[str, Any]]) -> None:
@@ -65,7 +65,7 @@ def test_link_instead_of_a_file(wanted: dict[str, dict[str, Any]]) -> None:
     path = Path(wanted["file"]["path"])
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
-    assert differing.differs(wanted["file"])
+    assert changed_files.differs(wanted["file"])
 
 
 def test_program(
@@ -74,5 +74,5 @@ def test_program(
     """The wanted go in as JSON, the paths of those that differ come out as JSON."""
     asked = [wanted["file"], wanted["directory"] | {"mode": "0711"}]
     monkeypatch.setattr("sys.stdin", StringIO(json.dumps(asked)))
-    differing.main()
+    changed_files.main()
     assert json.loads(capsys.readouterr().out) == [wanted["directory"]["path"]]
