@@ -48,6 +48,13 @@ def test_every_option_is_described(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
+def test_the_readme_lists_every_option(role: str) -> None:
+    """One row per variable, and none that does not exist."""
+    rows = [line for line in (ROLES / role / "README.md").read_text("utf-8").splitlines() if line.startswith("| `")]
+    assert {row.split("`")[1] for row in rows} == set(_options(role))
+
+
+@pytest.mark.parametrize("role", NAMES)
 def test_steps(role: str) -> None:
     """A role takes the same steps as every other, in the same order, and looks before it changes anything."""
     text = (ROLES / role / "tasks" / "main.yml").read_text("utf-8")
