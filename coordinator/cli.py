@@ -52,7 +52,7 @@ def start(context: typer.Context, config_file: ConfigOption = None, *, _version:
 def check(context: typer.Context, config_file: ConfigOption = None) -> None:
     """\b
     Example:
-      coordinator check --config /etc/zkp/coordinator.yaml.
+      coordinator check --config /etc/zkp/coordinator.yaml
 
     Prints "ok" and what the node would be, or one line that names the file, the key and the fix.
     """
@@ -72,7 +72,7 @@ def set_aside(
 ) -> None:
     """\b
     Example:
-      coordinator rejoin /var/lib/zkp.
+      coordinator rejoin /var/lib/zkp
 
     For a node that refuses to start because of its own files. They are moved into a directory beside them; start the
     node again, and it adopts the cluster, is caught up by the others, and then votes again. Do this on one node at a
@@ -85,7 +85,7 @@ def set_aside(
 def force_vote(directory: DataDirectory) -> None:
     """\b
     Example:
-      coordinator force-vote /var/lib/zkp.
+      coordinator force-vote /var/lib/zkp
 
     For one node, stopped, when a majority has lost its files, so that no leader can be elected. Tasks that only the
     lost files held are gone. The node that kept its files must run when this one is started again.

@@ -49,7 +49,7 @@ def start(context: typer.Context, file: ConfigOption = None, *, _version: Versio
 def check(context: typer.Context, file: ConfigOption = None) -> int:
     """\b
     Example:
-      worker check --config /etc/zkp/worker.yaml.
+      worker check --config /etc/zkp/worker.yaml
 
     Validate a configuration and the files it names. Does not listen and changes nothing.
     """

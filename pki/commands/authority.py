@@ -54,7 +54,7 @@ def init(
 ) -> None:
     """\b
     Example:
-      pki init ca --trust-domain zkp.example --network 192.168.1.0/24.
+      pki init ca --trust-domain zkp.example --network 192.168.1.0/24
 
     Make a root (10 years) and an issuing CA (1 year) in DIRECTORY. Certificates can be issued for hosts under
     the trust domain, the --domain and --network given, and for localhost.
@@ -94,7 +94,7 @@ def bundle(
 ) -> None:
     """\b
     Example:
-      pki bundle --authority ca --out dist.
+      pki bundle --authority ca --out dist
 
     Write ca.pem (every trusted root) and crl.pem (the revocation lists of every CA, current), to be put on every
     host beside its certificate.
@@ -126,7 +126,7 @@ def rotate_issuer(
       pki bundle --authority ca --out dist             # hand out to every host, and reload
       pki rotate-issuer --authority ca --switch
       pki renew --due --authority ca --out certs       # hand out to every host, and reload
-      pki rotate-issuer --authority ca --finish --root-key /media/safe/root.key.
+      pki rotate-issuer --authority ca --finish --root-key /media/safe/root.key
 
     Make another issuing CA, let it sign, and retire the old one. The first and the last step need the root's key.
     """
@@ -162,7 +162,7 @@ def rotate_root(
       pki rotate-root --authority ca --switch
       pki renew --due --authority ca --out certs       # hand out to every host, and reload
       pki rotate-root --authority ca --finish
-      pki bundle --authority ca --out dist             # without the old root: hand out, and reload.
+      pki bundle --authority ca --out dist             # without the old root: hand out, and reload
 
     Make another root with an issuing CA under it; both roots are trusted until --finish. The old root's key is
     not needed. The passphrase is for the new one.

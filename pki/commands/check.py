@@ -39,7 +39,7 @@ def verify(
 ) -> None:
     """\b
     Example:
-      pki verify certs/worker-1 --host 192.168.1.20 --authority ca.
+      pki verify certs/worker-1 --host 192.168.1.20 --authority ca
 
     Name every fault of a certificate: dates, chain, names, networks, purposes, key, revocation. With a directory
     the key and the other files are looked at, too; with --authority also what only the ledger knows. A note says
@@ -81,7 +81,7 @@ def simulate(
 ) -> None:
     """\b
     Example:
-      pki simulate --at +30d --inventory hosts.yml --certs certs.
+      pki simulate --at +30d --inventory hosts.yml --certs certs
 
     Try every connection of the network at a later time: each end verifies the other with the roots and the lists
     that lie on its disk. Exit code 1 when one breaks, so that a deployment can be held back.

@@ -33,7 +33,7 @@ _USES = {"serving": ExtendedKeyUsageOID.SERVER_AUTH, "dialling": ExtendedKeyUsag
 def list_(authority: AuthorityOption, as_json: JsonOption = False) -> None:
     """\b
     Example:
-      pki list --authority ca.
+      pki list --authority ca
 
     List the certificates that were issued, the first to expire first.
     """
@@ -67,7 +67,7 @@ def show(
 ) -> None:
     """\b
     Example:
-      pki show worker-1 --authority ca.
+      pki show worker-1 --authority ca
 
     Show one certificate: subject, validity, issuer, permitted uses, and the PEM.
     """
@@ -94,7 +94,7 @@ def status(
 ) -> None:
     """\b
     Example:
-      pki status --authority ca.
+      pki status --authority ca
 
     List CAs, revocation lists and every member's certificate, the first to expire first. Exit code 1 when one is
     late: expired, not valid yet because the clock was ahead when it was signed, or past the time at which the usual
@@ -140,7 +140,7 @@ def audit(
 ) -> None:
     """\b
     Example:
-      pki audit --authority ca.
+      pki audit --authority ca
 
     List who did what and when, and verify it: the chain of hashes, every signature, and the files beside it.
     Note the hash it ends with: given back as --head later, it also shows whether lines were cut off.

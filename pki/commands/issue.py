@@ -53,7 +53,7 @@ def issue(
     """\b
     Example:
       pki issue worker-1 --role worker --host 192.168.1.20 --authority ca --out certs
-      pki issue --inventory hosts.yml --authority ca --out certs.
+      pki issue --inventory hosts.yml --authority ca --out certs
 
     Make keys and certificates, and write OUT/NAME/ with certificate.pem, key.pem, ca.pem and crl.pem. In an
     inventory a group named after a role (coordinators, workers, …) or with the variable pki_role gives its hosts
@@ -88,7 +88,7 @@ def request(
 ) -> None:
     """\b
     Example:
-      pki request worker-1 --host 192.168.1.20 --out certs.
+      pki request worker-1 --host 192.168.1.20 --out certs
 
     On the host: make OUT/NAME/ with key.pem, which stays there, and request.csr, which goes to the authority
     (`pki sign`). The certificate that comes back is put beside the key.
@@ -117,7 +117,7 @@ def sign(
 ) -> None:
     """\b
     Example:
-      pki sign request.csr --name worker-1 --role worker --host 192.168.1.20 --authority ca --out certs.
+      pki sign request.csr --name worker-1 --role worker --host 192.168.1.20 --authority ca --out certs
 
     Certify a key that was made elsewhere, and write OUT/NAME/ without a key. The request has to ask for this name
     and these hosts; whatever else it asks for is ignored, the role decides.
@@ -152,7 +152,7 @@ def renew(
     """\b
     Example:
       pki renew --due --authority ca --out certs
-      pki renew worker-1 --authority ca --out certs.
+      pki renew worker-1 --authority ca --out certs
 
     Certify members again with the role and hosts they have, and replace what is in OUT/NAME/. Keys are new; the
     key of a request is kept, because only its host can make another (`pki request`, `pki sign`).

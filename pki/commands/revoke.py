@@ -33,7 +33,7 @@ def revoke(
     """\b
     Example:
       pki revoke worker-1 --reason key-compromise --authority ca
-      pki revoke --superseded --authority ca.
+      pki revoke --superseded --authority ca
 
     Revoke certificates and sign new revocation lists. Distribute them with `pki bundle`; running coordinators also
     accept a serial number with `zkp admin revoke`.
@@ -88,7 +88,7 @@ def crl(
 ) -> None:
     """\b
     Example:
-      pki crl --authority ca.
+      pki crl --authority ca
 
     Sign the revocation list of every issuing CA again. Distributed files carry lists that are at most a
     day old, so this is for networks in which nothing was distributed for a while. Once a list has ended, verifiers
