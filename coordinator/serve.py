@@ -88,45 +88,11 @@ class Coordinator:
         self._verification = Verification(Verifier(store))
         replica = ReplicatedState()
         self.raft, self.replicator = _open_raft(settings, material, replica, self._metrics)
-        self._open_calls = OpenCalls()
-        self._authorization = Authorization(
-            material,
-            now=lambda: datetime.now(UTC),
-            log=BoundedLog(log, time.monotonic),
-            count=lambda reason: self._metrics.refused("grpc", reason),
-        )
-        # Registered before the services, so that a revoked caller gets UNAUTHENTICATED and not a secondary error.
-        self.revocations = Revocations(
-            self.replicator,
-            refuse=material.revoke,
-            close=self._close_refused,
-            find_worker=self._worker_with_certificate,
-            find_caller=self._caller_with_certificate,
-            clock_ms=wall_clock_ms,
-        )
-        self.revocations.catch_up()
+        self._build_authorization()
+        self.revocations = self._build_revocations()
         certificates.on_change(self.raft.refresh_links)
         certificates.on_change(self._close_refused)
-        database = Database(settings.database.parameters(), application=settings.node.id)
-        self._record = ProjectionReader(database, settings.database.max_open_conns - 1, self._metrics.record)
-        outbox = StateOutbox(lambda: self.replicator.state)
-        self.replicator.on_events(lambda _: outbox.notify())
-        retention = RetentionLoop(self.replicator, settings.tasks.retention, time.monotonic)
-        self._projector = Projector(database, outbox, retention.acknowledge, self._metrics.record)
-        keys = CircuitKeys(store.verifying_keys(), self.replicator)
-        if not keys.local:
-            log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
-        dependencies = Dependencies(
-            replicator=self.replicator,
-            record=TaskReader(self._record, lambda: self.replicator.state),
-            projection_task=self._run_projection,
-            retention_task=lambda _: retention.run(),
-            keys=keys,
-            verification=self._verification,
-            metrics=self._metrics,
-            clock=time.monotonic,
-        )
-        self._services = Services(dependencies, _task_limits(settings), _lease_timing(settings))
+        self._services = self._build_services(CircuitKeys(store.verifying_keys(), self.replicator))
         self._cluster = Cluster(_members(settings), self.replicator)
         self._health = Health(
             self.replicator,
@@ -139,6 +105,51 @@ class Coordinator:
         self._watch(certificates)
         self._rpc = self._rpc_server()
         self._https = self._https_listeners()
+
+    def _build_authorization(self) -> None:
+        self._open_calls = OpenCalls()
+        self._authorization = Authorization(
+            self._material,
+            now=lambda: datetime.now(UTC),
+            log=BoundedLog(log, time.monotonic),
+            count=lambda reason: self._metrics.refused("grpc", reason),
+        )
+
+    def _build_revocations(self) -> Revocations:
+        """Register them before the services, so that a revoked caller gets UNAUTHENTICATED and no secondary error."""
+        revocations = Revocations(
+            self.replicator,
+            refuse=self._material.revoke,
+            close=self._close_refused,
+            find_worker=self._worker_with_certificate,
+            find_caller=self._caller_with_certificate,
+            clock_ms=wall_clock_ms,
+        )
+        revocations.catch_up()
+        return revocations
+
+    def _build_services(self, keys: CircuitKeys) -> Services:
+        """Connect the use cases with the log and the projection."""
+        settings = self._settings
+        if not keys.local:
+            log.warning("no verifying keys in %s: no task will be accepted", settings.proofs.keys_dir)
+        database = Database(settings.database.parameters(), application=settings.node.id)
+        self._record = ProjectionReader(database, settings.database.max_open_conns - 1, self._metrics.record)
+        outbox = StateOutbox(lambda: self.replicator.state)
+        self.replicator.on_events(lambda _: outbox.notify())
+        retention = RetentionLoop(self.replicator, settings.tasks.retention, time.monotonic)
+        self._projector = Projector(database, outbox, retention.acknowledge, self._metrics.record)
+        dependencies = Dependencies(
+            replicator=self.replicator,
+            record=TaskReader(self._record, lambda: self.replicator.state),
+            projection_task=self._run_projection,
+            retention_task=lambda _: retention.run(),
+            keys=keys,
+            verification=self._verification,
+            metrics=self._metrics,
+            clock=time.monotonic,
+        )
+        return Services(dependencies, _task_limits(settings), _lease_timing(settings))
 
     async def start(self) -> None:
         """Join the cluster, then listen for callers. Raises ListenError."""

@@ -47,7 +47,7 @@ def start(context: typer.Context, config_file: ConfigOption = None, *, _version:
 
 @app.command(short_help="Validate a configuration file and the files it names.")
 def check(context: typer.Context, config_file: ConfigOption = None) -> None:
-    """Example: gateway check --config /etc/zkp/gateway.yaml.
+    """Example: gateway check --config /etc/zkp/gateway.yaml
 
     Validate a configuration and the files it names; print the first problem, or a confirmation. Does not listen.
     """
@@ -58,7 +58,7 @@ def check(context: typer.Context, config_file: ConfigOption = None) -> None:
 
 @app.command(name="new-api-key", short_help="Generate an API key.")
 def new_api_key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's holder.")]) -> None:
-    """Example: gateway new-api-key billing-service.
+    """Example: gateway new-api-key billing-service
 
     Print a new key and the line to add to api_keys_file. The key is not stored and cannot be shown again. Send SIGHUP
     to the gateways afterwards.

@@ -118,15 +118,8 @@ async def _work(
         version=version(),
     )
     agent = Agent(connection=connection, info=info, runner=runner)
-    metrics.register_gauges(
-        capacity=info.capacity,
-        proving=lambda: runner.proving,
-        held=lambda: len(runner.held()),
-        online=lambda: agent.phase is Phase.ONLINE,
-    )
-    bind = settings.metrics.bind
     application = _monitoring(material, metrics=metrics, agent=agent, info=info, runner=runner)
-    listener = HttpsListener(application, bind.host, bind.port, material)
+    listener = HttpsListener(application, settings.metrics.bind.host, settings.metrics.bind.port, material)
     await listener.start()
     runner.restore(spool.load())
     serving = life.background(agent.serve(), name="serving the leader")
@@ -170,5 +163,11 @@ def _monitoring(
     def ready() -> Answer:
         return member.ready(agent.phase is Phase.ONLINE, state=agent.phase)
 
+    metrics.register_gauges(
+        capacity=info.capacity,
+        proving=lambda: runner.proving,
+        held=lambda: len(runner.held()),
+        online=lambda: agent.phase is Phase.ONLINE,
+    )
     requests = PageRequests(metrics.registry)
     return monitoring_application(material, health=health, ready=ready, registry=metrics.registry, requests=requests)

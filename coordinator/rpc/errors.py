@@ -53,7 +53,7 @@ FindLeader = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class RpcStatus:
     """How a call ends. metadata: trailing, (key, value)."""
 
     code: grpc.StatusCode
@@ -61,22 +61,22 @@ class Status:
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-def status_of(error: Exception, find_leader: FindLeader) -> Status:
+def status_of(error: Exception, find_leader: FindLeader) -> RpcStatus:
     """Return the gRPC status of one of the `KNOWN` errors."""
     if isinstance(error, NotLeader):
         return _not_leader(find_leader())
     if isinstance(error, OutcomeUnknown):
-        return Status(grpc.StatusCode.UNAVAILABLE, "outcome unknown: send the same id again")
+        return RpcStatus(grpc.StatusCode.UNAVAILABLE, "outcome unknown: send the same id again")
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(error, InvalidRequest):
         metadata = ((FIELD_METADATA, error.field),)
     elif isinstance(error, Overloaded):
         metadata = ((RETRY_METADATA, f"{error.retry_after_s:g}"),)
-    return Status(_CODES.get(type(error), grpc.StatusCode.UNKNOWN), str(error), metadata)
+    return RpcStatus(_CODES.get(type(error), grpc.StatusCode.UNKNOWN), str(error), metadata)
 
 
-def _not_leader(address: str | None) -> Status:
+def _not_leader(address: str | None) -> RpcStatus:
     code = grpc.StatusCode.FAILED_PRECONDITION
     if address is None:
-        return Status(code, "Not leader, and no leader is known at the moment: ask again")
-    return Status(code, f"Not leader, connect to: {address}", ((LEADER_METADATA, address),))
+        return RpcStatus(code, "Not leader, and no leader is known at the moment: ask again")
+    return RpcStatus(code, f"Not leader, connect to: {address}", ((LEADER_METADATA, address),))

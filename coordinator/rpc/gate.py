@@ -17,7 +17,7 @@ import grpc
 from coordinator.errors import TimedOut, TooLarge, Unavailable
 from coordinator.raft import NotLeader
 from coordinator.rpc.authorization import Authorization
-from coordinator.rpc.errors import KNOWN, FindLeader, Status, status_of
+from coordinator.rpc.errors import KNOWN, FindLeader, RpcStatus, status_of
 from coordinator.rpc.open_calls import OpenCalls
 from pki.tls.material import PeerCertificate
 from pki.x509.identity import Identity
@@ -28,7 +28,7 @@ log = logging.getLogger("zkp.coordinator")
 _MAX_STREAM_S = 7 * 86400.0  # the age of connections ends streams long before
 _TIMER_MARGIN_S = 0.01  # timers of the event loop are rounded: a stream is not ended before its certificate
 _LEADER_POLLS, _LEADER_POLL_S = 15, 0.02
-_INTERNAL = Status(grpc.StatusCode.INTERNAL, "internal error; see the coordinator's log")
+_INTERNAL = RpcStatus(grpc.StatusCode.INTERNAL, "internal error; see the coordinator's log")
 
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -165,7 +165,7 @@ class CallGuard(grpc.GenericRpcHandler):
 
     async def _attempt(
         self, method: str, context: Context, run: Callable[[], Awaitable[Any]], limit_s: float | None
-    ) -> tuple[Status | None, Any]:
+    ) -> tuple[RpcStatus | None, Any]:
         """Either the status with which to end the call, or its answer."""
         try:
             certificate, valid_s = self._authorization.admit(method, context.auth_context(), context.peer())
@@ -192,7 +192,7 @@ class CallGuard(grpc.GenericRpcHandler):
         except grpc.aio.AbortError:
             raise
         except NotImplementedError:
-            return Status(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented"), None
+            return RpcStatus(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented"), None
         except Exception:
             log.exception("call of %s failed", method)
             return _INTERNAL, None

@@ -18,7 +18,7 @@ from coordinator.store.errors import (
 )
 from coordinator.store.observer import StoreObserver
 from coordinator.store.outbox import EventOutbox, StateOutbox
-from coordinator.store.projection_reader import ProjectionReader, Summary, TaskPage
+from coordinator.store.projection_reader import ProjectedTasks, ProjectionReader, Summary
 from coordinator.store.projector import Projector, ProjectorStatus
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "EventOutbox",
     "Fenced",
     "PageTokenError",
+    "ProjectedTasks",
     "ProjectionAhead",
     "ProjectionBehind",
     "ProjectionError",
@@ -40,7 +41,6 @@ __all__ = [
     "StateOutbox",
     "StoreObserver",
     "Summary",
-    "TaskPage",
     "check_values",
     "parse_url",
 ]

@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPage:
+class ProjectedTasks:
     """Tasks, newest first, and the token of the next page; empty on the last one."""
 
     tasks: tuple[Task, ...]
@@ -69,7 +69,7 @@ class ProjectionReader:
 
     async def list_tasks(
         self, state: TaskState | None, circuit: str | None, page_size: int, page_token: str
-    ) -> TaskPage:
+    ) -> ProjectedTasks:
         """Return one page of tasks, newest first.
 
         New tasks do not move others from one page to the next.
@@ -99,7 +99,9 @@ class ProjectionReader:
         )
         tasks = tuple(_task(row) for row in rows[:page_size])
         more = len(rows) > page_size
-        return TaskPage(tasks, encode_token(Cursor(tasks[-1].created_ms, tasks[-1].id), filters) if more else "")
+        return ProjectedTasks(
+            tasks, encode_token(Cursor(tasks[-1].created_ms, tasks[-1].id), filters) if more else ""
+        )
 
     async def summary(self) -> Summary:
         """Return totals over the whole projection; scans all of it."""

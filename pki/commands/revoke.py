@@ -1,5 +1,6 @@
 """`pki revoke` and `pki crl`."""
 
+from collections.abc import Container, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from pki.ca.profiles import CRL_LIFE
 from pki.commands.common import AuthorityOption, JsonOption, app, names, now, open_store, print_json, user
 from pki.store import crls
+from pki.store.state import LeafEntry
 from pki.timespans import day
 from pki.x509.crl import Reason, expiry
 
@@ -64,16 +66,21 @@ def revoke(
                 for leaf in leaves
             ]
         )
-        return
+    else:
+        _print_revoked(leaves, taken, signed_again=store.register.numbers != numbers)
+
+
+def _print_revoked(leaves: Sequence[LeafEntry], taken: Container[int], *, signed_again: bool) -> None:
+    """Print what was revoked now (`taken`) or before, and what to do next."""
     for leaf in leaves:
         word = "revoked" if leaf.serial in taken else "was revoked before:"
         print(f"{word} {leaf.identity.role} {leaf.identity.name}, serial {leaf.record.serial}")
-    if taken:
+    if any(leaf.serial in taken for leaf in leaves):
         print(
             "next: distribute `pki bundle` to every host, and inform running coordinators with `zkp admin "
             "revoke SERIAL`"
         )
-    elif store.register.numbers != numbers:
+    elif signed_again:
         print("the revocation list lacked this, and is signed again; next: hand out `pki bundle` everywhere")
     elif not leaves:
         print("nothing is superseded")

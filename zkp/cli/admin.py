@@ -28,7 +28,7 @@ def transfer(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp admin transfer --to coordinator-2.
+    """Example: zkp admin transfer --to coordinator-2
 
     Transfer leadership to another node, for example before stopping the leader. No task is lost or delayed.
     """
@@ -49,7 +49,7 @@ def release(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp admin release worker-2.
+    """Example: zkp admin release worker-2
 
     End the quarantine of a worker that sent an invalid proof; it is assigned tasks again.
     """

@@ -34,7 +34,7 @@ def build(
     *,
     keys: Keys,
 ) -> None:
-    """Example: zkp circuits build --keys keys.
+    """Example: zkp circuits build --keys keys
 
     Make keys by a single-party setup, for development only: the party could forge proofs with the values that it
     learns. Existing keys are never replaced.
@@ -49,7 +49,7 @@ def build(
 
 @app.command(name="list", short_help="List the keys in a directory.")
 def list_keys(*, keys: Keys, as_json: Json = False) -> None:
-    """Example: zkp circuits list --keys keys.
+    """Example: zkp circuits list --keys keys
 
     List the circuits that have keys in this directory. The keys are checked against their fingerprints.
     """
@@ -68,7 +68,7 @@ def export(
     keys: Keys,
     out: Annotated[Path, typer.Option(metavar="PATH", help="Output file or directory.")] = Path(),
 ) -> None:
-    """Example: zkp circuits export merkle_proof --keys keys --out verification_key.json.
+    """Example: zkp circuits export merkle_proof --keys keys --out verification_key.json
 
     Write the verifying key in the format of snarkjs. It is all that is needed to verify the circuit's proofs.
     """
@@ -82,7 +82,7 @@ def import_keys(
     *,
     keys: Keys,
 ) -> None:
-    """Example: zkp circuits import merkle_proof merkle_proof_final.zkey --keys keys.
+    """Example: zkp circuits import merkle_proof merkle_proof_final.zkey --keys keys
 
     Import the keys of a ceremony after testing them. Keys without a contribution are refused. Check yourself that the
     contributions are the expected ones: `snarkjs zkey verify` lists them with their hashes, and reports "ZKey Ok!"

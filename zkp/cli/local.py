@@ -35,7 +35,7 @@ _COLUMNS = ("process", "state", "pid", "addresses", "log")
 
 @app.command(short_help="Start the cluster.")
 def up(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
-    """Example: zkp local up.
+    """Example: zkp local up
 
     Start the cluster in the background; processes that already run are left alone. If ZKP_DATABASE_URL is set, the
     history is projected into that server and no PostgreSQL is started.
@@ -51,7 +51,7 @@ def up(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
 
 @app.command(short_help="Stop the cluster and keep its data.")
 def down(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
-    """Example: zkp local down.
+    """Example: zkp local down
 
     Stop every process of the cluster. Data, keys and logs are kept for the next `zkp local up`.
     """
@@ -61,7 +61,7 @@ def down(*, directory: Dir = DEFAULT_DIRECTORY) -> None:
 
 @app.command(short_help="Monitor the cluster with Prometheus.")
 def monitor(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> None:
-    """Example: zkp local monitor.
+    """Example: zkp local monitor
 
     Start Prometheus (Debian's package, found in PATH) with the shipped rules, have it scrape every daemon over mutual
     TLS, and show its targets. `zkp local down` stops it too.
@@ -78,7 +78,7 @@ def monitor(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> Non
 
 @app.command(name="status", short_help="Show processes, nodes, workers and tasks.")
 def show_status(*, as_json: Json = False, directory: Dir = DEFAULT_DIRECTORY) -> None:
-    """Example: zkp local status.
+    """Example: zkp local status
 
     Show the processes and, if a coordinator answers, the output of `zkp status`. Fails if a process is down, if no
     coordinator answers, or if there is no leader.
@@ -112,7 +112,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines per process.")] = 20,
     directory: Dir = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp local logs coordinator-1 --follow.
+    """Example: zkp local logs coordinator-1 --follow
 
     Show the last lines of one log or of all logs.
     """
@@ -143,7 +143,7 @@ def demo(
         typer.Option("--dir", metavar="DIR", help="Directory of the demo; files of an earlier demo are deleted."),
     ] = Path(".zkp-demo"),
 ) -> None:
-    """Example: zkp local demo.
+    """Example: zkp local demo
 
     Start a new cluster, submit 24 Merkle proofs and some range and addition proofs, kill the leader with SIGKILL
     while tasks are queued, verify every proof with the exported verifying keys, and stop the cluster.

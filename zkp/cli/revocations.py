@@ -42,7 +42,7 @@ def revoke(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp admin revoke 5d1c0a9b --reason key-compromise.
+    """Example: zkp admin revoke 5d1c0a9b --reason key-compromise
 
     Revoke certificates: every node refuses them within a second and closes their holders' connections, and a worker's
     tasks are assigned to others. This cannot be undone. To add them to the authority's revocation list too, use
@@ -76,7 +76,7 @@ def revoked(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp admin revoked --json.
+    """Example: zkp admin revoked --json
 
     List the revoked certificates. Expired ones may be left out.
     """

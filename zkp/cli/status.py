@@ -28,7 +28,7 @@ def status(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp status --json.
+    """Example: zkp status --json
 
     Show the nodes with role, term and addresses, the workers, and the tasks by state. Requires an admin's
     certificate. Fails if there is no leader.

@@ -97,7 +97,7 @@ def merkle(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp submit merkle --leaves examples/allowlist.csv --index 17 --wait --out proof.json.
+    """Example: zkp submit merkle --leaves examples/allowlist.csv --index 17 --wait --out proof.json
 
     Prove that an entry is on the list with this Merkle root, without revealing which. With --count N, prove the
     entries INDEX, INDEX+1, …, wrapping around the end of the list.
@@ -172,7 +172,7 @@ def addition(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp submit addition --a 20 --b 22 --wait.
+    """Example: zkp submit addition --a 20 --b 22 --wait
 
     Prove the knowledge of two numbers below 2^64 with the published sum.
     """

@@ -26,7 +26,7 @@ def watch(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp watch 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e.
+    """Example: zkp watch 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e
 
     Print the task in its current state and after each change until it ends. Fails unless it completes.
     """
@@ -61,7 +61,7 @@ def get(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp get 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e --out proof.json.
+    """Example: zkp get 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e --out proof.json
 
     Show one task, and write its proof to a file with --out.
     """
@@ -91,7 +91,7 @@ def list_tasks(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp list --state failed --limit 20.
+    """Example: zkp list --state failed --limit 20
 
     List tasks, newest first.
     """
@@ -113,7 +113,7 @@ def cancel(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp cancel 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e.
+    """Example: zkp cancel 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e
 
     Cancel a task that has not ended yet.
     """

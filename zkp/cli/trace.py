@@ -55,7 +55,7 @@ def trace(
     identity: Identity = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Example: zkp trace 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e --host coordinator-1 --host worker-1.
+    """Example: zkp trace 0b0f6d5e-6a39-4a0c-9d6c-0d3f1c1f7b1e --host coordinator-1 --host worker-1
 
     Show the timeline of one task from the journals of hosts or from log files, by default from the logs of the local
     cluster, together with the times that the cluster itself stores, if it can be reached.

@@ -23,7 +23,7 @@ def verify(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Example: zkp verify proof.json --key verification_key.json.
+    """Example: zkp verify proof.json --key verification_key.json
 
     Verify proofs. Needs only the proof files and the circuit's verifying key from a source that you trust. With
     several keys, each proof is checked against the one it names. Fails unless every proof is valid.

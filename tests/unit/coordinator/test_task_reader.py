@@ -9,7 +9,7 @@ from coordinator.services.task_reader import TaskReader
 from coordinator.state.commands import Cancel
 from coordinator.state.model import Task, TaskState
 from coordinator.store import PageTokenError, ProjectionUnavailable
-from coordinator.store.projection_reader import TaskPage
+from coordinator.store.projection_reader import ProjectedTasks
 from tests.unit.coordinator.fakes import LocalReplicator, leader, submit
 
 
@@ -41,7 +41,7 @@ async def test_what_the_record_holds_is_passed_on() -> None:
     """Tasks and pages as they are."""
     task = submit(leader(), "t")
     assert await reading(task).task("t") == task
-    listing = await reading(TaskPage((task,), "next")).page(None, None, 10, "")
+    listing = await reading(ProjectedTasks((task,), "next")).page(None, None, 10, "")
     assert (listing.tasks, listing.next_token) == ((task,), "next")
 
 

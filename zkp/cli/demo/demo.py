@@ -36,7 +36,7 @@ _MARK = "demo"  # a file that marks the directory as a demo's, which the next de
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProvedTasks:
     """The finished tasks, and the ids of those that were submitted over HTTPS."""
 
     tasks: list[Task]
@@ -118,7 +118,7 @@ def _locked(mark: Path) -> Iterator[None]:
         yield
 
 
-async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> Outcome:
+async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> ProvedTasks:
     """Submit the tasks, kill the leader while most are queued, and wait until all have ended."""
     target = ClusterTarget(cluster.profile.coordinators, cluster.layout.identity(CLIENT))
     async with target.connect() as connection:
@@ -134,7 +134,7 @@ async def _prove(cluster: LocalCluster, entries: Sequence[str]) -> Outcome:
                 display.done(len(tasks))
                 if len(tasks) == KILL_AFTER:
                     display.say(f"==> {await _kill_leader(cluster)}")
-    return Outcome(tasks, gateway)
+    return ProvedTasks(tasks, gateway)
 
 
 def _submissions(entries: Sequence[str]) -> list[Submission]:
