@@ -39,7 +39,7 @@ class CertificateStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ca:
-    """Root or issuing CA. `stem` is the stem of its file names: root, root-2, issuer, issuer-2, …"""
+    """Root or issuing CA. `stem` is the stem of its file names: root, root-2, issuer, issuer-2 and so on."""
 
     certificate: x509.Certificate
     stem: str

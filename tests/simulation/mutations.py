@@ -172,7 +172,7 @@ def commits_beyond_what_a_message_carried(patch: pytest.MonkeyPatch) -> None:
         commit_index = message["commit_index"]
         with pytest.MonkeyPatch.context() as inner:
             feed = core.step
-            inner.setattr(core, "feed", lambda peer, told: feed(peer, told | {"commit_index": commit_index}))
+            inner.setattr(core, "step", lambda peer, told: feed(peer, told | {"commit_index": commit_index}))
             step_append_entries(core, peer, message)
 
     patch.setattr(Core, "step_append_entries", believing)

@@ -1,6 +1,8 @@
 """One simulated process: the real node and the real state machine, on a disk and a network that can fail."""
 
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from coordinator.raft import NotLeader, RaftError, RaftOptions, StorageError
@@ -186,7 +188,9 @@ class SimNode:
             if not self.disk.full:
                 self._world.broken(f"{self.name} refuses its own files: {error}")
             self.kill(power_loss=False)
-        except Exception as error:  # noqa: BLE001 - a real process ends, too
+        except Exception as error:  # a real process ends, too
+            if _raised_by_a_mutation(error):
+                raise
             self._world.broken(f"{self.name} fails as nobody expected: {error!r}")
         finally:
             self._pay()
@@ -382,3 +386,12 @@ class SimNode:
         self._world.note(f"{self.name} leads no more")
         self.liveness.follows()
         self._world.leads_no_more(self)
+
+
+def _raised_by_a_mutation(error: Exception) -> bool:
+    """Return whether a mutation itself failed, for example on a name that was changed: that is no find."""
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [path for path in frames if path.name == "mutations.py" or "coordinator" in path.parts]
+    return (
+        bool(ours) and ours[-1].name == "mutations.py" and isinstance(error, AttributeError | TypeError | NameError)
+    )

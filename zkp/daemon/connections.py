@@ -65,7 +65,7 @@ class Connections:
     def on_connected(
         self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, source: str, peer: str
     ) -> None:
-        """Take a place for a connection after its handshake, or close it. (`TlsAcceptor`'s OnConnected.)"""
+        """Take a place for a connection after its handshake, or close it; see `acceptor.OnConnected`."""
         if not isinstance(protocol, web.RequestHandler):
             raise TypeError("the protocol is not a RequestHandler")
         identity = _identity_behind(transport)

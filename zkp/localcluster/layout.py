@@ -72,5 +72,5 @@ class Layout:
 
 
 def worker_names(count: int) -> tuple[str, ...]:
-    """Return worker-1, worker-2, …"""
+    """Return worker-1, worker-2 and so on."""
     return tuple(f"worker-{number}" for number in range(1, count + 1))
