@@ -24,6 +24,8 @@ Handler = Any  # an RpcMethodHandler, which gRPC does not type
 
 _MAX_UNREAD_BYTES = 64 * 1024
 """Complete request messages that a handler has not read; beyond, the peer gets no flow-control credit."""
+_MESSAGE_OVERHEAD_BYTES = 64
+"""Added to the size of each unread message: empty ones take memory, too."""
 _MAX_UNSENT_BYTES = 64 * 1024
 """Unsent parts of the response; beyond, `write` waits."""
 _RESPONSE_FIELDS = ((b":status", b"200"), (b"content-type", b"application/grpc"))
@@ -129,7 +131,7 @@ class Call:
                 self._on_request_ended()
             else:
                 self._inbox.append(message)
-                self._unread += len(message)
+                self._unread += len(message) + _MESSAGE_OVERHEAD_BYTES
         if self._unread > _MAX_UNREAD_BYTES and self._handler.request_streaming:
             self._credit += len(data)
         else:
@@ -291,8 +293,8 @@ class Call:
         message = self._inbox.popleft()
         if isinstance(message, Exception):
             raise message
-        self._unread -= len(message)
-        self._hold(self._held - len(message))
+        self._unread -= len(message) + _MESSAGE_OVERHEAD_BYTES
+        self._hold(self._reader.buffered + self._unread)
         if self._credit and not self._finished and self._unread <= _MAX_UNREAD_BYTES:
             self._owner.session.consume(self._stream_id, self._credit)
             self._credit = 0
@@ -300,8 +302,13 @@ class Call:
         return self._deserialize(message)
 
     def _deserialize(self, message: bytes) -> object:
+        """Decode a message. One that is malformed is the client's fault, and is answered without a traceback here."""
         deserialize = self._handler.request_deserializer
-        return message if deserialize is None else deserialize(message)
+        try:
+            return message if deserialize is None else deserialize(message)
+        except Exception:  # noqa: BLE001 - what a deserializer raises is its own
+            self._code, self._details = grpc.StatusCode.INTERNAL, "the request message cannot be decoded"
+            raise grpc.aio.AbortError from None
 
     def _hold(self, size: int) -> None:
         """Set how many bytes of the request are in memory."""

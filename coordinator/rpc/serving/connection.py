@@ -116,6 +116,8 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._flushing = False
         self._closed = False
+        self._ignores_input = False
+        """Whether the connection was refused or has failed, and only its last bytes are still sent."""
         self._draining = self._closing = False
         self._unanswered_pings = 0
         self._received_at = self._loop.time()
@@ -137,12 +139,14 @@ class Connection(asyncio.BufferedProtocol):
         tls = transport.get_extra_info("ssl_object")
         self.auth_context = auth_context_of(tls)
         if not self._owner.admit(self, _identity_behind(tls), source_of(address[0])):
+            self._ignores_input = True
             self._transport.abort()
             return
         if tls.selected_alpn_protocol() != ALPN:
             self._owner.warn(
                 f"refused a gRPC connection from {self.peer}: it does not offer HTTP/2 (ALPN h2)", self.peer
             )
+            self._ignores_input = True
             self._transport.close()
             return
         timing = self._owner.timing
@@ -160,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process received bytes."""
-        if self._closed:
+        if self._closed or self._ignores_input:
             return
         self._received_at = self._loop.time()
         try:
@@ -386,6 +390,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _fail(self, reason: str) -> None:
         """Send a GOAWAY, if there is one, and close."""
+        self._ignores_input = True
         self._owner.warn(f"closed the gRPC connection of {self.peer}: {reason}", self.peer)
         self._flush()
         self._close_transport()

@@ -30,25 +30,27 @@ class MessageReader:
     def __init__(self, limit: int) -> None:
         """Prepare; `limit` is the size of the largest message in bytes."""
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._buffered = 0
+        self._buffer = bytearray()  # one object, however small the parts: a peer chooses their size
         self._needed = _PREFIX_BYTES
         self._oversized = False
 
     @property
     def buffered(self) -> int:
         """Bytes of an incomplete message that are held here."""
-        return self._buffered
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes | Oversized]:
         """Return the messages that are complete now. Raises `MessageError`."""
         if self._oversized:
             return []
-        self._parts.append(data)
-        self._buffered += len(data)
-        if self._buffered < self._needed:
+        if not self._buffer and len(data) >= self._needed:
+            return self._split(data)
+        self._buffer += data
+        if len(self._buffer) < self._needed:
             return []
-        return self._split(data if len(self._parts) == 1 else b"".join(self._parts))
+        received = bytes(self._buffer)
+        self._buffer.clear()
+        return self._split(received)
 
     def _split(self, data: bytes) -> list[bytes | Oversized]:
         messages: list[bytes | Oversized] = []
@@ -60,7 +62,6 @@ class MessageReader:
             length = int.from_bytes(data[at + 1 : at + _PREFIX_BYTES], "big")
             if length > self._limit:
                 self._oversized = True
-                self._parts, self._buffered = [], 0
                 return [*messages, Oversized(length)]
             end = at + _PREFIX_BYTES + length
             if end > size:
@@ -68,6 +69,5 @@ class MessageReader:
                 break
             messages.append(data[at + _PREFIX_BYTES : end])
             at = end
-        rest = data[at:]
-        self._parts, self._buffered = ([rest] if rest else []), len(rest)
+        self._buffer += data[at:]
         return messages

@@ -163,6 +163,21 @@ async def test_messages_are_bounded(leader: Front, caplog: pytest.LogCaptureFixt
     assert record.__dict__["peer"].startswith("127.0.0.1:")
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_malformed_messages_are_refused(
+    leader: Front, caplog: pytest.LogCaptureFixture, streamed: bool
+) -> None:
+    """The caller is answered, and the log gets no traceback that a caller could fill it with."""
+    async with leader.channel("alice", Role.CLIENT) as channel:
+        if streamed:
+            method: Any = channel.stream_stream("/zkp.v1.TaskService/StreamBatches")
+            assert await method(iter([b"\xff\xff"]), timeout=10).code() is grpc.StatusCode.INTERNAL
+        else:
+            unary: Any = channel.unary_unary("/zkp.v1.TaskService/SubmitTask")
+            assert await code_of(unary(b"\xff\xff", timeout=10)) is grpc.StatusCode.INTERNAL
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_silent_connection_does_not_stay(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed once a handshake should have been done, and not two minutes later, as gRPC would do."""
     monkeypatch.setattr(grpc_server, "HANDSHAKE_TIMEOUT_S", 0.2)

@@ -10,7 +10,7 @@ import grpc
 import hpack
 import psutil
 import pytest
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
+from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
 
 from coordinator.rpc.serving import connection as connection_module
 from coordinator.rpc.serving import server as server_module
@@ -256,6 +256,21 @@ async def test_a_client_waits_for_a_slow_handler(running: Running) -> None:
         running.probe.release.set()
         await writing
         assert await call.read() == b"200"
+
+
+async def test_empty_messages_wait_for_a_slow_handler(running: Running) -> None:
+    """They have no content, and are bounded all the same."""
+    async with raw(running.port, running.client_context()) as client:
+        await client.send(request(1, path("both_slow"), end=False))
+        await running.probe.started.wait()
+        sending = asyncio.create_task(client.send(200 * frame(DATA, 0, 1, 3000 * message(b""))))
+        await asyncio.sleep(0.3)
+        (connection,) = running.server._connections
+        assert connection.held < 8 * MIB
+        taken = sum(one.window_increment for one in client.of(WindowUpdateFrame) if one.stream_id == 1)
+        assert taken < MIB
+        running.probe.release.set()
+        sending.cancel()
 
 
 async def test_unread_answers_are_bounded(

@@ -18,6 +18,7 @@ from pki.tls.material import TlsMaterial
 from pki.x509.identity import Role
 from tests.integration.pki.endpoints import BAD_CLIENTS, HONEST, NOW, PATIENCE, hostile_context, material
 from tests.unit.pki.forgery import identity
+from tests.unit.rpc.http2.peer import PREFACE, SETTINGS, frame, request
 
 SAY = "/test.Echo/Say"
 
@@ -129,8 +130,10 @@ async def test_without_http2_in_alpn(
     issued = HONEST.issue("worker-1", Role.WORKER, now=NOW)
     context = hostile_context(ssl.PROTOCOL_TLS_CLIENT, issued, tmp_path / "other")
     context.set_alpn_protocols(offered or ["none"])
-    assert await attempt(guarded.port, context, b"GET / HTTP/1.1\r\n\r\n") == b""
+    for sent in (b"GET / HTTP/1.1\r\n\r\n", PREFACE + frame(SETTINGS) + request(1)):
+        assert await attempt(guarded.port, context, sent) == b""
     assert "does not offer HTTP/2" in caplog.text
+    assert guarded.admitted == []
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(300)])

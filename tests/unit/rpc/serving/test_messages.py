@@ -1,5 +1,6 @@
 """Length-prefixed messages."""
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,22 @@ def test_buffered_counts_what_is_incomplete() -> None:
     assert reader.buffered == 50
     assert reader.feed(frame(bytes(100))[50:]) == [bytes(100)]
     assert reader.buffered == 0
+
+
+def test_small_parts_take_little_memory() -> None:
+    """A peer that sends single bytes gets one buffer, and not an object for each."""
+    data = frame(bytes(100_000))
+    reader = MessageReader(1 << 20)
+    tracemalloc.start()
+    try:
+        for byte in data[:-1]:
+            assert reader.feed(bytes((byte,))) == []
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.buffered == len(data) - 1
+    assert used < 3 * len(data)
+    assert reader.feed(data[-1:]) == [bytes(100_000)]
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 2**32 - 1])
